@@ -1,0 +1,104 @@
+//! Actions: what Hetzner is still doing (`facts/hetzner.md` 2).
+
+use http::Method;
+use serde::Deserialize;
+
+use super::{Hetzner, HetznerError, ServerId};
+use crate::transport::{Within, clean};
+
+/// More ids in one request might be left out of the answer without a word.
+const IDS_PER_REQUEST: usize = 25;
+
+/// The id of an action.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ActionId(pub u64);
+
+/// One action.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Action {
+    /// Its id.
+    pub id: ActionId,
+    /// What it does, such as `create_server`. Free text.
+    pub command: String,
+    /// How it stands.
+    pub status: ActionStatus,
+}
+
+/// How an action stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ActionStatus {
+    /// Still at work. Unknown states count as this, whatever the progress says (fault M04).
+    Running,
+    /// Done.
+    Success,
+    /// Failed, with Hetzner's code and text. What it worked on still exists.
+    Error {
+        /// Hetzner's code; may be empty.
+        code: String,
+        /// Hetzner's text, cleaned; may be empty.
+        message: String,
+    },
+}
+
+#[derive(Deserialize)]
+pub(super) struct WireAction {
+    id: u64,
+    #[serde(default)]
+    command: Option<String>,
+    #[serde(default)]
+    status: Option<String>,
+    #[serde(default)]
+    error: Option<WireActionError>,
+}
+
+#[derive(Deserialize, Default)]
+struct WireActionError {
+    #[serde(default)]
+    code: Option<String>,
+    #[serde(default)]
+    message: Option<String>,
+}
+
+impl From<WireAction> for Action {
+    fn from(wire: WireAction) -> Self {
+        let status = match wire.status.as_deref() {
+            Some("success") => ActionStatus::Success,
+            Some("error") => {
+                let error = wire.error.unwrap_or_default();
+                ActionStatus::Error {
+                    code: clean(&error.code.unwrap_or_default()),
+                    message: clean(&error.message.unwrap_or_default()),
+                }
+            }
+            _ => ActionStatus::Running,
+        };
+        Self { id: ActionId(wire.id), command: clean(&wire.command.unwrap_or_default()), status }
+    }
+}
+
+#[derive(Deserialize)]
+struct Actions {
+    actions: Vec<WireAction>,
+}
+
+impl Hetzner {
+    /// How these actions stand. Actions that Hetzner does not know any more are left out.
+    pub async fn get_actions(&self, ids: &[ActionId], within: Within) -> Result<Vec<Action>, HetznerError> {
+        let mut all = Vec::with_capacity(ids.len());
+        for chunk in ids.chunks(IDS_PER_REQUEST) {
+            let texts: Vec<String> = chunk.iter().map(|id| id.0.to_string()).collect();
+            let query: Vec<(&str, &str)> = texts.iter().map(|id| ("id", id.as_str())).collect();
+            let draft = self.draft(Method::GET, "/actions", &query);
+            let Actions { actions } = self.fetch("get actions", draft, within).await?;
+            all.extend(actions.into_iter().map(Action::from));
+        }
+        Ok(all)
+    }
+
+    /// All actions of a server that Hetzner remembers, for when the create's own answer was lost.
+    pub async fn list_server_actions(&self, server: ServerId, within: Within) -> Result<Vec<Action>, HetznerError> {
+        let draft = self.draft(Method::GET, &format!("/servers/{server}/actions"), &[("per_page", "50")]);
+        let Actions { actions } = self.fetch("list server actions", draft, within).await?;
+        Ok(actions.into_iter().map(Action::from).collect())
+    }
+}

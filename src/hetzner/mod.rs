@@ -1,0 +1,158 @@
+//! Hetzner Cloud: its vocabulary, its requests, its errors. Facts: `facts/hetzner.md`.
+//!
+//! Requests are built and answers are read by pure functions; [`Hetzner`] hands both to the transport chain. Decoding
+//! is lenient: fields come and go (`datacenter` went in July 2026, `deprecated` in November), so everything that we do
+//! not need may be absent, everything unknown is ignored, and enumerations stay open.
+//!
+//! This room knows nothing of jobs or tailnets.
+
+mod action;
+mod error;
+mod label;
+mod primary_ip;
+mod server;
+mod server_type;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Method;
+use serde::de::DeserializeOwned;
+
+pub use action::{Action, ActionId, ActionStatus};
+pub use error::{HetznerError, Refusal};
+pub use label::{is_label_value, selector};
+pub use primary_ip::{PrimaryIp, PrimaryIpId};
+pub use server::{CreateServer, Created, IdOrName, Labels, Server, ServerId};
+pub use server_type::{Offer, Price, ServerType};
+
+use crate::secret::Secret;
+use crate::transport::request::Draft;
+use crate::transport::{BaseUrl, Call, Chain, Repeat, Within};
+
+/// Where the API is found unless a setting says otherwise.
+pub const DEFAULT_URL: &str = "https://api.hetzner.cloud/v1";
+
+const ATTEMPT_LIMIT: Duration = Duration::from_secs(30);
+/// A create may take longer than the usual second or two; giving up early only makes it ambiguous (`facts/hetzner.md` 7).
+const CREATE_LIMIT: Duration = Duration::from_secs(60);
+/// Lists are read in pages of the largest size, and never more of them than this (fault G31).
+const MOST_PAGES: u32 = 40;
+
+/// One project of Hetzner Cloud, as its token shows it.
+#[derive(Debug)]
+pub struct Hetzner {
+    chain: Chain,
+    base: BaseUrl,
+    token: Secret,
+}
+
+impl Hetzner {
+    /// A project behind a token.
+    pub fn new(chain: Chain, base: BaseUrl, token: Secret) -> Self {
+        Self { chain, base, token }
+    }
+
+    /// How many requests were made, repetitions included.
+    pub fn sent(&self) -> u32 {
+        self.chain.sent()
+    }
+
+    fn draft(&self, method: Method, path: &str, query: &[(&str, &str)]) -> Draft {
+        self.base.request(method, path, query).bearer(&self.token)
+    }
+
+    async fn send<T>(
+        &self,
+        operation: &'static str,
+        repeat: Repeat,
+        draft: Draft,
+        within: Within,
+        read: impl Fn(&http::Response<Bytes>) -> Result<T, HetznerError>,
+    ) -> Result<T, HetznerError> {
+        let attempt_limit = if repeat == Repeat::OnlyIfNotApplied { CREATE_LIMIT } else { ATTEMPT_LIMIT };
+        let call = Call { operation, request: draft.build()?, repeat, attempt_limit };
+        self.chain.call(&call, within, |answer| self.accept(answer).and_then(|()| read(answer))).await
+    }
+
+    /// Reads one JSON answer of a safe request.
+    async fn fetch<T: DeserializeOwned>(
+        &self,
+        operation: &'static str,
+        draft: Draft,
+        within: Within,
+    ) -> Result<T, HetznerError> {
+        self.send(operation, Repeat::Safe, draft, within, decode).await
+    }
+
+    /// Reads all pages of a list. `items` takes the items and the next page's number out of one answer.
+    async fn fetch_all<P: DeserializeOwned, T>(
+        &self,
+        operation: &'static str,
+        path: &str,
+        query: &[(&str, &str)],
+        within: Within,
+        items: impl Fn(P) -> (Vec<T>, Option<u32>),
+    ) -> Result<Vec<T>, HetznerError> {
+        let mut all = Vec::new();
+        let mut page = 1;
+        loop {
+            let number = page.to_string();
+            let paging: &[(&str, &str)] = &[("page", &number), ("per_page", "50")];
+            let draft = self.draft(Method::GET, path, &[query, if page == 1 { &paging[1..] } else { paging }].concat());
+            let (mut found, next) = items(self.fetch(operation, draft, within).await?);
+            all.append(&mut found);
+            match next {
+                Some(next) if next > page && next <= MOST_PAGES => page = next,
+                Some(_) => return Err(HetznerError::unreadable(operation, "the list's pages do not end")),
+                None => return Ok(all),
+            }
+        }
+    }
+
+    fn accept(&self, answer: &http::Response<Bytes>) -> Result<(), HetznerError> {
+        if answer.status().is_success() {
+            return Ok(());
+        }
+        Err(HetznerError::refusal(answer, self.chain.clock().cloud_unix()))
+    }
+}
+
+/// Reads a JSON body; the error names the place that did not fit, never the content.
+fn decode<T: DeserializeOwned>(answer: &http::Response<Bytes>) -> Result<T, HetznerError> {
+    serde_json::from_slice(answer.body()).map_err(|error| HetznerError::Unreadable {
+        what: describe(&error),
+        request_id: error::correlation_id(answer.headers()),
+    })
+}
+
+/// serde's own text may quote the offending value; the kind and place say enough.
+fn describe(error: &serde_json::Error) -> String {
+    let kind = match error.classify() {
+        serde_json::error::Category::Eof => "the answer ends too early",
+        serde_json::error::Category::Syntax => "the answer is not JSON",
+        serde_json::error::Category::Data | serde_json::error::Category::Io => {
+            "the answer has another shape than documented"
+        }
+    };
+    format!("{kind} (line {}, column {})", error.line(), error.column())
+}
+
+/// The paging part that every list carries.
+#[derive(serde::Deserialize, Default)]
+struct Meta {
+    #[serde(default)]
+    pagination: Option<Pagination>,
+}
+
+#[derive(serde::Deserialize)]
+struct Pagination {
+    #[serde(default)]
+    next_page: Option<u32>,
+}
+
+impl Meta {
+    fn next_page(self) -> Option<u32> {
+        self.pagination.and_then(|pagination| pagination.next_page)
+    }
+}

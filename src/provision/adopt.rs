@@ -1,0 +1,182 @@
+//! A job that was seen before: what stands there, and what follows from it (design 2.1 step 4, design 6).
+//!
+//! Ownership never moves on a living server. So a call returns what is ready, follows what is under way without ever
+//! owning it, and takes over only what is dead: past the end that its own label names.
+
+use std::time::Duration;
+
+use futures_util::future::try_join;
+
+use super::enrollment::{Enrolled, Enrollment, Expected, Obstacle, judge};
+use super::error::{Cause, Leftover};
+use super::event::{Scope, Step};
+use super::job::Claim;
+use super::run::{Doing, Run};
+use super::saga::Saga;
+use super::step::auth_key::UndoAuthKey;
+use super::step::device::UndoDevice;
+use super::step::ready;
+use super::step::server::UndoServer;
+use crate::hetzner::Server;
+use crate::transport::{Judge, Opinion, sleep, timeout_at};
+
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// How long a machine that was handed over before may take to show itself.
+const PATIENCE_WITH_READY: Duration = Duration::from_secs(30);
+
+/// What stands under a job's name or label.
+#[derive(Debug)]
+pub(super) enum Standing {
+    /// Nothing.
+    Absent,
+    /// A server that was handed over.
+    Ready(Server),
+    /// A server that another attempt is making.
+    Underway(Server),
+    /// A server whose attempt is past its end.
+    Dead(Server, Claim),
+}
+
+/// Looks the job up, by its label and by its name.
+pub(super) async fn look_up(run: &Run<'_>) -> Result<Standing, Cause> {
+    run.enter(Step::Lookup);
+    let doing = "the job could not be looked up";
+    let selector = run.job.selector();
+    let (labelled, named) = run
+        .guard(async {
+            let labelled = run.hetzner.find_servers_by_label(&selector, run.within());
+            let named = run.hetzner.find_server_by_name(&run.job.name, run.within());
+            try_join(labelled, named).await.doing(doing)
+        })
+        .await?;
+    // The oldest decides: it is the one that any other attempt yields to.
+    let oldest = labelled.into_iter().chain(named).min_by_key(|server| server.id);
+    oldest.map_or(Ok(Standing::Absent), |server| classify(run, server))
+}
+
+/// Whose a server is that carries our job's label or our name.
+pub(super) fn classify(run: &Run<'_>, server: Server) -> Result<Standing, Cause> {
+    let job = run.job;
+    let Some(claim) = Claim::read(&server) else {
+        return Err(if server.name == job.name {
+            Cause::NameConflict { name: server.name, id: Some(server.id.0) }
+        } else {
+            Cause::ForeignServer { id: server.id.0 }
+        });
+    };
+    if claim.job != job.id {
+        return Err(Cause::NameConflict { name: server.name, id: Some(server.id.0) });
+    }
+    if claim.agent != job.agent {
+        return Err(Cause::JobMismatch { job: job.id.clone(), ours: job.agent.clone(), theirs: claim.agent });
+    }
+    Ok(if claim.ready {
+        Standing::Ready(server)
+    } else if claim.is_dead(run.clock.cloud_unix()) {
+        Standing::Dead(server, claim)
+    } else {
+        Standing::Underway(server)
+    })
+}
+
+/// Waits for what another attempt makes of its server. Makes nothing and removes nothing.
+pub(super) async fn follow(run: &Run<'_>, server: Server) -> Result<Standing, Cause> {
+    run.enter(Step::Follow);
+    run.know_server(&server);
+    run.say(Scope::ProvisionVm, format!("Another attempt of this job is under way, following it: id={}", server.id));
+    let gone = || Cause::Superseded("the attempt that was followed removed its server".to_owned());
+    let mut missing = 0;
+    run.guard(async {
+        loop {
+            sleep(LOOK_AGAIN).await;
+            match run.hetzner.find_server(server.id, run.within()).await {
+                Ok(Some(fresh)) => match classify(run, fresh)? {
+                    Standing::Underway(..) => missing = 0,
+                    settled => return Ok(settled),
+                },
+                // Twice, since a read may lag behind a create.
+                Ok(None) if missing >= 2 => return Err(gone()),
+                Ok(None) => missing += 1,
+                Err(error) if error.opinion() == Opinion::Stop => {
+                    return Err(error).doing("the followed server could not be read");
+                }
+                Err(_) => {}
+            }
+        }
+    })
+    .await
+}
+
+/// Verifies the device of a server that was handed over before.
+pub(super) async fn verify_ready(run: &Run<'_>, server: &Server) -> Result<Enrolled, Cause> {
+    run.enter(Step::Verify);
+    run.know_server(server);
+    let started = Claim::read(server).map_or(0, |claim| claim.started);
+    let expected = Expected { hostname: &server.name, attempt_started: started };
+    let until = run.clock.now() + PATIENCE_WITH_READY;
+    run.guard(async {
+        loop {
+            match look_at_device(run, &expected).await? {
+                Ok(enrolled) => return Ok(enrolled),
+                Err(obstacle) if run.clock.now() >= until => {
+                    return Err(Cause::Dormant { name: server.name.clone(), obstacle: obstacle.as_str() });
+                }
+                Err(_) => sleep(LOOK_AGAIN).await,
+            }
+        }
+    })
+    .await
+}
+
+async fn look_at_device(run: &Run<'_>, expected: &Expected<'_>) -> Result<Result<Enrolled, Obstacle>, Cause> {
+    let devices = run.tailscale.find_devices(expected.hostname, run.within()).await;
+    match judge(&devices.doing("the devices could not be read")?, expected) {
+        Enrollment::Verified(enrolled) => Ok(Ok(enrolled)),
+        Enrollment::NotYet(obstacle) => Ok(Err(obstacle)),
+        Enrollment::Ambiguous(count) => Err(Cause::EnrollAmbiguous(count)),
+    }
+}
+
+/// Finishes what a dead attempt left, or removes it.
+///
+/// # Errors
+///
+/// With what could not be removed.
+pub(super) async fn take_over(
+    run: &Run<'_>,
+    server: &Server,
+    claim: &Claim,
+) -> Result<Option<Enrolled>, (Cause, Vec<Leftover>)> {
+    let expected = Expected { hostname: &server.name, attempt_started: claim.started };
+    let look = run.guard(look_at_device(run, &expected)).await.map_err(|cause| (cause, Vec::new()))?;
+    if let Ok(enrolled) = look {
+        run.know_server(server);
+        run.say(
+            Scope::ProvisionVm,
+            format!("A dead attempt of this job left a joined machine, taking it: id={}", server.id),
+        );
+        return match ready::mark(run, server.id, &claim.attempt).await {
+            Ok(()) => Ok(Some(enrolled)),
+            Err(cause) => Err((cause, Vec::new())),
+        };
+    }
+    run.say(Scope::ProvisionVm, format!("Removing what a dead attempt of this job left: id={}", server.id));
+    let remains = Saga::default();
+    remains.declare(UndoDevice::new(&server.name, claim.started));
+    if let Some(key) = &claim.auth_key {
+        remains.declare(UndoAuthKey::of_dead(key));
+    }
+    remains.declare(UndoServer::of_dead(server, claim));
+    match remains.compensate(run).await {
+        left if left.is_empty() => Ok(None),
+        left => Err((Cause::Remains, left)),
+    }
+}
+
+/// Whether there is time left to begin anew after a take-over.
+pub(super) async fn still_wanted(run: &Run<'_>) -> Result<(), Cause> {
+    match timeout_at(run.clock.now(), run.interrupted()).await {
+        Some(cause) => Err(cause),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,426 @@
+//! Why a job failed, in a form that can be acted upon.
+
+use std::time::Duration;
+
+use super::candidate::CandidateAttempt;
+use super::event::Step;
+use crate::cloud_init::CloudInitError;
+use crate::hetzner::{HetznerError, Server};
+use crate::tailscale::TailscaleError;
+use crate::transport::{Judge, Opinion, TransportError};
+
+/// The closed list of error codes. Each has a page in `docs/errors/`, whose first paragraph is the hint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(missing_docs, reason = "each code's page in docs/errors says what it means")]
+pub enum Code {
+    InvalidInput,
+    Config,
+    AuthHetzner,
+    AuthTailscale,
+    Forbidden,
+    Quota,
+    Capacity,
+    NameConflict,
+    JobMismatch,
+    RateLimited,
+    Unreachable,
+    Tls,
+    Upstream,
+    Protocol,
+    ApiRemoved,
+    ActionFailed,
+    ActionTimeout,
+    EnrollTimeout,
+    EnrollRejected,
+    EnrollAmbiguous,
+    Aborted,
+    Deadline,
+    Superseded,
+    Internal,
+}
+
+macro_rules! codes {
+    ($($code:ident $text:literal $retryable:literal,)*) => {
+        impl Code {
+            /// All codes.
+            pub const ALL: &'static [Self] = &[$(Self::$code),*];
+
+            /// The code as JavaScript sees it.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$code => $text),* }
+            }
+
+            /// Whether the same call, made again later and unchanged, may well succeed.
+            pub fn is_retryable(self) -> bool {
+                match self { $(Self::$code => $retryable),* }
+            }
+
+            fn page(self) -> &'static str {
+                match self { $(Self::$code => include_str!(concat!("../../docs/errors/", $text, ".md"))),* }
+            }
+        }
+    };
+}
+
+codes! {
+    InvalidInput "INVALID_INPUT" false,
+    Config "CONFIG" false,
+    AuthHetzner "AUTH_HETZNER" false,
+    AuthTailscale "AUTH_TAILSCALE" false,
+    Forbidden "FORBIDDEN" false,
+    Quota "QUOTA" false,
+    Capacity "CAPACITY" true,
+    NameConflict "NAME_CONFLICT" false,
+    JobMismatch "JOB_MISMATCH" false,
+    RateLimited "RATE_LIMITED" true,
+    Unreachable "UNREACHABLE" true,
+    Tls "TLS" false,
+    Upstream "UPSTREAM" true,
+    Protocol "PROTOCOL" false,
+    ApiRemoved "API_REMOVED" false,
+    ActionFailed "ACTION_FAILED" true,
+    ActionTimeout "ACTION_TIMEOUT" true,
+    EnrollTimeout "ENROLL_TIMEOUT" true,
+    EnrollRejected "ENROLL_REJECTED" false,
+    EnrollAmbiguous "ENROLL_AMBIGUOUS" false,
+    Aborted "ABORTED" true,
+    Deadline "DEADLINE" true,
+    Superseded "SUPERSEDED" true,
+    Internal "INTERNAL" false,
+}
+
+impl Code {
+    /// What a person should do: the first paragraph of the code's page.
+    pub fn hint(self) -> String {
+        let paragraph = self.page().split("\n\n").nth(1).unwrap_or_default();
+        paragraph.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// What went wrong, at the level of the job.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Cause {
+    /// An argument is not acceptable.
+    #[error("{field}: {why}")]
+    Input {
+        /// Its path, such as `params.jobId`.
+        field: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A setting is missing or not acceptable.
+    #[error("{setting}: {why}")]
+    Setting {
+        /// The setting's name, such as `HETZNER_API_TOKEN`.
+        setting: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Hetzner could not do what a step needs.
+    #[error("{doing}")]
+    Hetzner {
+        /// What was being done, as the message of this level.
+        doing: &'static str,
+        /// Why it could not be done.
+        #[source]
+        source: HetznerError,
+    },
+    /// Hetzner refused the order itself.
+    #[error("Hetzner refused the order for {server_type} in {location}")]
+    Order {
+        /// The type that was ordered.
+        server_type: String,
+        /// Where.
+        location: String,
+        /// Why.
+        #[source]
+        source: HetznerError,
+    },
+    /// Tailscale could not do what a step needs.
+    #[error("{doing}")]
+    Tailscale {
+        /// What was being done, as the message of this level.
+        doing: &'static str,
+        /// Why it could not be done.
+        #[source]
+        source: TailscaleError,
+    },
+    /// No first-boot document could be made.
+    #[error("the first-boot document could not be made")]
+    CloudInit(#[from] CloudInitError),
+    /// The network client could not be set up.
+    #[error("the network client could not be set up")]
+    Network(#[from] TransportError),
+    /// The auth key that Tailscale made is not what was ordered. It was revoked; no server was bought.
+    #[error("the auth key is not usable: {0}")]
+    UnusableKey(&'static str),
+    /// None of the candidates is to be had.
+    #[error("no server type is to be had in {location}: {tried}")]
+    NoCandidate {
+        /// Where.
+        location: String,
+        /// Each type that was considered, with the reason against it.
+        tried: String,
+        /// Whether one of them is merely out of stock.
+        out_of_stock: bool,
+    },
+    /// The server came without something we need.
+    #[error("the new server is not usable: {0}")]
+    UnusableServer(String),
+    /// A server of that name exists and is not ours.
+    #[error("the server name {name} is taken by a server that is not this job's{}", id.map(|id| format!(" (id {id})")).unwrap_or_default())]
+    NameConflict {
+        /// The name.
+        name: String,
+        /// The server's id, if Hetzner shows it.
+        id: Option<u64>,
+    },
+    /// The job has a server, but not one that this package made.
+    #[error("server {id} carries this job's label but was not made by provision-vm")]
+    ForeignServer {
+        /// The server's id.
+        id: u64,
+    },
+    /// The job belongs to another agent.
+    #[error("job {job} belongs to agent {theirs}, not {ours}")]
+    JobMismatch {
+        /// The job.
+        job: String,
+        /// The agent of the call.
+        ours: String,
+        /// The agent of the existing server.
+        theirs: String,
+    },
+    /// An action of the create failed.
+    #[error("the action {command} failed: {reason}")]
+    ActionFailed {
+        /// The action.
+        command: String,
+        /// Hetzner's code and text.
+        reason: String,
+    },
+    /// The actions of the create did not end before the deadline.
+    #[error("Hetzner did not finish making the server before the deadline")]
+    ActionTimeout,
+    /// The machine did not join before the deadline.
+    #[error("the machine did not join the tailnet before the deadline ({0})")]
+    EnrollTimeout(&'static str),
+    /// The job was done before, but its machine is not in the tailnet now.
+    #[error("server {name} of this job is ready, but its device cannot be verified ({obstacle})")]
+    Dormant {
+        /// The server's name.
+        name: String,
+        /// What stands in the way.
+        obstacle: &'static str,
+    },
+    /// What a dead attempt left could not be removed.
+    #[error("what a dead attempt of this job left behind could not be removed")]
+    Remains,
+    /// A device was there, and never became acceptable.
+    #[error("the device is not acceptable: {0}")]
+    EnrollRejected(&'static str),
+    /// More than one device looks like ours.
+    #[error("{0} devices claim to be this machine")]
+    EnrollAmbiguous(usize),
+    /// The caller gave up.
+    #[error("the call was aborted")]
+    Aborted,
+    /// The deadline passed.
+    #[error("the deadline passed")]
+    Deadline,
+    /// The server went away, or another attempt won.
+    #[error("{0}")]
+    Superseded(String),
+    /// Another attempt of this job holds the name. Not an error of the call: it looks again and follows.
+    #[error("another attempt of this job was faster")]
+    Taken(Box<Server>),
+    /// A fault of ours.
+    #[error("an internal fault: {0}")]
+    Internal(String),
+}
+
+impl Cause {
+    /// The code that JavaScript sees.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Input { .. } | Self::CloudInit(CloudInitError::Hostname(_) | CloudInitError::TooLarge { .. }) => {
+                Code::InvalidInput
+            }
+            Self::NoCandidate { out_of_stock: true, .. } => Code::Capacity,
+            Self::Setting { .. } | Self::NoCandidate { .. } | Self::CloudInit(CloudInitError::AuthKey) => Code::Config,
+            Self::CloudInit(CloudInitError::Unwritable) | Self::Internal(_) => Code::Internal,
+            Self::Hetzner { source, .. } => hetzner_code(source),
+            Self::Order { source, .. } => order_code(source),
+            Self::Tailscale { source, .. } => tailscale_code(source),
+            Self::Network(error) => transport_code(error),
+            Self::UnusableKey(_) | Self::UnusableServer(_) => Code::Protocol,
+            Self::NameConflict { .. } | Self::ForeignServer { .. } => Code::NameConflict,
+            Self::JobMismatch { .. } => Code::JobMismatch,
+            Self::ActionFailed { .. } => Code::ActionFailed,
+            Self::ActionTimeout => Code::ActionTimeout,
+            Self::EnrollTimeout(_) | Self::Dormant { .. } => Code::EnrollTimeout,
+            Self::Remains => Code::Upstream,
+            Self::EnrollRejected(_) => Code::EnrollRejected,
+            Self::EnrollAmbiguous(_) => Code::EnrollAmbiguous,
+            Self::Aborted => Code::Aborted,
+            Self::Deadline => Code::Deadline,
+            Self::Superseded(_) | Self::Taken(_) => Code::Superseded,
+        }
+    }
+
+    /// The argument or setting at fault.
+    pub fn field(&self) -> Option<&str> {
+        match self {
+            Self::Input { field, .. } => Some(field),
+            Self::Setting { setting, .. } => Some(setting),
+            _ => None,
+        }
+    }
+
+    /// The ids under which the clouds' support finds the failed request.
+    pub fn request_ids(&self) -> Vec<String> {
+        let id = match self {
+            Self::Hetzner { source, .. } | Self::Order { source, .. } => source.request_id(),
+            Self::Tailscale { source, .. } => source.request_id(),
+            _ => None,
+        };
+        id.map(str::to_owned).into_iter().collect()
+    }
+
+    /// How long a caller should wait before it tries again, if that is known.
+    pub fn retry_after(&self) -> Option<Duration> {
+        let opinion = match self {
+            Self::Hetzner { source, .. } | Self::Order { source, .. } => source.opinion(),
+            Self::Tailscale { source, .. } => source.opinion(),
+            _ => return None,
+        };
+        match opinion {
+            // A bucket that gives one request a second is worth leaving alone for a minute.
+            Opinion::Slow(wish) => Some(wish.unwrap_or(Duration::from_secs(60))),
+            _ => None,
+        }
+    }
+}
+
+fn hetzner_code(error: &HetznerError) -> Code {
+    match error {
+        HetznerError::Transport(error) => transport_code(error),
+        HetznerError::Unreadable { .. } => Code::Protocol,
+        HetznerError::Refused(_) if error.is_unauthorized() => Code::AuthHetzner,
+        HetznerError::Refused(_) if error.is_forbidden() => Code::Forbidden,
+        HetznerError::Refused(_) if error.is_over_quota() => Code::Quota,
+        HetznerError::Refused(_) if error.is_removed() => Code::ApiRemoved,
+        HetznerError::Refused(_) if error.is_rate_limited() => Code::RateLimited,
+        HetznerError::Refused(_) => match error.opinion() {
+            Opinion::Stop => Code::Protocol,
+            _ => Code::Upstream,
+        },
+    }
+}
+
+/// A refused order mostly points at what the settings ask for: an image, a key, a type that does not exist.
+fn order_code(error: &HetznerError) -> Code {
+    const FROM_SETTINGS: [&str; 4] = ["image", "ssh_keys", "server_type", "location"];
+    match error {
+        HetznerError::Refused(_) if error.is_not_found() => Code::Config,
+        HetznerError::Refused(refusal) if error.is_invalid_input() => {
+            let named = |name: &&str| {
+                refusal.fields.iter().any(|field| field.starts_with(*name)) || refusal.message.contains(*name)
+            };
+            if FROM_SETTINGS.iter().any(|name| named(name)) { Code::Config } else { Code::InvalidInput }
+        }
+        _ => hetzner_code(error),
+    }
+}
+
+fn tailscale_code(error: &TailscaleError) -> Code {
+    match error {
+        TailscaleError::Transport(error) => transport_code(error),
+        TailscaleError::Unreadable { .. } => Code::Protocol,
+        TailscaleError::Credential { .. } => Code::AuthTailscale,
+        TailscaleError::Refused { .. } if error.is_unauthorized() => Code::AuthTailscale,
+        TailscaleError::Refused { .. } if error.is_forbidden() || error.is_tag_refused() => Code::Forbidden,
+        TailscaleError::Refused { .. } if error.is_rate_limited() => Code::RateLimited,
+        TailscaleError::Refused { .. } => match error.opinion() {
+            Opinion::Stop => Code::Protocol,
+            _ => Code::Upstream,
+        },
+    }
+}
+
+fn transport_code(error: &TransportError) -> Code {
+    match error {
+        TransportError::Refused { .. }
+        | TransportError::Dns { .. }
+        | TransportError::Connect { .. }
+        | TransportError::ConnectTimeout { .. } => Code::Unreachable,
+        TransportError::Certificate { .. } => Code::Tls,
+        TransportError::Broken { .. } | TransportError::Timeout { .. } => Code::Upstream,
+        TransportError::OutOfTime { .. } => Code::Deadline,
+        TransportError::TooLarge { .. } | TransportError::Redirect { .. } => Code::Protocol,
+    }
+}
+
+/// Something of this call that is still there, or may be.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Leftover {
+    /// `server`, `device`, `auth_key` or `primary_ip`.
+    pub kind: &'static str,
+    /// Its id, where known.
+    pub id: Option<String>,
+    /// Its name, host name or description, where known.
+    pub name: Option<String>,
+    /// Why it was left.
+    pub why: String,
+}
+
+/// A job that failed, after its undo.
+#[derive(Clone, Debug)]
+pub struct ProvisionError {
+    /// What went wrong first; never a failure of the undo.
+    pub cause: Cause,
+    /// Where.
+    pub step: Step,
+    /// Each candidate that was tried.
+    pub attempts: Vec<CandidateAttempt>,
+    /// What the undo could not remove. Empty only if the absence was confirmed.
+    pub leftovers: Vec<Leftover>,
+}
+
+impl ProvisionError {
+    /// A failure before anything was begun.
+    pub fn at_the_door(cause: Cause) -> Self {
+        Self { cause, step: Step::Validate, attempts: Vec::new(), leftovers: Vec::new() }
+    }
+
+    /// The texts of the causes below the first, outermost first.
+    pub fn causes(&self) -> Vec<String> {
+        let first = std::error::Error::source(&self.cause);
+        std::iter::successors(first, |error| error.source()).map(ToString::to_string).collect()
+    }
+}
+
+impl std::fmt::Display for ProvisionError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.cause.fmt(f)
+    }
+}
+
+impl std::error::Error for ProvisionError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        std::error::Error::source(&self.cause)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_a_page_with_its_name_and_a_hint() {
+        for code in Code::ALL {
+            assert!(code.page().starts_with(&format!("# {}\n\n", code.as_str())), "{code:?}");
+            assert!((20..400).contains(&code.hint().len()), "{code:?}: {}", code.hint());
+        }
+    }
+}

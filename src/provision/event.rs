@@ -1,0 +1,123 @@
+//! What a job tells while it runs.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use crate::secret::Secret;
+
+/// Where a job stands. The order is that of the work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Step {
+    /// Input and settings are checked; nothing is sent.
+    Validate,
+    /// The job is looked up by its label and its name.
+    Lookup,
+    /// Another attempt of the same job is followed.
+    Follow,
+    /// The auth key is made.
+    AuthKey,
+    /// The first-boot document is made.
+    FirstBoot,
+    /// The server is ordered.
+    Server,
+    /// The actions and the device are waited for, at the same time.
+    Wait,
+    /// The device is verified.
+    Verify,
+    /// The server is marked ready and the key revoked.
+    Ready,
+    /// What was begun is undone.
+    Undo,
+}
+
+impl Step {
+    /// The step as JavaScript sees it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Validate => "validate",
+            Self::Lookup => "lookup",
+            Self::Follow => "follow",
+            Self::AuthKey => "auth_key",
+            Self::FirstBoot => "first_boot",
+            Self::Server => "server",
+            Self::Wait => "wait",
+            Self::Verify => "verify",
+            Self::Ready => "ready",
+            Self::Undo => "undo",
+        }
+    }
+}
+
+/// Who speaks: the prefix that operators know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// The job itself.
+    ProvisionVm,
+    /// What is done at Hetzner.
+    Hetzner,
+    /// What is done at Tailscale.
+    Tailscale,
+    /// The first-boot document.
+    CloudInit,
+}
+
+impl Scope {
+    /// The prefix without its brackets.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ProvisionVm => "ProvisionVM",
+            Self::Hetzner => "Hetzner",
+            Self::Tailscale => "Tailscale",
+            Self::CloudInit => "CloudInit",
+        }
+    }
+}
+
+/// What has become known so far, so that a caller can note it before the job is done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// The server's name.
+    pub server_name: Option<String>,
+    /// The server's id.
+    pub server_id: Option<u64>,
+    /// The server's public address.
+    pub server_ip: Option<Ipv4Addr>,
+    /// The address in the tailnet.
+    pub tailscale_ip: Option<Ipv4Addr>,
+}
+
+/// One thing that happened.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// Where the job stands.
+    pub step: Step,
+    /// Who speaks.
+    pub scope: Scope,
+    /// Something that a person should look at.
+    pub is_warning: bool,
+    /// One line, without any secret.
+    pub message: String,
+    /// Since the call began.
+    pub elapsed: Duration,
+    /// What is known by now.
+    pub known: Known,
+}
+
+/// Who listens to a job. Must not block and cannot stop the job.
+pub trait Observer: Send + Sync {
+    /// Something happened.
+    fn event(&self, event: Event);
+
+    /// A secret was minted; a log should mask it from now on. Comes before anything else could print it.
+    fn secret(&self, secret: &Secret);
+}
+
+/// A listener that does not listen.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Silent;
+
+impl Observer for Silent {
+    fn event(&self, _: Event) {}
+
+    fn secret(&self, _: &Secret) {}
+}

@@ -1,0 +1,224 @@
+//! Who a job is: its name and its labels, and how to read them back (design 2.1 step 2, design 6).
+
+use sha2::{Digest, Sha256};
+
+use super::error::Cause;
+use crate::hetzner::{Labels, Server, is_label_value};
+
+/// The tag that every device of ours carries.
+pub const TAG: &str = "tag:agent";
+
+/// Contract: the app looks servers up by these two.
+const JOB: &str = "provisioning_job_id";
+const AGENT: &str = "agent_id";
+/// Ours.
+const MANAGED_BY: (&str, &str) = ("managed_by", "provision-vm");
+const ATTEMPT: &str = "attempt";
+const ATTEMPT_STARTED: &str = "attempt_started";
+const AUTH_KEY: &str = "auth_key";
+const EXPIRES: &str = "expires";
+const STATE: (&str, &str, &str) = ("state", "creating", "ready");
+
+/// A job of an agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Job {
+    /// The job's id: a label value.
+    pub id: String,
+    /// The agent's id: a label value.
+    pub agent: String,
+    /// The server's name, which only the two ids decide. Hetzner keeps names unique, so it is the lock.
+    pub name: String,
+}
+
+impl Job {
+    /// Checks both ids and derives the name.
+    pub fn new(job_id: &str, agent_id: &str) -> Result<Self, Cause> {
+        for (field, id) in [("params.jobId", job_id), ("params.agentId", agent_id)] {
+            if !is_label_value(id) {
+                let why = "must be 1 to 63 characters (letters, digits, '-', '_', '.'), alphanumeric at both ends";
+                return Err(Cause::Input { field: field.to_owned(), why: why.to_owned() });
+            }
+        }
+        Ok(Self { id: job_id.to_owned(), agent: agent_id.to_owned(), name: server_name(job_id, agent_id) })
+    }
+
+    /// The selector that finds every server of this job, whatever its agent.
+    pub fn selector(&self) -> String {
+        crate::hetzner::selector(JOB, &self.id)
+    }
+
+    /// The labels of a server that this attempt is about to make.
+    pub fn labels(&self, attempt: &Attempt, auth_key: Option<&str>) -> Labels {
+        let mut labels = Labels::from([
+            (JOB.to_owned(), self.id.clone()),
+            (AGENT.to_owned(), self.agent.clone()),
+            (MANAGED_BY.0.to_owned(), MANAGED_BY.1.to_owned()),
+            (ATTEMPT.to_owned(), attempt.id.clone()),
+            (ATTEMPT_STARTED.to_owned(), attempt.started.to_string()),
+            (EXPIRES.to_owned(), attempt.expires.to_string()),
+            (STATE.0.to_owned(), STATE.1.to_owned()),
+        ]);
+        if let Some(key) = auth_key.filter(|key| is_label_value(key)) {
+            labels.insert(AUTH_KEY.to_owned(), key.to_owned());
+        }
+        labels
+    }
+
+    /// What an auth key of this attempt is described as: short hashes, since Tailscale allows 50 characters of letters,
+    /// digits, blanks and hyphens.
+    pub fn key_description(&self, attempt: &Attempt) -> String {
+        format!("provision-vm {} {}", short_hash(&self.id), attempt.id)
+    }
+
+    /// Whether a server is this job's.
+    pub fn owns(&self, claim: &Claim) -> bool {
+        claim.job == self.id && claim.agent == self.agent
+    }
+}
+
+/// One attempt at a job. Its id is on the server, and only who minted it may undo that server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// A random id.
+    pub id: String,
+    /// The cloud's unix time at its start.
+    pub started: i64,
+    /// The cloud's unix time after which it counts as dead.
+    pub expires: i64,
+}
+
+/// What a server's labels say of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The job.
+    pub job: String,
+    /// The agent.
+    pub agent: String,
+    /// The attempt that made it.
+    pub attempt: String,
+    /// When that attempt began, in the cloud's unix time.
+    pub started: i64,
+    /// When an unfinished attempt counts as dead. Without a readable label it never does.
+    pub expires: Option<i64>,
+    /// The id of the auth key that was minted for it.
+    pub auth_key: Option<String>,
+    /// Whether it was handed over.
+    pub ready: bool,
+}
+
+impl Claim {
+    /// Reads a server's labels; nothing if the server is not managed by us.
+    pub fn read(server: &Server) -> Option<Self> {
+        let label = |key: &str| server.labels.get(key).map(String::as_str);
+        if label(MANAGED_BY.0) != Some(MANAGED_BY.1) {
+            return None;
+        }
+        let state = label(STATE.0)?;
+        Some(Self {
+            job: label(JOB)?.to_owned(),
+            agent: label(AGENT)?.to_owned(),
+            attempt: label(ATTEMPT)?.to_owned(),
+            started: label(ATTEMPT_STARTED)?.parse().ok()?,
+            expires: label(EXPIRES).and_then(|text| text.parse().ok()),
+            auth_key: label(AUTH_KEY).map(str::to_owned),
+            // A state that a later version may write is not ours to undo: only `creating` is unfinished.
+            ready: state != STATE.1,
+        })
+    }
+
+    /// Whether the attempt is past its end.
+    pub fn is_dead(&self, now: i64) -> bool {
+        !self.ready && self.expires.is_some_and(|expires| expires < now)
+    }
+}
+
+/// A server's labels with the state `ready`. All others stay, those that people added too; a ready server does not
+/// expire.
+pub fn ready_labels(server: &Server) -> Labels {
+    let mut labels = server.labels.clone();
+    labels.remove(EXPIRES);
+    labels.insert(STATE.0.to_owned(), STATE.2.to_owned());
+    labels
+}
+
+/// `agent-<the first eight of the agent's id>-<hash of the job's id>`: a DNS label whatever the ids hold.
+fn server_name(job_id: &str, agent_id: &str) -> String {
+    let plain = |letter: char| {
+        let letter = letter.to_ascii_lowercase();
+        if letter.is_ascii_alphanumeric() { letter } else { '-' }
+    };
+    let agent: String = agent_id.chars().take(8).map(plain).collect();
+    match agent.trim_matches('-') {
+        "" => format!("agent-{}", short_hash(job_id)),
+        agent => format!("agent-{agent}-{}", short_hash(job_id)),
+    }
+}
+
+/// Twelve hexadecimal digits: two of a million jobs share them with a chance of one in 500.
+fn short_hash(text: &str) -> String {
+    Sha256::digest(text.as_bytes()).iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hetzner::ServerId;
+
+    fn server(labels: Labels) -> Server {
+        Server {
+            id: ServerId(1),
+            name: "agent-a".into(),
+            status: "running".into(),
+            labels,
+            ipv4: None,
+            primary_ips: vec![],
+            location: "ash".into(),
+            server_type: "cpx11".into(),
+        }
+    }
+
+    #[test]
+    fn d03_names_come_from_the_ids_alone_and_are_dns_labels() {
+        for (job, agent, prefix) in [
+            ("job-1", "550e8400-e29b-41d4", "agent-550e8400-"),
+            ("job-1", "Abc_Def.G", "agent-abc-def-"),
+            ("job-1", "A", "agent-a-"),
+        ] {
+            let name = Job::new(job, agent).unwrap().name;
+            assert!(name.starts_with(prefix), "{name}");
+            assert_eq!(name, Job::new(job, agent).unwrap().name);
+            assert!(name.len() <= 63 && !name.contains("--") && !name.ends_with('-'), "{name}");
+        }
+        assert_ne!(Job::new("job-1", "a").unwrap().name, Job::new("job-2", "a").unwrap().name);
+    }
+
+    #[test]
+    fn d12_ids_that_are_no_label_values_are_refused_with_their_path() {
+        let long = "x".repeat(64);
+        for (job, agent, field) in [
+            ("", "a", "params.jobId"),
+            ("a b", "a", "params.jobId"),
+            (long.as_str(), "a", "params.jobId"),
+            ("a", "$(id)", "params.agentId"),
+            ("a", "-a", "params.agentId"),
+        ] {
+            assert_eq!(Job::new(job, agent).unwrap_err().field(), Some(field));
+        }
+    }
+
+    #[test]
+    fn labels_read_back_as_they_were_written() {
+        let job = Job::new("job-1", "agent-1").unwrap();
+        let attempt = Attempt { id: "00ff00ff00ff00ff".into(), started: 1000, expires: 2000 };
+        let labels = job.labels(&attempt, Some("k1CNTRL"));
+        assert!(labels.iter().all(|(key, value)| is_label_value(key) && is_label_value(value)), "{labels:?}");
+        let made = server(labels);
+        let claim = Claim::read(&made).unwrap();
+        assert!(job.owns(&claim) && !claim.ready && claim.attempt == attempt.id);
+        assert!(!claim.is_dead(2000) && claim.is_dead(2001));
+        let ready = Claim::read(&server(ready_labels(&made))).unwrap();
+        assert!(ready.ready && !ready.is_dead(i64::MAX));
+        assert_eq!(Claim::read(&server(Labels::new())), None);
+        assert!(job.key_description(&attempt).len() <= 50);
+    }
+}

@@ -1,0 +1,275 @@
+//! The job: from three strings to a machine in the tailnet, or to nothing at all.
+//!
+//! This room decides; it knows no HTTP and no JSON, and never reads a clock but through `transport`. The clouds hold
+//! all state: the server's name is the lock, its labels say whose it is and how it stands, the key's description whose
+//! the key is. So any number of processes can call for the same job at the same time.
+//!
+//! [`Provisioner::provision`] is the whole story; the steps it names are in `step/`, each with its undo.
+
+mod adopt;
+mod candidate;
+mod enrollment;
+mod error;
+mod event;
+mod job;
+mod region;
+mod run;
+mod saga;
+mod settings;
+mod step;
+
+use std::net::Ipv4Addr;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+pub use tokio_util::sync::CancellationToken;
+
+pub use candidate::{CandidateAttempt, USUAL as USUAL_SERVER_TYPES};
+pub use error::{Cause, Code, Leftover, ProvisionError};
+pub use event::{Event, Known, Observer, Scope, Silent, Step};
+pub use run::Timing;
+pub use settings::{Settings, USUAL_IMAGE, USUAL_TIMEOUT};
+
+use adopt::Standing;
+use enrollment::{Enrolled, Expected};
+use job::Job;
+use run::Run;
+use saga::Saga;
+use step::device::UndoDevice;
+use step::server::Made;
+use step::{auth_key, first_boot, ready, server, wait};
+
+use crate::hetzner::{Hetzner, Price, Server};
+use crate::secret::Secret;
+use crate::tailscale::Tailscale;
+use crate::transport::{Chain, Chance, Clock, Live, Network, Transport};
+
+/// How often a call looks again because another attempt came between. Each turn is caused by somebody else's progress.
+const TURNS: u32 = 4;
+
+/// What to provision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Params {
+    /// The job: at most one server will ever stand for it.
+    pub job_id: String,
+    /// The agent that the machine is for.
+    pub agent_id: String,
+    /// A region of the app, or the name of a Hetzner location.
+    pub region: String,
+}
+
+/// A machine in the tailnet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Provisioned {
+    /// The server.
+    pub server: Server,
+    /// Its public address.
+    pub server_ip: Ipv4Addr,
+    /// Its address in the tailnet.
+    pub tailscale_ip: Ipv4Addr,
+    /// The device's older, decimal id.
+    pub device_id: String,
+    /// The device's preferred id.
+    pub node_id: String,
+    /// Made by an earlier or another call.
+    pub reused: bool,
+    /// Made from a snapshot, by the settings of this call.
+    pub used_snapshot: bool,
+    /// Each candidate that was tried.
+    pub attempts: Vec<CandidateAttempt>,
+    /// How long each step took.
+    pub timings: Vec<Timing>,
+    /// Requests made to Hetzner and to Tailscale.
+    pub requests: (u32, u32),
+    /// What the server costs.
+    pub price: Option<Price>,
+    /// What a person should know although all went well.
+    pub warnings: Vec<String>,
+}
+
+/// Provisions jobs over one way to the network.
+#[derive(Clone)]
+pub struct Provisioner {
+    transport: Arc<dyn Transport>,
+    chance: Arc<Chance>,
+    warnings: Vec<String>,
+}
+
+impl Provisioner {
+    /// Over the real network.
+    pub fn live(network: &Network) -> Result<Self, ProvisionError> {
+        let (live, warnings) = Live::new(network).map_err(|error| ProvisionError::at_the_door(error.into()))?;
+        Ok(Self { transport: Arc::new(live), chance: Arc::new(Chance::from_system()), warnings })
+    }
+
+    /// Over any transport, with all random choices from one seed.
+    pub fn over(transport: Arc<dyn Transport>, seed: u64) -> Self {
+        Self { transport, chance: Arc::new(Chance::from_seed(seed)), warnings: Vec::new() }
+    }
+
+    /// Provisions one VM for one job (design 2.1). On any failure what was begun is undone before this returns.
+    ///
+    /// `cancel` ends the work at once and starts the undo, which it cannot shorten. Once the machine is verified the
+    /// result wins over a late cancellation.
+    pub async fn provision(
+        &self,
+        params: &Params,
+        settings: &Settings,
+        cancel: CancellationToken,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Provisioned, ProvisionError> {
+        let job = Job::new(&params.job_id, &params.agent_id).map_err(ProvisionError::at_the_door)?;
+        let place = locate(params, settings).map_err(ProvisionError::at_the_door)?;
+        let run = self.begin(&job, settings, place, cancel, observer);
+        run.say(Scope::ProvisionVm, format!("Provisioning {} in {} for job {}", job.name, place.location, job.id));
+        if !place.known {
+            let message =
+                format!("Unknown region {:?}, using {}; known: {}", params.region, place.location, region::names());
+            run.warn(Scope::ProvisionVm, message);
+        }
+        for warning in &self.warnings {
+            run.warn(Scope::ProvisionVm, warning.clone());
+        }
+        settle(&run).await.map_err(|(cause, leftovers)| self.failure(&run, cause, leftovers))
+    }
+
+    fn begin<'a>(
+        &self,
+        job: &'a Job,
+        settings: &'a Settings,
+        place: region::Placement,
+        cancel: CancellationToken,
+        observer: Arc<dyn Observer>,
+    ) -> Run<'a> {
+        let clock = Arc::new(Clock::default());
+        // Hetzner's clock is the one that labels are written in.
+        let chain = |keeps_time| Chain::new(self.transport.clone(), clock.clone(), self.chance.clone(), keeps_time);
+        let hetzner = Hetzner::new(chain(true), settings.hetzner_url.clone(), settings.hetzner_token.clone());
+        let masking = observer.clone();
+        let on_secret = Arc::new(move |secret: &Secret| masking.secret(secret));
+        let credentials = settings.tailscale_credentials.clone();
+        let tailscale = Tailscale::new(chain(false), settings.tailscale_url.clone(), credentials, on_secret);
+        Run::new(job, settings, place, hetzner, tailscale, clock.clone(), self.chance.clone(), cancel, observer)
+    }
+
+    fn failure(&self, run: &Run<'_>, cause: Cause, leftovers: Vec<Leftover>) -> ProvisionError {
+        let mut notes = run.notes();
+        let failed_at = notes.failed_at.unwrap_or(notes.step);
+        ProvisionError { cause, step: failed_at, attempts: std::mem::take(&mut notes.candidates), leftovers }
+    }
+}
+
+fn locate(params: &Params, settings: &Settings) -> Result<region::Placement, Cause> {
+    let place = region::place(&params.region);
+    if !place.known && settings.strict_region {
+        let why = format!("unknown region; known: {}, and the names of Hetzner's locations", region::names());
+        return Err(Cause::Input { field: "params.region".to_owned(), why });
+    }
+    Ok(place)
+}
+
+/// What went wrong, and what is left of it.
+type Failure = (Cause, Vec<Leftover>);
+
+/// Turns until the job is settled. A turn ends with a machine, with a failure, or because another attempt of the same
+/// job moved, which makes it worth looking again.
+async fn settle(run: &Run<'_>) -> Result<Provisioned, Failure> {
+    let nothing_left = |cause| (cause, Vec::new());
+    let mut standing = adopt::look_up(run).await.map_err(nothing_left)?;
+    for _ in 0..TURNS {
+        standing = match standing {
+            Standing::Ready(server) => {
+                let enrolled = adopt::verify_ready(run, &server).await.map_err(nothing_left)?;
+                return finish(run, server, &enrolled, true, None).map_err(nothing_left);
+            }
+            Standing::Underway(server) => adopt::follow(run, server).await.map_err(nothing_left)?,
+            Standing::Dead(server, claim) => match adopt::take_over(run, &server, &claim).await? {
+                Some(enrolled) => return finish(run, server, &enrolled, true, None).map_err(nothing_left),
+                None => {
+                    adopt::still_wanted(run).await.map_err(nothing_left)?;
+                    adopt::look_up(run).await.map_err(nothing_left)?
+                }
+            },
+            Standing::Absent => match attempt(run).await {
+                Ok(provisioned) => return Ok(provisioned),
+                // Our own attempt is undone; the other one's server is what stands there now.
+                Err((Cause::Taken(server), left)) if left.is_empty() => {
+                    adopt::classify(run, *server).map_err(nothing_left)?
+                }
+                Err(failure) => return Err(failure),
+            },
+        };
+    }
+    Err(nothing_left(Cause::Superseded("other attempts of this job kept coming between".to_owned())))
+}
+
+/// One attempt: made, or undone.
+async fn attempt(run: &Run<'_>) -> Result<Provisioned, Failure> {
+    let saga = Saga::default();
+    let cause = match AssertUnwindSafe(make(run, &saga)).catch_unwind().await {
+        Ok(Ok(provisioned)) => return Ok(provisioned),
+        Ok(Err(cause)) => cause,
+        Err(panic) => Cause::Internal(describe_panic(panic.as_ref())),
+    };
+    if saga.is_empty() {
+        return Err((cause, Vec::new()));
+    }
+    run.begin_undo(&cause);
+    let leftovers = saga.compensate(run).await;
+    for left in &leftovers {
+        let named = left.id.as_deref().or(left.name.as_deref()).unwrap_or("unnamed");
+        run.warn(Scope::ProvisionVm, format!("Left behind: {} {named}: {}", left.kind, left.why));
+    }
+    Err((cause, leftovers))
+}
+
+/// The ten steps, from the key to the mark.
+async fn make(run: &Run<'_>, saga: &Saga) -> Result<Provisioned, Cause> {
+    let attempt = run.begin_attempt();
+    // A key in a machine's hands makes a device, so the device's undo is declared before there is a key.
+    saga.declare(UndoDevice::new(&run.job.name, attempt.started));
+    let key = auth_key::ensure(run, saga, &attempt).await?;
+    let user_data = first_boot::render(run, &key.text)?;
+    let key_label = key.id.as_ref().filter(|_| key.minted).map(|id| id.0.as_str());
+    let made = server::create(run, saga, &attempt, &user_data, key_label).await?;
+    let expected = Expected { hostname: &run.job.name, attempt_started: attempt.started };
+    let enrolled = wait::both(run, &made, &expected).await?;
+    ready::mark(run, made.server.id, &attempt.id).await?;
+    ready::revoke_key(run, &key, &attempt).await;
+    let Made { server, price, .. } = made;
+    finish(run, server, &enrolled, false, price)
+}
+
+fn finish(
+    run: &Run<'_>,
+    server: Server,
+    enrolled: &Enrolled,
+    reused: bool,
+    price: Option<Price>,
+) -> Result<Provisioned, Cause> {
+    let server_ip = server.ipv4.ok_or_else(|| Cause::UnusableServer("it has no public IPv4 address".to_owned()))?;
+    run.know_tailscale_ip(enrolled.ip);
+    run.say(Scope::ProvisionVm, format!("Tailscale enrollment verified: ip={}", enrolled.ip));
+    run.enter(Step::Ready);
+    let mut notes = run.notes();
+    Ok(Provisioned {
+        server_ip,
+        tailscale_ip: enrolled.ip,
+        device_id: enrolled.device_id.clone(),
+        node_id: enrolled.node_id.clone(),
+        reused,
+        used_snapshot: run.settings.from_snapshot,
+        attempts: std::mem::take(&mut notes.candidates),
+        timings: std::mem::take(&mut notes.timings),
+        requests: (run.hetzner.sent(), run.tailscale.sent()),
+        price,
+        warnings: std::mem::take(&mut notes.warnings),
+        server,
+    })
+}
+
+fn describe_panic(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic without words".to_owned())
+}

@@ -1,0 +1,195 @@
+//! What one call carries from step to step: its clouds, its limits, and what it has told so far.
+
+use std::future::Future;
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::candidate::CandidateAttempt;
+use super::error::Cause;
+use super::event::{Event, Known, Observer, Scope, Step};
+use super::job::{Attempt, Job};
+use super::region::Placement;
+use super::settings::Settings;
+use crate::hetzner::{Hetzner, HetznerError, Server};
+use crate::tailscale::{Tailscale, TailscaleError};
+use crate::transport::{Chance, Clock, Instant, Patience, Within, sleep_until};
+
+/// Beyond the deadline, an attempt may need this long to undo itself, and clocks may differ by this much. Until then
+/// nobody may take it for dead (fault Q06).
+const UNDO_BUDGET: Duration = Duration::from_secs(60);
+const CLOCK_MARGIN: Duration = Duration::from_secs(300);
+
+/// How long one step took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// The step.
+    pub step: Step,
+    /// How long it took.
+    pub length: Duration,
+}
+
+/// One call.
+pub(super) struct Run<'a> {
+    pub job: &'a Job,
+    pub settings: &'a Settings,
+    pub place: Placement,
+    pub hetzner: Hetzner,
+    pub tailscale: Tailscale,
+    pub clock: Arc<Clock>,
+    pub chance: Arc<Chance>,
+    pub cancel: CancellationToken,
+    pub deadline: Instant,
+    observer: Arc<dyn Observer>,
+    began: Instant,
+    notes: Mutex<Notes>,
+}
+
+/// What a call has gathered on its way.
+pub(super) struct Notes {
+    pub step: Step,
+    /// Where the job stood when its undo began.
+    pub failed_at: Option<Step>,
+    step_began: Instant,
+    pub timings: Vec<Timing>,
+    pub candidates: Vec<CandidateAttempt>,
+    pub warnings: Vec<String>,
+    known: Known,
+}
+
+impl<'a> Run<'a> {
+    #[expect(clippy::too_many_arguments, reason = "one place puts a call together")]
+    pub(super) fn new(
+        job: &'a Job,
+        settings: &'a Settings,
+        place: Placement,
+        hetzner: Hetzner,
+        tailscale: Tailscale,
+        clock: Arc<Clock>,
+        chance: Arc<Chance>,
+        cancel: CancellationToken,
+        observer: Arc<dyn Observer>,
+    ) -> Self {
+        let began = clock.now();
+        let notes = Notes {
+            step: Step::Validate,
+            failed_at: None,
+            step_began: began,
+            timings: Vec::new(),
+            candidates: Vec::new(),
+            warnings: Vec::new(),
+            known: Known { server_name: Some(job.name.clone()), ..Known::default() },
+        };
+        let deadline = began + settings.timeout;
+        let notes = Mutex::new(notes);
+        Self { job, settings, place, hetzner, tailscale, clock, chance, cancel, deadline, observer, began, notes }
+    }
+
+    /// A new attempt, beginning now.
+    pub(super) fn begin_attempt(&self) -> Attempt {
+        let started = self.clock.cloud_unix();
+        let life = self.deadline.saturating_duration_since(self.clock.now()) + UNDO_BUDGET + CLOCK_MARGIN;
+        Attempt { id: self.chance.id(), started, expires: started.saturating_add_unsigned(life.as_secs()) }
+    }
+
+    /// The limits of an ordinary request.
+    pub(super) fn within(&self) -> Within {
+        Within { deadline: self.deadline, patience: Patience::USUAL }
+    }
+
+    /// Does `work` unless the caller gives up or the deadline passes first. `work` is then dropped where it stands, so
+    /// nothing that makes something may go through here without its undo declared.
+    pub(super) async fn guard<T>(&self, work: impl Future<Output = Result<T, Cause>>) -> Result<T, Cause> {
+        tokio::select! {
+            biased;
+            cause = self.interrupted() => Err(cause),
+            outcome = work => outcome,
+        }
+    }
+
+    /// Waits for whatever ends the call from outside.
+    pub(super) async fn interrupted(&self) -> Cause {
+        tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => Cause::Aborted,
+            () = sleep_until(self.deadline) => Cause::Deadline,
+        }
+    }
+
+    /// Notes that a step begins, and how long the one before took.
+    pub(super) fn enter(&self, step: Step) {
+        let now = self.clock.now();
+        let mut notes = self.notes();
+        let timing = Timing { step: notes.step, length: now.duration_since(notes.step_began) };
+        notes.timings.push(timing);
+        notes.step = step;
+        notes.step_began = now;
+        tracing::debug!(step = step.as_str(), "step");
+    }
+
+    /// Notes where the job failed, and that its undo begins.
+    pub(super) fn begin_undo(&self, cause: &Cause) {
+        let failed_at = self.notes().step;
+        self.notes().failed_at = Some(failed_at);
+        self.enter(Step::Undo);
+        self.say(Scope::ProvisionVm, format!("Undoing what was begun: {cause}"));
+    }
+
+    pub(super) fn say(&self, scope: Scope, message: impl Into<String>) {
+        self.tell(scope, false, message.into());
+    }
+
+    pub(super) fn warn(&self, scope: Scope, message: impl Into<String>) {
+        let message = message.into();
+        self.notes().warnings.push(message.clone());
+        self.tell(scope, true, message);
+    }
+
+    fn tell(&self, scope: Scope, is_warning: bool, message: String) {
+        tracing::info!(target: "provision_vm::progress", scope = scope.as_str(), is_warning, "{message}");
+        let (step, known) = {
+            let notes = self.notes();
+            (notes.step, notes.known.clone())
+        };
+        let elapsed = self.clock.now().duration_since(self.began);
+        self.observer.event(Event { step, scope, is_warning, message, elapsed, known });
+    }
+
+    /// From here on every event names this server.
+    pub(super) fn know_server(&self, server: &Server) {
+        let mut notes = self.notes();
+        notes.known.server_id = Some(server.id.0);
+        notes.known.server_ip = server.ipv4;
+    }
+
+    pub(super) fn know_tailscale_ip(&self, ip: Ipv4Addr) {
+        self.notes().known.tailscale_ip = Some(ip);
+    }
+
+    pub(super) fn tried(&self, attempt: CandidateAttempt) {
+        self.notes().candidates.push(attempt);
+    }
+
+    pub(super) fn notes(&self) -> MutexGuard<'_, Notes> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Gives a cloud's error its place in the job: what was being done.
+pub(super) trait Doing<T> {
+    fn doing(self, doing: &'static str) -> Result<T, Cause>;
+}
+
+impl<T> Doing<T> for Result<T, HetznerError> {
+    fn doing(self, doing: &'static str) -> Result<T, Cause> {
+        self.map_err(|source| Cause::Hetzner { doing, source })
+    }
+}
+
+impl<T> Doing<T> for Result<T, TailscaleError> {
+    fn doing(self, doing: &'static str) -> Result<T, Cause> {
+        self.map_err(|source| Cause::Tailscale { doing, source })
+    }
+}

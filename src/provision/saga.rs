@@ -1,0 +1,112 @@
+//! Undo, declared before the action and run in reverse.
+//!
+//! A step declares what it is about to make, and how that is found and removed again, before its first byte is sent;
+//! the saga runs what was declared. Flow of a failed attempt:
+//!
+//! 1. every declared undo runs, last declared first, within a budget of its own that neither the caller's signal nor
+//!    the deadline shortens;
+//! 2. an undo that panics or fails does not stop the others;
+//! 3. each returns what it could not remove. An empty list means that the absence was confirmed by a read.
+//!
+//! Undos are idempotent and take names, not answers: an answer may have been lost.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use super::error::Leftover;
+use super::run::Run;
+use crate::transport::{Instant, Patience, Within, timeout_at};
+
+/// The time for all undos of one attempt together.
+pub(super) const BUDGET: Duration = Duration::from_secs(60);
+/// What is kept back for each undo that has still to run, so that one that hangs does not starve the rest.
+const RESERVE: Duration = Duration::from_secs(8);
+
+/// The reversal of one step.
+pub(super) trait Undo: Send + Sync {
+    /// Removes what the step made, or may have made, and returns what is left.
+    fn undo<'a>(&'a self, scene: &'a Scene<'a>) -> BoxFuture<'a, Vec<Leftover>>;
+
+    /// What has to be assumed left if the undo itself breaks down. Nothing, if the step never acted.
+    fn may_leave(&self, why: &str) -> Option<Leftover>;
+}
+
+/// Where undos run.
+pub(super) struct Scene<'a> {
+    pub run: &'a Run<'a>,
+    /// When this undo has to be done.
+    pub deadline: Instant,
+    machine: &'a Mutex<Machine>,
+}
+
+/// What has become of the machine of this attempt. Its devices may go only if this call deleted it (design 6, rule 3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Machine {
+    /// No server was made, so nothing can have joined.
+    NeverMade,
+    /// This call deleted its server, and a read confirmed it.
+    Deleted,
+    /// The server is still there, or somebody else removed it.
+    NotDeletedByUs,
+}
+
+impl Scene<'_> {
+    /// The limits of a request of an undo: it has nothing better to do with its time than to try again.
+    pub(super) fn within(&self) -> Within {
+        Within { deadline: self.deadline, patience: Patience::UntilDeadline }
+    }
+
+    pub(super) fn machine(&self) -> Machine {
+        *self.machine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn set_machine(&self, machine: Machine) {
+        *self.machine.lock().unwrap_or_else(PoisonError::into_inner) = machine;
+    }
+}
+
+/// The undos of one attempt, in the order of their declaration.
+#[derive(Default)]
+pub(super) struct Saga {
+    declared: Mutex<Vec<Arc<dyn Undo>>>,
+}
+
+impl Saga {
+    /// Declares an undo and returns it, so that the step can tell it what becomes known.
+    pub(super) fn declare<U: Undo + 'static>(&self, undo: U) -> Arc<U> {
+        let undo = Arc::new(undo);
+        self.declared.lock().unwrap_or_else(PoisonError::into_inner).push(undo.clone());
+        undo
+    }
+
+    /// Whether anything was declared at all.
+    pub(super) fn is_empty(&self) -> bool {
+        self.declared.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// Runs every undo in reverse and returns what is left.
+    pub(super) async fn compensate(&self, run: &Run<'_>) -> Vec<Leftover> {
+        let mut undos = std::mem::take(&mut *self.declared.lock().unwrap_or_else(PoisonError::into_inner));
+        let end = run.clock.now() + BUDGET;
+        let machine = Mutex::new(Machine::NeverMade);
+        let mut leftovers = Vec::new();
+        while let Some(undo) = undos.pop() {
+            let waiting = u32::try_from(undos.len()).unwrap_or(u32::MAX);
+            let deadline = end.checked_sub(RESERVE.saturating_mul(waiting)).unwrap_or(end);
+            let scene = Scene { run, deadline, machine: &machine };
+            let work = AssertUnwindSafe(undo.undo(&scene)).catch_unwind();
+            // An undo keeps its own deadline; this is the backstop for one that does not.
+            match timeout_at(deadline + Duration::from_secs(1), work).await {
+                Some(Ok(left)) => leftovers.extend(left),
+                Some(Err(_)) => leftovers.extend(undo.may_leave("its undo broke down")),
+                None => leftovers.extend(undo.may_leave("the time for the undo ran out")),
+            }
+        }
+        tracing::debug!(left = leftovers.len(), "undone");
+        leftovers
+    }
+}

@@ -1,0 +1,44 @@
+//! What a call needs to know, checked and typed. Where it is read from is the binding's matter.
+
+use std::time::Duration;
+
+use crate::hetzner::IdOrName;
+use crate::secret::Secret;
+use crate::tailscale::Credentials;
+use crate::transport::BaseUrl;
+
+/// The deadline of a call that names none (`PROVISION_TIMEOUT_SECONDS`).
+pub const USUAL_TIMEOUT: Duration = Duration::from_secs(600);
+/// The image of a server that is not made from a snapshot.
+pub const USUAL_IMAGE: &str = "ubuntu-22.04";
+
+/// Everything but the job itself.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `HETZNER_API_URL`.
+    pub hetzner_url: BaseUrl,
+    /// `HETZNER_API_TOKEN`.
+    pub hetzner_token: Secret,
+    /// `HETZNER_SSH_KEY_ID`: at least one.
+    pub ssh_keys: Vec<IdOrName>,
+    /// `TAILSCALE_API_URL`.
+    pub tailscale_url: BaseUrl,
+    /// `TAILSCALE_OAUTH_CLIENT_ID` and `TAILSCALE_OAUTH_CLIENT_SECRET`, or workload identity.
+    pub tailscale_credentials: Credentials,
+    /// `TAILSCALE_AUTH_KEY`: a key made by hand, for migration.
+    pub auth_key: Option<Secret>,
+    /// Lets a reusable `TAILSCALE_AUTH_KEY` through.
+    pub allow_reusable_auth_key: bool,
+    /// The image: a system image by name, or the snapshot.
+    pub image: IdOrName,
+    /// `HETZNER_SNAPSHOT_ID` is set: the image has Tailscale already.
+    pub from_snapshot: bool,
+    /// The types to try, in order.
+    pub server_types: Vec<String>,
+    /// Whether the device vanishes some time after the machine is off.
+    pub ephemeral: bool,
+    /// Whether an unknown region is an error.
+    pub strict_region: bool,
+    /// The time for everything but the undo.
+    pub timeout: Duration,
+}

@@ -1,0 +1,70 @@
+//! The end of a job: one more look for rivals, the mark `ready`, and the key's end.
+//!
+//! The machine is verified by now, so a caller who gives up, or a deadline, does not undo it any more; these last
+//! requests have a limit of their own.
+
+use std::time::Duration;
+
+use super::super::error::Cause;
+use super::super::event::{Scope, Step};
+use super::super::job::{Attempt, Claim, ready_labels};
+use super::super::run::{Doing, Run};
+use super::auth_key::Key;
+use crate::hetzner::{Server, ServerId};
+use crate::transport::{Patience, Within, sleep};
+
+const LIMIT: Duration = Duration::from_secs(30);
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Marks the attempt's server ready and confirms it by a read.
+///
+/// `ready` is what makes it untouchable for every undo, cleanup and reaper, so no call succeeds without it.
+pub(in super::super) async fn mark(run: &Run<'_>, id: ServerId, attempt: &str) -> Result<(), Cause> {
+    run.enter(Step::Ready);
+    let within = Within { deadline: run.clock.now() + LIMIT, patience: Patience::UntilDeadline };
+    let server = sole_server(run, id, within).await?;
+    let claim = Claim::read(&server).filter(|claim| run.job.owns(claim) && claim.attempt == attempt);
+    if claim.is_none() {
+        return Err(Cause::Superseded(format!("the labels of server {id} were changed by somebody else")));
+    }
+    let doing = "the server could not be marked ready";
+    run.hetzner.replace_labels(id, &ready_labels(&server), within).await.doing(doing)?;
+    loop {
+        let fresh = run.hetzner.find_server(id, within).await.doing(doing)?;
+        if fresh.as_ref().and_then(Claim::read).is_some_and(|claim| claim.ready) {
+            return Ok(());
+        }
+        if run.clock.now() + LOOK_AGAIN >= within.deadline {
+            return Err(Cause::Superseded(format!("server {id} does not stay marked ready")));
+        }
+        sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// The server as it is now, if no older one of the same job stands beside it. Names keep one job from having two, but a
+/// job under two agents has two names.
+async fn sole_server(run: &Run<'_>, id: ServerId, within: Within) -> Result<Server, Cause> {
+    let doing = "the job's servers could not be read";
+    let servers = run.hetzner.find_servers_by_label(&run.job.selector(), within).await.doing(doing)?;
+    if let Some(older) = servers.iter().find(|server| server.id < id) {
+        return Err(Cause::Superseded(format!("server {} of this job is older", older.id)));
+    }
+    match servers.into_iter().find(|server| server.id == id) {
+        Some(server) => Ok(server),
+        // A list may lag behind; the server itself decides.
+        None => {
+            let found = run.hetzner.find_server(id, within).await.doing(doing)?;
+            found.ok_or_else(|| Cause::Superseded(format!("server {id} was deleted by somebody else")))
+        }
+    }
+}
+
+/// Revokes the key that we made. It is spent by now, so a failure is a warning (fault M23).
+pub(in super::super) async fn revoke_key(run: &Run<'_>, key: &Key, attempt: &Attempt) {
+    let Some(id) = key.id.as_ref().filter(|_| key.minted) else { return };
+    let within = Within { deadline: run.clock.now() + LIMIT, patience: Patience::USUAL };
+    if let Err(error) = run.tailscale.revoke_key(id, within).await {
+        tracing::debug!(attempt = attempt.id, "key not revoked");
+        run.warn(Scope::Tailscale, format!("the spent auth key {id} could not be revoked: {error}"));
+    }
+}

@@ -1,0 +1,370 @@
+//! The order of a server: the one request that costs money, and the one that must not be made twice.
+//!
+//! Hetzner knows no idempotency key, but it keeps names unique, and ours comes from the job alone. So, after any reply
+//! that does not prove "not applied": look the name up; found with our attempt's label, the order was carried out; not
+//! found, order again under the same name. A name that is taken is looked up the same way.
+
+use std::pin::pin;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+
+use super::super::adopt::{self, Standing};
+use super::super::candidate::{Candidate, CandidateAttempt, choose};
+use super::super::error::{Cause, Leftover};
+use super::super::event::{Scope, Step};
+use super::super::job::{Attempt, Claim, Job};
+use super::super::run::{Doing, Run};
+use super::super::saga::{Machine, Saga, Scene, Undo};
+use super::removal::{Removal, remove_primary_ips, remove_server};
+use crate::hetzner::{ActionId, CreateServer, Created, HetznerError, Labels, Price, PrimaryIpId, Server, ServerId};
+use crate::secret::Secret;
+use crate::transport::{Judge, Opinion, Within, sleep, timeout_at};
+
+/// When the caller gives up while an order is out, its reply is worth this long: it names what has to be undone.
+const GRACE: Duration = Duration::from_secs(5);
+/// When to look for a server whose order got no answer: a read may lag by up to 5 s.
+const LOOKS: [Duration; 3] = [Duration::from_millis(500), Duration::from_secs(2), Duration::from_secs(3)];
+/// How often one candidate is ordered when answers get lost.
+const ORDERS: u32 = 4;
+/// How long a name may be taken by a server that no read shows: one that is being deleted, or not shown yet.
+const NAME_HELD: Duration = Duration::from_secs(20);
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// How long an order that got no answer may still be carried out (fault P06).
+const SETTLE: Duration = Duration::from_secs(20);
+
+/// A server of this attempt.
+#[derive(Debug)]
+pub(in super::super) struct Made {
+    pub server: Server,
+    pub actions: Vec<ActionId>,
+    pub price: Option<Price>,
+}
+
+/// Orders the first candidate that is to be had.
+pub(in super::super) async fn create(
+    run: &Run<'_>,
+    saga: &Saga,
+    attempt: &Attempt,
+    user_data: &Secret,
+    auth_key: Option<&str>,
+) -> Result<Made, Cause> {
+    run.enter(Step::Server);
+    let location = run.place.location;
+    let types = run
+        .guard(async { run.hetzner.list_server_types(run.within()).await.doing("the server types could not be read") });
+    let (candidates, refused) = choose(&run.settings.server_types, &types.await?, location, run.clock.cloud_unix());
+    for attempt in refused {
+        let why = attempt.refused.as_deref().unwrap_or_default();
+        run.say(Scope::Hetzner, format!("Server type {} is left out: {why}", attempt.server_type));
+        run.tried(attempt);
+    }
+    let labels = run.job.labels(attempt, auth_key);
+    let undo = saga.declare(UndoServer::new(run.job, attempt));
+    let mut out_of_stock = false;
+    for candidate in &candidates {
+        let mut outcome = CandidateAttempt {
+            server_type: candidate.server_type.clone(),
+            location: location.to_owned(),
+            refused: None,
+        };
+        match order(run, &undo, attempt, candidate, user_data, &labels).await? {
+            Ok(made) => {
+                run.tried(outcome);
+                return accept(run, made);
+            }
+            Err(refusal) => {
+                out_of_stock |= refusal.is_out_of_capacity();
+                run.say(Scope::Hetzner, format!("Server type {} is not to be had: {refusal}", candidate.server_type));
+                outcome.refused = Some(refusal.to_string());
+                run.tried(outcome);
+            }
+        }
+    }
+    let tried = run.notes().candidates.iter().map(describe).collect::<Vec<_>>().join("; ");
+    Err(Cause::NoCandidate { location: location.to_owned(), tried, out_of_stock })
+}
+
+fn describe(attempt: &CandidateAttempt) -> String {
+    format!("{}: {}", attempt.server_type, attempt.refused.as_deref().unwrap_or("taken"))
+}
+
+/// The server must be what was ordered. If it is not, the undo that was declared removes it.
+fn accept(run: &Run<'_>, made: Made) -> Result<Made, Cause> {
+    run.know_server(&made.server);
+    let server = &made.server;
+    if server.location != run.place.location {
+        let why = format!("it stands in {} instead of {}", server.location, run.place.location);
+        return Err(Cause::UnusableServer(why));
+    }
+    let Some(ip) = server.ipv4 else {
+        return Err(Cause::UnusableServer("it has no public IPv4 address".to_owned()));
+    };
+    run.say(Scope::ProvisionVm, format!("Hetzner server created: id={}, ip={ip}", server.id));
+    let price = made.price.as_ref().map(|price| format!(", {} an hour", price.hourly)).unwrap_or_default();
+    run.say(Scope::Hetzner, format!("Server type {} in {}{price}", server.server_type, server.location));
+    Ok(made)
+}
+
+/// Orders one candidate. The inner error is a refusal of this candidate alone.
+async fn order(
+    run: &Run<'_>,
+    undo: &UndoServer,
+    attempt: &Attempt,
+    candidate: &Candidate,
+    user_data: &Secret,
+    labels: &Labels,
+) -> Result<Result<Made, HetznerError>, Cause> {
+    let location = run.place.location;
+    let order = CreateServer {
+        name: &run.job.name,
+        server_type: &candidate.server_type,
+        location,
+        image: &run.settings.image,
+        ssh_keys: &run.settings.ssh_keys,
+        user_data,
+        labels,
+    };
+    let made = |server, actions| Made { server, actions, price: candidate.price.clone() };
+    let refused =
+        |source| Cause::Order { server_type: candidate.server_type.clone(), location: location.to_owned(), source };
+    let (mut orders, mut first_clash) = (0, None);
+    loop {
+        orders += 1;
+        let error = match hear(run, undo, &order).await? {
+            Ok(Created { server, actions }) if is_ours(run.job, attempt, &server) => {
+                undo.made(&server);
+                return Ok(Ok(made(server, actions.into_iter().map(|action| action.id).collect())));
+            }
+            // An answer that speaks of something else proves nothing (fault P30).
+            Ok(_) => None,
+            Err(error) => Some(error),
+        };
+        match error {
+            Some(error) if error.is_name_taken() => {
+                undo.not_applied();
+                let since = *first_clash.get_or_insert_with(|| run.clock.now());
+                match run.guard(find_by_name(run, attempt)).await? {
+                    Some(server) => return adopt_own(run, undo, server).await.map(|(s, a)| Ok(made(s, a))),
+                    None if run.clock.now() < since + NAME_HELD => run.guard(pause(LOOK_AGAIN)).await?,
+                    None => return Err(Cause::NameConflict { name: run.job.name.clone(), id: None }),
+                }
+                // A name that frees itself is waited for, not counted.
+                orders -= 1;
+            }
+            Some(error) if error.is_out_of_capacity() || error.is_not_offered() => {
+                undo.not_applied();
+                return Ok(Err(error));
+            }
+            Some(error) if !error.may_have_applied() => {
+                undo.not_applied();
+                return Err(refused(error));
+            }
+            unclear => {
+                let why =
+                    unclear.as_ref().map_or_else(|| "the answer names another server".to_owned(), ToString::to_string);
+                run.say(Scope::Hetzner, format!("No clear answer to the order ({why}), looking for the server"));
+                for wait in LOOKS {
+                    run.guard(pause(wait)).await?;
+                    if let Some(server) = run.guard(find_by_name(run, attempt)).await? {
+                        return adopt_own(run, undo, server).await.map(|(s, a)| Ok(made(s, a)));
+                    }
+                }
+                if orders >= ORDERS {
+                    return Err(unclear.map_or_else(
+                        || Cause::UnusableServer("Hetzner's answers name another server".to_owned()),
+                        refused,
+                    ));
+                }
+            }
+        }
+    }
+}
+
+/// Sends the order and hears the reply out: a caller who gives up ends the wait only after [`GRACE`].
+async fn hear(
+    run: &Run<'_>,
+    undo: &UndoServer,
+    order: &CreateServer<'_>,
+) -> Result<Result<Created, HetznerError>, Cause> {
+    if run.cancel.is_cancelled() {
+        return Err(Cause::Aborted);
+    }
+    undo.ordered();
+    let within = Within { deadline: run.deadline + GRACE, ..run.within() };
+    let mut create = pin!(run.hetzner.create_server(order, within));
+    tokio::select! {
+        biased;
+        cause = run.interrupted() => {
+            match timeout_at(run.clock.now() + GRACE, create).await {
+                Some(Ok(created)) if created.server.name == order.name => undo.made(&created.server),
+                Some(Err(error)) if !error.may_have_applied() => undo.not_applied(),
+                _ => {}
+            }
+            Err(cause)
+        }
+        answer = &mut create => Ok(answer),
+    }
+}
+
+async fn pause(length: Duration) -> Result<(), Cause> {
+    sleep(length).await;
+    Ok(())
+}
+
+/// The server of our name, if it is this attempt's. Anything else of that name is an answer of its own.
+async fn find_by_name(run: &Run<'_>, attempt: &Attempt) -> Result<Option<Server>, Cause> {
+    let found = run.hetzner.find_server_by_name(&run.job.name, run.within()).await;
+    let Some(server) = found.doing("the server could not be looked for")? else { return Ok(None) };
+    if is_ours(run.job, attempt, &server) {
+        return Ok(Some(server));
+    }
+    match adopt::classify(run, server)? {
+        Standing::Absent => Ok(None),
+        Standing::Ready(server) | Standing::Underway(server) | Standing::Dead(server, _) => {
+            Err(Cause::Taken(Box::new(server)))
+        }
+    }
+}
+
+fn is_ours(job: &Job, attempt: &Attempt, server: &Server) -> bool {
+    server.name == job.name && Claim::read(server).is_some_and(|claim| job.owns(&claim) && claim.attempt == attempt.id)
+}
+
+/// A server whose order got no answer: its actions are read from its own list.
+async fn adopt_own(run: &Run<'_>, undo: &UndoServer, server: Server) -> Result<(Server, Vec<ActionId>), Cause> {
+    undo.made(&server);
+    run.say(Scope::Hetzner, format!("The order was carried out: id={}", server.id));
+    let actions = run.guard(async {
+        match run.hetzner.list_server_actions(server.id, run.within()).await {
+            Ok(actions) => Ok(actions),
+            // The device will tell whether the machine boots; only a refusal for good ends the job here.
+            Err(error) if error.opinion() != Opinion::Stop || error.is_not_found() => Ok(Vec::new()),
+            Err(error) => Err(error).doing("the server's actions could not be read"),
+        }
+    });
+    let actions = actions.await?.into_iter().map(|action| action.id).collect();
+    Ok((server, actions))
+}
+
+/// Removes the server of this attempt: by its id, or by its name while an order may still be carried out.
+pub(in super::super) struct UndoServer {
+    name: String,
+    attempt: String,
+    state: Mutex<State>,
+}
+
+#[derive(Clone, Default)]
+struct State {
+    /// Orders that may still be carried out.
+    floating: u32,
+    server: Option<(ServerId, Vec<PrimaryIpId>)>,
+}
+
+impl UndoServer {
+    fn new(job: &Job, attempt: &Attempt) -> Self {
+        Self { name: job.name.clone(), attempt: attempt.id.clone(), state: Mutex::default() }
+    }
+
+    /// The undo of a server that a dead attempt left. Its addresses are not known to be its own, so they are left alone.
+    pub(in super::super) fn of_dead(server: &Server, claim: &Claim) -> Self {
+        let state = State { floating: 0, server: Some((server.id, Vec::new())) };
+        Self { name: server.name.clone(), attempt: claim.attempt.clone(), state: Mutex::new(state) }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn state(&self) -> State {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn ordered(&self) {
+        self.change(|state| state.floating += 1);
+    }
+
+    fn not_applied(&self) {
+        self.change(|state| state.floating = state.floating.saturating_sub(1));
+    }
+
+    fn made(&self, server: &Server) {
+        self.change(|state| {
+            state.floating = state.floating.saturating_sub(1);
+            state.server = Some((server.id, server.primary_ips.clone()));
+        });
+    }
+
+    fn leftover(&self, id: Option<ServerId>, why: impl Into<String>) -> Leftover {
+        Leftover { kind: "server", id: id.map(|id| id.to_string()), name: Some(self.name.clone()), why: why.into() }
+    }
+
+    async fn remove(&self, scene: &Scene<'_>, id: ServerId, primary_ips: &[PrimaryIpId]) -> Vec<Leftover> {
+        match remove_server(scene.run, id, &self.attempt, scene.within()).await {
+            Removal::Deleted => {
+                scene.set_machine(Machine::Deleted);
+                let left = remove_primary_ips(scene.run, primary_ips, scene.within()).await;
+                let leftover = |(id, why): (PrimaryIpId, String)| Leftover {
+                    kind: "primary_ip",
+                    id: Some(id.to_string()),
+                    name: None,
+                    why,
+                };
+                left.into_iter().map(leftover).collect()
+            }
+            Removal::WasGone => {
+                scene.set_machine(Machine::NotDeletedByUs);
+                Vec::new()
+            }
+            Removal::Left(why) => {
+                scene.set_machine(Machine::NotDeletedByUs);
+                vec![self.leftover(Some(id), why)]
+            }
+        }
+    }
+
+    /// Looks for a server that an unanswered order may still make, and removes it.
+    async fn settle(&self, scene: &Scene<'_>, mut floating: u32) -> Vec<Leftover> {
+        let run = scene.run;
+        let end = scene.deadline.min(run.clock.now() + SETTLE);
+        let mut left = Vec::new();
+        while floating > 0 && run.clock.now() < end {
+            let found = run.hetzner.find_server_by_name(&self.name, scene.within()).await;
+            let claim = found.as_ref().ok().and_then(|server| server.as_ref()).and_then(Claim::read);
+            match (found, claim) {
+                (Ok(Some(server)), Some(claim)) if claim.attempt == self.attempt => {
+                    left.extend(self.remove(scene, server.id, &server.primary_ips).await);
+                    floating -= 1;
+                }
+                (Err(error), _) if error.opinion() == Opinion::Stop => {
+                    return vec![self.leftover(None, format!("may appear: an order got no answer ({error})"))];
+                }
+                _ => sleep(LOOK_AGAIN).await,
+            }
+        }
+        if floating > 0 {
+            left.push(self.leftover(None, "may appear: an order got no answer"));
+        }
+        left
+    }
+}
+
+impl Undo for UndoServer {
+    fn undo<'a>(&'a self, scene: &'a Scene<'a>) -> BoxFuture<'a, Vec<Leftover>> {
+        Box::pin(async move {
+            let State { floating, server } = self.state();
+            let mut left = Vec::new();
+            if let Some((id, primary_ips)) = server {
+                left.extend(self.remove(scene, id, &primary_ips).await);
+            }
+            left.extend(self.settle(scene, floating).await);
+            left
+        })
+    }
+
+    fn may_leave(&self, why: &str) -> Option<Leftover> {
+        let State { floating, server } = self.state();
+        (floating > 0 || server.is_some()).then(|| self.leftover(server.map(|(id, _)| id), why))
+    }
+}

@@ -1,0 +1,158 @@
+//! Devices of the tailnet (`facts/tailscale-and-first-boot.md` A3).
+
+use std::fmt;
+use std::net::IpAddr;
+
+use http::Method;
+use serde::Deserialize;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::{TAILNET, Tailscale, TailscaleError, is_id};
+use crate::transport::{Repeat, Within, clean};
+
+/// The preferred id of a device, `n...CNTRL`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(pub String);
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A device, as far as we need it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// The older, decimal id.
+    pub id: String,
+    /// The preferred id.
+    pub node_id: NodeId,
+    /// The full name in the tailnet, which may carry a suffix such as `-1`.
+    pub name: String,
+    /// The host name that the machine itself gave. Not unique, and never suffixed.
+    pub hostname: String,
+    /// Its addresses in the tailnet.
+    pub addresses: Vec<IpAddr>,
+    /// Its tags.
+    pub tags: Vec<String>,
+    /// Unix seconds of its making; absent for devices of other tailnets.
+    pub created: Option<i64>,
+    /// Approved.
+    pub authorized: bool,
+    /// In touch with the control server right now.
+    pub connected: bool,
+    /// What the tailnet lock has against it.
+    pub lock_error: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct WireDevices {
+    /// A list, `null`, or nothing at all.
+    #[serde(default)]
+    devices: Option<Vec<WireDevice>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireDevice {
+    #[serde(default)]
+    id: Option<String>,
+    #[serde(default)]
+    node_id: Option<String>,
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    hostname: Option<String>,
+    #[serde(default)]
+    addresses: Option<Vec<String>>,
+    #[serde(default)]
+    tags: Option<Vec<String>>,
+    #[serde(default)]
+    created: Option<String>,
+    #[serde(default)]
+    authorized: Option<bool>,
+    #[serde(default)]
+    connected_to_control: Option<bool>,
+    #[serde(default)]
+    last_seen: Option<String>,
+    #[serde(default)]
+    tailnet_lock_error: Option<String>,
+}
+
+impl From<WireDevice> for Device {
+    fn from(wire: WireDevice) -> Self {
+        let id = wire.id.unwrap_or_default();
+        Self {
+            // Either id is accepted wherever one is asked for.
+            node_id: NodeId(wire.node_id.unwrap_or_else(|| id.clone())),
+            id,
+            name: clean(&wire.name.unwrap_or_default()),
+            hostname: wire.hostname.unwrap_or_default(),
+            addresses: wire.addresses.unwrap_or_default().iter().filter_map(|text| text.parse().ok()).collect(),
+            tags: wire.tags.unwrap_or_default(),
+            created: wire
+                .created
+                .and_then(|text| OffsetDateTime::parse(&text, &Rfc3339).ok())
+                .map(OffsetDateTime::unix_timestamp),
+            authorized: wire.authorized.unwrap_or_default(),
+            // `lastSeen` is left out while a device is connected; it speaks where the younger field is missing.
+            connected: wire.connected_to_control.unwrap_or(wire.last_seen.is_none()),
+            lock_error: wire.tailnet_lock_error.map(|text| clean(&text)).filter(|text| !text.is_empty()),
+        }
+    }
+}
+
+impl Tailscale {
+    /// The devices that gave themselves this host name, whoever's they are.
+    pub async fn find_devices(&self, hostname: &str, within: Within) -> Result<Vec<Device>, TailscaleError> {
+        let path = format!("{TAILNET}/devices");
+        let draft = || self.draft(Method::GET, &path, &[("fields", "default"), ("hostname", hostname)]);
+        let WireDevices { devices } = self.fetch("find devices", draft, within).await?;
+        let devices = devices.unwrap_or_default().into_iter().map(Device::from);
+        // The filter is the server's; it is not known what an old one does with it.
+        Ok(devices
+            .filter(|device| device.hostname.eq_ignore_ascii_case(hostname) && is_id(&device.node_id.0))
+            .collect())
+    }
+
+    /// The device of this id, if it exists and is of this tailnet.
+    pub async fn find_device(&self, id: &NodeId, within: Within) -> Result<Option<Device>, TailscaleError> {
+        let draft = || self.draft(Method::GET, &format!("/device/{id}"), &[("fields", "default")]);
+        match self.fetch::<WireDevice>("get device", draft, within).await {
+            Ok(device) => Ok(Some(device.into())),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Deletes a device. One that is not there counts as deleted. Any device of the tailnet would be deleted, so prove
+    /// before that it is the right one.
+    pub async fn delete_device(&self, id: &NodeId, within: Within) -> Result<(), TailscaleError> {
+        let draft = || self.draft(Method::DELETE, &format!("/device/{id}"), &[]);
+        match self.send("delete device", Repeat::Safe, draft, within, |_| Ok(())).await {
+            Err(error) if !error.is_not_found() => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_decode_by_the_omission_rules() {
+        let read = |text: &str| Device::from(serde_json::from_str::<WireDevice>(text).unwrap());
+        let connected = read(
+            r#"{"id":"1","nodeId":"n1CNTRL","hostname":"a","connectedToControl":true,"created":"2026-11-23T10:00:00Z"}"#,
+        );
+        assert!(connected.connected && connected.tags.is_empty() && !connected.authorized);
+        assert_eq!(connected.created, Some(1_795_428_000));
+        let shared = read(r#"{"id":"2","created":"","machineKey":"","lastSeen":"2026-11-23T10:00:00Z"}"#);
+        assert_eq!((shared.created, shared.connected, shared.node_id.0.as_str()), (None, false, "2"));
+        for body in [r#"{"devices":null}"#, "{}", r#"{"devices":[]}"#] {
+            assert!(serde_json::from_str::<WireDevices>(body).unwrap().devices.unwrap_or_default().is_empty());
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Tailscale's control API: its vocabulary, its requests, its errors. Facts: `facts/tailscale-and-first-boot.md`, part A.
+//!
+//! One [`Tailscale`] is one tailnet as its credential shows it. It fetches an access token when it first needs one,
+//! keeps it, and fetches another once if it is refused. No property but a few ids is promised by the API's document, so
+//! everything else may be absent.
+//!
+//! This room knows nothing of jobs or servers. It never narrows a request to "ours": whoever deletes a device has to
+//! prove before that it is his, since the scope `devices:core` reaches the whole tailnet.
+
+mod auth_key;
+mod device;
+mod error;
+mod token;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Method;
+use serde::de::DeserializeOwned;
+
+pub use auth_key::{AuthKey, Capabilities, CreatedKey, KeyId, KeyOrder, key_id_of};
+pub use device::{Device, NodeId};
+pub use error::TailscaleError;
+pub use token::Credentials;
+
+use crate::secret::Secret;
+use crate::transport::request::Draft;
+use crate::transport::{BaseUrl, Call, Chain, Repeat, Within};
+
+/// Where the API is found unless a setting says otherwise.
+pub const DEFAULT_URL: &str = "https://api.tailscale.com/api/v2";
+
+/// The tailnet that the credential belongs to.
+const TAILNET: &str = "/tailnet/-";
+const ATTEMPT_LIMIT: Duration = Duration::from_secs(30);
+
+/// Called with every secret that the API mints for us, so that a log can mask it.
+pub type OnSecret = Arc<dyn Fn(&Secret) + Send + Sync>;
+
+/// One tailnet, as a credential shows it.
+pub struct Tailscale {
+    chain: Chain,
+    base: BaseUrl,
+    credentials: Credentials,
+    token: token::Cache,
+    on_secret: OnSecret,
+}
+
+impl Tailscale {
+    /// A tailnet behind a credential.
+    pub fn new(chain: Chain, base: BaseUrl, credentials: Credentials, on_secret: OnSecret) -> Self {
+        Self { chain, base, credentials, token: token::Cache::default(), on_secret }
+    }
+
+    /// How many requests were made, repetitions included.
+    pub fn sent(&self) -> u32 {
+        self.chain.sent()
+    }
+
+    fn draft(&self, method: Method, path: &str, query: &[(&str, &str)]) -> Draft {
+        self.base.request(method, path, query)
+    }
+
+    /// Sends a request with the access token. A token that is refused is dropped, and the request sent once more with
+    /// a new one; that is no retry, since a 401 proves that nothing was applied (fault G11).
+    async fn send<T>(
+        &self,
+        operation: &'static str,
+        repeat: Repeat,
+        draft: impl Fn() -> Draft,
+        within: Within,
+        read: impl Fn(&http::Response<Bytes>) -> Result<T, TailscaleError>,
+    ) -> Result<T, TailscaleError> {
+        let mut renewed = false;
+        loop {
+            let token = self.access_token(within).await?;
+            let call =
+                Call { operation, request: draft().bearer(&token).build()?, repeat, attempt_limit: ATTEMPT_LIMIT };
+            let outcome =
+                self.chain.call(&call, within, |answer| self.accept(answer).and_then(|()| read(answer))).await;
+            match outcome {
+                Err(error) if error.is_unauthorized() && !renewed => {
+                    self.forget_token().await;
+                    renewed = true;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn fetch<T: DeserializeOwned>(
+        &self,
+        operation: &'static str,
+        draft: impl Fn() -> Draft,
+        within: Within,
+    ) -> Result<T, TailscaleError> {
+        self.send(operation, Repeat::Safe, draft, within, decode).await
+    }
+
+    fn accept(&self, answer: &http::Response<Bytes>) -> Result<(), TailscaleError> {
+        if answer.status().is_success() {
+            return Ok(());
+        }
+        Err(TailscaleError::refusal(answer, self.chain.clock().cloud_unix()))
+    }
+}
+
+impl std::fmt::Debug for Tailscale {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tailscale").field("base", &self.base).finish_non_exhaustive()
+    }
+}
+
+/// Reads a JSON body; the error never quotes the content, which may hold a key.
+fn decode<T: DeserializeOwned>(answer: &http::Response<Bytes>) -> Result<T, TailscaleError> {
+    serde_json::from_slice(answer.body()).map_err(|error| TailscaleError::Unreadable {
+        what: if error.is_data() { "it has another shape than documented" } else { "it is not whole JSON" },
+        request_id: error::request_id(answer.headers()),
+    })
+}
+
+/// Whether a text that an answer calls an id can be put into a path. `..` and `/` would ask for something else.
+fn is_id(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}

@@ -1,0 +1,156 @@
+//! Access tokens: from an OAuth client, or from an identity token that GitHub hands out (`facts/tailscale-and-first-boot.md` A1).
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Method;
+use serde::Deserialize;
+use tokio::sync::Mutex;
+
+use super::{ATTEMPT_LIMIT, Tailscale, TailscaleError, decode};
+use crate::secret::Secret;
+use crate::transport::request::{Draft, form};
+use crate::transport::{BaseUrl, Call, Instant, Repeat, Within};
+
+const FORM: &str = "application/x-www-form-urlencoded";
+/// A token is renewed this long before its end, so that no request meets the end on its way.
+const MARGIN: Duration = Duration::from_secs(60);
+/// What a token counts for that does not say how long it lives (fault T04).
+const UNSAID_LIFE: u64 = 60;
+
+/// What proves to Tailscale who we are.
+#[derive(Clone, Debug)]
+pub enum Credentials {
+    /// An OAuth client.
+    OAuth {
+        /// Its public id.
+        client_id: String,
+        /// Its secret.
+        client_secret: Secret,
+    },
+    /// Workload identity: a federated identity at Tailscale that trusts GitHub's identity tokens. No stored secret.
+    Federated {
+        /// The public id of the federated identity.
+        client_id: String,
+        /// Where GitHub hands out identity tokens (`ACTIONS_ID_TOKEN_REQUEST_URL`).
+        issuer: BaseUrl,
+        /// What GitHub wants to see for it (`ACTIONS_ID_TOKEN_REQUEST_TOKEN`).
+        issuer_token: Secret,
+    },
+}
+
+/// The token in hand. One caller fetches, the others wait for it.
+#[derive(Default)]
+pub(super) struct Cache(Mutex<Option<Token>>);
+
+struct Token {
+    token: Secret,
+    good_until: Instant,
+}
+
+#[derive(Deserialize)]
+struct WireToken {
+    #[serde(default)]
+    access_token: String,
+    #[serde(default)]
+    token_type: Option<String>,
+    #[serde(default)]
+    expires_in: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct WireIdentity {
+    #[serde(default)]
+    value: String,
+}
+
+impl Tailscale {
+    /// The access token, fetched if there is none or it is about to end.
+    pub(super) async fn access_token(&self, within: Within) -> Result<Secret, TailscaleError> {
+        let mut cache = self.token.0.lock().await;
+        let now = self.chain.clock().now();
+        if let Some(token) = cache.as_ref().filter(|token| token.good_until > now) {
+            return Ok(token.token.clone());
+        }
+        let (token, life) = match &self.credentials {
+            Credentials::OAuth { client_id, client_secret } => {
+                let fields = [
+                    ("grant_type", "client_credentials"),
+                    ("client_id", client_id.as_str()),
+                    ("client_secret", client_secret.expose()),
+                ];
+                self.exchange("get access token", "/oauth/token", &fields, within).await?
+            }
+            Credentials::Federated { client_id, issuer, issuer_token } => {
+                let identity = self.identity_token(client_id, issuer, issuer_token, within).await?;
+                let fields = [("client_id", client_id.as_str()), ("jwt", identity.expose())];
+                self.exchange("exchange identity token", "/oauth/token-exchange", &fields, within).await?
+            }
+        };
+        (self.on_secret)(&token);
+        let good_until = now + life.saturating_sub(MARGIN).max(life / 2);
+        *cache = Some(Token { token: token.clone(), good_until });
+        Ok(token)
+    }
+
+    /// Drops the token in hand, because it was refused.
+    pub(super) async fn forget_token(&self) {
+        *self.token.0.lock().await = None;
+    }
+
+    async fn exchange(
+        &self,
+        operation: &'static str,
+        path: &str,
+        fields: &[(&str, &str)],
+        within: Within,
+    ) -> Result<(Secret, Duration), TailscaleError> {
+        let draft = self.draft(Method::POST, path, &[]).body(FORM, form(fields));
+        let wire: WireToken = self.ask_for_token(operation, "Tailscale", draft, within).await?;
+        let bearer = wire.token_type.is_none_or(|kind| kind.eq_ignore_ascii_case("bearer"));
+        if wire.access_token.is_empty() || !bearer {
+            return Err(TailscaleError::Unreadable { what: "it holds no bearer token", request_id: None });
+        }
+        let life = wire.expires_in.filter(|seconds| *seconds > 0).unwrap_or(UNSAID_LIFE);
+        Ok((Secret::new(wire.access_token), Duration::from_secs(life)))
+    }
+
+    async fn identity_token(
+        &self,
+        client_id: &str,
+        issuer: &BaseUrl,
+        issuer_token: &Secret,
+        within: Within,
+    ) -> Result<Secret, TailscaleError> {
+        // Tailscale's default audience for a federated identity (A1).
+        let audience = format!("api.tailscale.com/{client_id}");
+        let draft = issuer.request(Method::GET, "", &[("audience", &audience)]).bearer(issuer_token);
+        let who = "the issuer of the identity token";
+        let wire: WireIdentity = self.ask_for_token("get identity token", who, draft, within).await?;
+        if wire.value.is_empty() {
+            return Err(TailscaleError::Unreadable { what: "it holds no identity token", request_id: None });
+        }
+        let identity = Secret::new(wire.value);
+        (self.on_secret)(&identity);
+        Ok(identity)
+    }
+
+    /// Token requests may be repeated: a token that nobody heard of dies by itself. Refusals keep no text.
+    async fn ask_for_token<T: serde::de::DeserializeOwned>(
+        &self,
+        operation: &'static str,
+        who: &'static str,
+        draft: Draft,
+        within: Within,
+    ) -> Result<T, TailscaleError> {
+        let call = Call { operation, request: draft.build()?, repeat: Repeat::Safe, attempt_limit: ATTEMPT_LIMIT };
+        let read = |answer: &http::Response<Bytes>| match self.accept(answer) {
+            Err(TailscaleError::Refused { status: status @ (400..=428 | 430..=499), request_id, .. }) => {
+                Err(TailscaleError::Credential { who, status, request_id })
+            }
+            Err(error) => Err(error),
+            Ok(()) => decode(answer),
+        };
+        self.chain.call(&call, within, read).await
+    }
+}

@@ -1,0 +1,128 @@
+//! What surrounds every exchange. The order is explained in the room's head.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::retry::{self, Judge, Patience, Repeat};
+use super::{Chance, Clock, Instant, Transport, TransportError, sleep, timeout_at};
+
+/// One request of an API, and how it may be treated.
+#[derive(Debug)]
+pub struct Call {
+    /// The operation's name for traces, such as `create server`.
+    pub operation: &'static str,
+    /// The request. Its authorization header must be marked sensitive.
+    pub request: http::Request<Bytes>,
+    /// What a repetition would do.
+    pub repeat: Repeat,
+    /// The longest that one try may take.
+    pub attempt_limit: Duration,
+}
+
+/// How much time and patience the caller has.
+#[derive(Clone, Copy, Debug)]
+pub struct Within {
+    /// No try is begun or continued after this moment.
+    pub deadline: Instant,
+    /// How often to try.
+    pub patience: Patience,
+}
+
+/// The way to one API: the exchange with all that surrounds it, and a count of the requests made.
+pub struct Chain {
+    transport: Arc<dyn Transport>,
+    clock: Arc<Clock>,
+    chance: Arc<Chance>,
+    keeps_time: bool,
+    sent: AtomicU32,
+}
+
+impl Chain {
+    /// A way to one API. `keeps_time` says that this API's `Date` is the one that labels are written in.
+    pub fn new(transport: Arc<dyn Transport>, clock: Arc<Clock>, chance: Arc<Chance>, keeps_time: bool) -> Self {
+        Self { transport, clock, chance, keeps_time, sent: AtomicU32::new(0) }
+    }
+
+    /// The clock that this way keeps.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// How many requests went this way, repetitions included.
+    pub fn sent(&self) -> u32 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Makes the call until `read` has an answer, the failure is final, or time or patience end.
+    ///
+    /// `read` is a pure function of the answer; it turns refusals and unreadable bodies into the room's error.
+    pub async fn call<T, E>(
+        &self,
+        call: &Call,
+        within: Within,
+        read: impl Fn(&http::Response<Bytes>) -> Result<T, E>,
+    ) -> Result<T, E>
+    where
+        E: From<TransportError> + Judge + std::fmt::Display,
+    {
+        let mut tried = 0;
+        loop {
+            tried += 1;
+            let error =
+                match self.attempt(call, within.deadline).await.map_err(E::from).and_then(|answer| read(&answer)) {
+                    Ok(value) => return Ok(value),
+                    Err(error) => error,
+                };
+            let opinion = error.opinion();
+            let fraction = self.chance.fraction();
+            let Some(pause) = retry::pause(opinion, call.repeat, within.patience, tried, fraction) else {
+                tracing::debug!(operation = call.operation, tried, %error, "gave up");
+                return Err(error);
+            };
+            if self.clock.now() + pause >= within.deadline {
+                tracing::debug!(operation = call.operation, tried, %error, "no time for another try");
+                return Err(error);
+            }
+            tracing::debug!(operation = call.operation, tried, %error, ?pause, "trying again");
+            sleep(pause).await;
+        }
+    }
+
+    async fn attempt(&self, call: &Call, deadline: Instant) -> Result<http::Response<Bytes>, TransportError> {
+        let host = host_of(&call.request);
+        let now = self.clock.now();
+        if now >= deadline {
+            return Err(TransportError::OutOfTime { host });
+        }
+        self.sent.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(operation = call.operation, method = %call.request.method(), path = call.request.uri().path(), "request");
+        let limit = deadline.min(now + call.attempt_limit);
+        let answer = timeout_at(limit, self.transport.exchange(call.request.clone())).await;
+        let answer = answer.unwrap_or_else(|| Err(TransportError::Timeout { host: host.clone() }))?;
+        tracing::debug!(operation = call.operation, status = answer.status().as_u16(), "answer");
+        if answer.status().is_redirection() {
+            return Err(TransportError::Redirect { host });
+        }
+        if self.keeps_time {
+            self.clock.observe(answer.headers());
+        }
+        Ok(answer)
+    }
+}
+
+impl std::fmt::Debug for Chain {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Chain").field("sent", &self.sent()).finish_non_exhaustive()
+    }
+}
+
+/// Host and port of a request, for messages.
+pub(super) fn host_of(request: &http::Request<Bytes>) -> String {
+    request.uri().authority().map_or_else(String::new, |authority| {
+        // Never user and password, should somebody have written them into a base URL.
+        authority.port_u16().map_or_else(|| authority.host().to_owned(), |port| format!("{}:{port}", authority.host()))
+    })
+}

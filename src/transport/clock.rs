@@ -1,0 +1,120 @@
+//! Time and chance: the only readers of either.
+//!
+//! Waiting and deadlines use tokio's monotonic clock, which tests pause and move. The wall clock of this machine is
+//! not used where the cloud's own can be had: every Hetzner answer carries a `Date`, and labels that other processes
+//! will compare (`attempt_started`, `expires`) are written in that time (faults Z01, Z02).
+
+use std::future::Future;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// A moment of the monotonic clock.
+pub type Instant = tokio::time::Instant;
+
+/// What time it is, here and in the cloud.
+#[derive(Debug, Default)]
+pub struct Clock {
+    observed: Mutex<Option<Observed>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Observed {
+    at: Instant,
+    unix: i64,
+}
+
+impl Clock {
+    /// Now, for deadlines and waits.
+    #[expect(clippy::disallowed_methods, reason = "the one reader of the monotonic clock")]
+    pub fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    /// Unix seconds by the cloud's clock, as far as an answer has shown it; else by this machine's.
+    pub fn cloud_unix(&self) -> i64 {
+        let observed = *self.observed.lock().unwrap_or_else(PoisonError::into_inner);
+        match observed {
+            Some(Observed { at, unix }) => unix.saturating_add_unsigned(self.now().duration_since(at).as_secs()),
+            None => wall_unix(),
+        }
+    }
+
+    /// Learns the cloud's clock from the `Date` of an answer that has just come in.
+    pub fn observe(&self, headers: &http::HeaderMap) {
+        let date = headers.get(http::header::DATE).and_then(|date| date.to_str().ok());
+        let Some(moment) = date.and_then(|date| httpdate::parse_http_date(date).ok()) else { return };
+        let Ok(since_epoch) = moment.duration_since(std::time::UNIX_EPOCH) else { return };
+        let observed = Observed { at: self.now(), unix: i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX) };
+        *self.observed.lock().unwrap_or_else(PoisonError::into_inner) = Some(observed);
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one reader of the wall clock, used until an answer shows the cloud's"
+)]
+fn wall_unix() -> i64 {
+    let now = std::time::SystemTime::now();
+    now.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}
+
+/// Waits for a length of time.
+pub async fn sleep(length: Duration) {
+    tokio::time::sleep(length).await;
+}
+
+/// Waits for a moment.
+pub async fn sleep_until(moment: Instant) {
+    tokio::time::sleep_until(moment).await;
+}
+
+/// Runs `work` until `moment`; `None` if it was not done by then.
+pub async fn timeout_at<T>(moment: Instant, work: impl Future<Output = T>) -> Option<T> {
+    tokio::time::timeout_at(moment, work).await.ok()
+}
+
+/// Random choices: attempt ids and jitter. Seeded by the operating system, or by a test.
+#[derive(Debug)]
+pub struct Chance(Mutex<fastrand::Rng>);
+
+impl Chance {
+    /// Seeded by the operating system.
+    pub fn from_system() -> Self {
+        // Without the system's entropy the generator still seeds itself from time and thread; attempt ids then stay
+        // distinct in practice, and no secret depends on them.
+        Self(Mutex::new(getrandom::u64().map_or_else(|_| fastrand::Rng::new(), fastrand::Rng::with_seed)))
+    }
+
+    /// One seed, one series of choices.
+    pub fn from_seed(seed: u64) -> Self {
+        Self(Mutex::new(fastrand::Rng::with_seed(seed)))
+    }
+
+    /// A number in `0.0..1.0`.
+    pub fn fraction(&self) -> f64 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).f64()
+    }
+
+    /// A random id of 16 hexadecimal digits.
+    pub fn id(&self) -> String {
+        format!("{:016x}", self.0.lock().unwrap_or_else(PoisonError::into_inner).u64(..))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn z01_the_clouds_date_wins_over_this_machines() {
+        let clock = Clock::default();
+        let mut headers = http::HeaderMap::new();
+        headers.insert(http::header::DATE, http::HeaderValue::from_static("Mon, 23 Nov 2026 10:00:00 GMT"));
+        clock.observe(&headers);
+        tokio::time::advance(Duration::from_secs(90)).await;
+        assert_eq!(clock.cloud_unix(), 1_795_428_090);
+        headers.insert(http::header::DATE, http::HeaderValue::from_static("yesterday"));
+        clock.observe(&headers);
+        assert_eq!(clock.cloud_unix(), 1_795_428_090, "an unreadable date teaches nothing");
+    }
+}

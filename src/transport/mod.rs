@@ -1,0 +1,45 @@
+//! One HTTP exchange, as a trait, and what surrounds every exchange: deadline, retry, time, chance.
+//!
+//! This is the only room through which anything leaves the process. In production [`Live`] stands behind the trait
+//! (reqwest and rustls, the one file that opens a socket); in tests the simulator does, without sockets, under
+//! tokio's paused clock. Nothing here knows what a server or a device is.
+//!
+//! A request travels through [`Chain::call`] in this order, and the order is the design:
+//!
+//! 1. *attempt limit*: what is left until the deadline, never more than the request class allows;
+//! 2. *exchange*: the trait below;
+//! 3. *observation*: the cloud's clock is read from the answer;
+//! 4. *decoding*: the room's own function reads the answer **inside** the loop, so that a body cut short is tried again;
+//! 5. *retry*: the room's opinion on the failure ([`Judge`]) meets the strategy here ([`retry`]).
+
+mod chain;
+mod clock;
+mod error;
+mod live;
+pub mod request;
+pub mod retry;
+mod upstream_text;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+
+pub use chain::{Call, Chain, Within};
+pub use clock::{Chance, Clock, Instant, sleep, sleep_until, timeout_at};
+pub use error::{Fate, TransportError};
+pub use live::{Live, Network, Proxy};
+pub use request::{BaseUrl, BaseUrlError};
+pub use retry::{Judge, Opinion, Patience, Repeat};
+pub use upstream_text::clean;
+
+/// Answers above this size are refused before they are held in memory (fault G28). A tailnet of 5,000 devices with
+/// every field is about 9 MB (`facts/tailscale-and-first-boot.md`, A3), with the default fields well under half.
+pub const BODY_LIMIT: usize = 16 * 1024 * 1024;
+
+/// A way to make one HTTP exchange: one request out, one whole answer in, or a reason why not.
+///
+/// Implementations do not retry, do not follow redirects, do not interpret the answer, and refuse bodies above
+/// [`BODY_LIMIT`]. They may be dropped mid-way (a deadline, a cancellation); the request then counts as perhaps applied.
+pub trait Transport: Send + Sync + 'static {
+    /// Sends `request` (with an absolute URI) and reads the answer to its end.
+    fn exchange(&self, request: http::Request<Bytes>) -> BoxFuture<'_, Result<http::Response<Bytes>, TransportError>>;
+}
