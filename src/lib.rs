@@ -13,6 +13,7 @@
 //! | [`secret`] | a leaf that every room may use. |
 
 #[cfg(feature = "binding")]
+#[cfg_attr(test, allow(dead_code, reason = "napi exports nothing from test builds"))]
 mod binding;
 #[forbid(unsafe_code)]
 pub mod cloud_init;

@@ -18,7 +18,7 @@ use super::step::device::UndoDevice;
 use super::step::ready;
 use super::step::server::UndoServer;
 use crate::hetzner::Server;
-use crate::transport::{Judge, Opinion, sleep, timeout_at};
+use crate::transport::{Judge, Opinion, sleep};
 
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// How long a machine that was handed over before may take to show itself.
@@ -170,13 +170,5 @@ pub(super) async fn take_over(
     match remains.compensate(run).await {
         left if left.is_empty() => Ok(None),
         left => Err((Cause::Remains, left)),
-    }
-}
-
-/// Whether there is time left to begin anew after a take-over.
-pub(super) async fn still_wanted(run: &Run<'_>) -> Result<(), Cause> {
-    match timeout_at(run.clock.now(), run.interrupted()).await {
-        Some(cause) => Err(cause),
-        None => Ok(()),
     }
 }

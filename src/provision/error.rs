@@ -327,7 +327,7 @@ fn order_code(error: &HetznerError) -> Code {
             let named = |name: &&str| {
                 refusal.fields.iter().any(|field| field.starts_with(*name)) || refusal.message.contains(*name)
             };
-            if FROM_SETTINGS.iter().any(|name| named(name)) { Code::Config } else { Code::InvalidInput }
+            if FROM_SETTINGS.iter().any(named) { Code::Config } else { Code::InvalidInput }
         }
         _ => hetzner_code(error),
     }
@@ -389,8 +389,8 @@ pub struct ProvisionError {
 
 impl ProvisionError {
     /// A failure before anything was begun.
-    pub fn at_the_door(cause: Cause) -> Self {
-        Self { cause, step: Step::Validate, attempts: Vec::new(), leftovers: Vec::new() }
+    pub fn at_the_door(cause: Cause) -> Box<Self> {
+        Box::new(Self { cause, step: Step::Validate, attempts: Vec::new(), leftovers: Vec::new() })
     }
 
     /// The texts of the causes below the first, outermost first.

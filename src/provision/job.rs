@@ -156,7 +156,9 @@ fn server_name(job_id: &str, agent_id: &str) -> String {
 
 /// Twelve hexadecimal digits: two of a million jobs share them with a chance of one in 500.
 fn short_hash(text: &str) -> String {
-    Sha256::digest(text.as_bytes()).iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+    let digest = Sha256::digest(text.as_bytes());
+    let number = digest.iter().take(6).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+    format!("{number:012x}")
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ pub use candidate::{CandidateAttempt, USUAL as USUAL_SERVER_TYPES};
 pub use error::{Cause, Code, Leftover, ProvisionError};
 pub use event::{Event, Known, Observer, Scope, Silent, Step};
 pub use run::Timing;
-pub use settings::{Settings, USUAL_IMAGE, USUAL_TIMEOUT};
+pub use settings::{Settings, Source, USUAL_IMAGE, USUAL_TIMEOUT};
 
 use adopt::Standing;
 use enrollment::{Enrolled, Expected};
@@ -98,7 +98,7 @@ pub struct Provisioner {
 
 impl Provisioner {
     /// Over the real network.
-    pub fn live(network: &Network) -> Result<Self, ProvisionError> {
+    pub fn live(network: &Network) -> Result<Self, Box<ProvisionError>> {
         let (live, warnings) = Live::new(network).map_err(|error| ProvisionError::at_the_door(error.into()))?;
         Ok(Self { transport: Arc::new(live), chance: Arc::new(Chance::from_system()), warnings })
     }
@@ -118,7 +118,7 @@ impl Provisioner {
         settings: &Settings,
         cancel: CancellationToken,
         observer: Arc<dyn Observer>,
-    ) -> Result<Provisioned, ProvisionError> {
+    ) -> Result<Provisioned, Box<ProvisionError>> {
         let job = Job::new(&params.job_id, &params.agent_id).map_err(ProvisionError::at_the_door)?;
         let place = locate(params, settings).map_err(ProvisionError::at_the_door)?;
         let run = self.begin(&job, settings, place, cancel, observer);
@@ -128,10 +128,10 @@ impl Provisioner {
                 format!("Unknown region {:?}, using {}; known: {}", params.region, place.location, region::names());
             run.warn(Scope::ProvisionVm, message);
         }
-        for warning in &self.warnings {
+        for warning in self.warnings.iter().chain(&settings.warnings) {
             run.warn(Scope::ProvisionVm, warning.clone());
         }
-        settle(&run).await.map_err(|(cause, leftovers)| self.failure(&run, cause, leftovers))
+        settle(&run).await.map_err(|(cause, leftovers)| Box::new(failure(&run, cause, leftovers)))
     }
 
     fn begin<'a>(
@@ -152,12 +152,12 @@ impl Provisioner {
         let tailscale = Tailscale::new(chain(false), settings.tailscale_url.clone(), credentials, on_secret);
         Run::new(job, settings, place, hetzner, tailscale, clock.clone(), self.chance.clone(), cancel, observer)
     }
+}
 
-    fn failure(&self, run: &Run<'_>, cause: Cause, leftovers: Vec<Leftover>) -> ProvisionError {
-        let mut notes = run.notes();
-        let failed_at = notes.failed_at.unwrap_or(notes.step);
-        ProvisionError { cause, step: failed_at, attempts: std::mem::take(&mut notes.candidates), leftovers }
-    }
+fn failure(run: &Run<'_>, cause: Cause, leftovers: Vec<Leftover>) -> ProvisionError {
+    let mut notes = run.notes();
+    let failed_at = notes.failed_at.unwrap_or(notes.step);
+    ProvisionError { cause, step: failed_at, attempts: std::mem::take(&mut notes.candidates), leftovers }
 }
 
 fn locate(params: &Params, settings: &Settings) -> Result<region::Placement, Cause> {
@@ -184,13 +184,12 @@ async fn settle(run: &Run<'_>) -> Result<Provisioned, Failure> {
                 return finish(run, server, &enrolled, true, None).map_err(nothing_left);
             }
             Standing::Underway(server) => adopt::follow(run, server).await.map_err(nothing_left)?,
-            Standing::Dead(server, claim) => match adopt::take_over(run, &server, &claim).await? {
-                Some(enrolled) => return finish(run, server, &enrolled, true, None).map_err(nothing_left),
-                None => {
-                    adopt::still_wanted(run).await.map_err(nothing_left)?;
-                    adopt::look_up(run).await.map_err(nothing_left)?
+            Standing::Dead(server, claim) => {
+                if let Some(enrolled) = adopt::take_over(run, &server, &claim).await? {
+                    return finish(run, server, &enrolled, true, None).map_err(nothing_left);
                 }
-            },
+                adopt::look_up(run).await.map_err(nothing_left)?
+            }
             Standing::Absent => match attempt(run).await {
                 Ok(provisioned) => return Ok(provisioned),
                 // Our own attempt is undone; the other one's server is what stands there now.
@@ -259,7 +258,7 @@ fn finish(
         device_id: enrolled.device_id.clone(),
         node_id: enrolled.node_id.clone(),
         reused,
-        used_snapshot: run.settings.from_snapshot,
+        used_snapshot: run.settings.source.is_snapshot(),
         attempts: std::mem::take(&mut notes.candidates),
         timings: std::mem::take(&mut notes.timings),
         requests: (run.hetzner.sent(), run.tailscale.sent()),

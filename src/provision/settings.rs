@@ -29,10 +29,8 @@ pub struct Settings {
     pub auth_key: Option<Secret>,
     /// Lets a reusable `TAILSCALE_AUTH_KEY` through.
     pub allow_reusable_auth_key: bool,
-    /// The image: a system image by name, or the snapshot.
-    pub image: IdOrName,
-    /// `HETZNER_SNAPSHOT_ID` is set: the image has Tailscale already.
-    pub from_snapshot: bool,
+    /// What the server is made from.
+    pub source: Source,
     /// The types to try, in order.
     pub server_types: Vec<String>,
     /// Whether the device vanishes some time after the machine is off.
@@ -41,4 +39,29 @@ pub struct Settings {
     pub strict_region: bool,
     /// The time for everything but the undo.
     pub timeout: Duration,
+    /// What a person should hear about these settings.
+    pub warnings: Vec<String>,
+}
+
+/// What a server is made from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A stock image, on which everything is still to be installed.
+    Image(IdOrName),
+    /// `HETZNER_SNAPSHOT_ID`: a snapshot that has Tailscale already.
+    Snapshot(IdOrName),
+}
+
+impl Source {
+    /// The image to order.
+    pub fn image(&self) -> &IdOrName {
+        match self {
+            Self::Image(image) | Self::Snapshot(image) => image,
+        }
+    }
+
+    /// Whether it is a snapshot.
+    pub fn is_snapshot(&self) -> bool {
+        matches!(self, Self::Snapshot(_))
+    }
 }

@@ -120,9 +120,8 @@ impl Judge for TailscaleError {
     fn opinion(&self) -> Opinion {
         match self {
             Self::Transport(error) => error.opinion(),
-            Self::Unreadable { .. } => Opinion::LookFirst,
             Self::Refused { retry_after, .. } if self.is_rate_limited() => Opinion::Slow(*retry_after),
-            Self::Refused { status: 500..=599, .. } => Opinion::LookFirst,
+            Self::Unreadable { .. } | Self::Refused { status: 500..=599, .. } => Opinion::LookFirst,
             Self::Refused { .. } | Self::Credential { .. } => Opinion::Stop,
         }
     }

@@ -92,12 +92,11 @@ pub fn pause(opinion: Opinion, repeat: Repeat, patience: Patience, tried: u32, f
 /// Reads `Retry-After`: seconds or a date, bounded; anything else is ignored (fault G23).
 pub fn retry_after(headers: &http::HeaderMap, cloud_unix: i64) -> Option<Duration> {
     let text = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim();
-    let seconds = match text.parse::<u64>() {
-        Ok(seconds) => seconds,
-        Err(_) => {
-            let moment = httpdate::parse_http_date(text).ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
-            moment.as_secs().checked_sub(u64::try_from(cloud_unix).ok()?)?
-        }
+    let seconds = if let Ok(seconds) = text.parse::<u64>() {
+        seconds
+    } else {
+        let moment = httpdate::parse_http_date(text).ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+        moment.as_secs().checked_sub(u64::try_from(cloud_unix).ok()?)?
     };
     (seconds > 0).then(|| Duration::from_secs(seconds)).filter(|wish| *wish <= SLOW_CAP)
 }

@@ -9,7 +9,7 @@ use crate::secret::Secret;
 /// The document with this attempt's key.
 pub(in super::super) fn render(run: &Run<'_>, auth_key: &Secret) -> Result<Secret, Cause> {
     run.enter(Step::FirstBoot);
-    let mode = if run.settings.from_snapshot { Mode::EnrollOnly } else { Mode::Install };
+    let mode = if run.settings.source.is_snapshot() { Mode::EnrollOnly } else { Mode::Install };
     let document = cloud_init::render(&FirstBoot { auth_key, hostname: &run.job.name, mode })?;
     run.say(Scope::ProvisionVm, "Cloud-init config generated");
     Ok(document)

@@ -49,14 +49,12 @@ async fn sole_server(run: &Run<'_>, id: ServerId, within: Within) -> Result<Serv
     if let Some(older) = servers.iter().find(|server| server.id < id) {
         return Err(Cause::Superseded(format!("server {} of this job is older", older.id)));
     }
-    match servers.into_iter().find(|server| server.id == id) {
-        Some(server) => Ok(server),
-        // A list may lag behind; the server itself decides.
-        None => {
-            let found = run.hetzner.find_server(id, within).await.doing(doing)?;
-            found.ok_or_else(|| Cause::Superseded(format!("server {id} was deleted by somebody else")))
-        }
+    if let Some(server) = servers.into_iter().find(|server| server.id == id) {
+        return Ok(server);
     }
+    // A list may lag behind; the server itself decides.
+    let found = run.hetzner.find_server(id, within).await.doing(doing)?;
+    found.ok_or_else(|| Cause::Superseded(format!("server {id} was deleted by somebody else")))
 }
 
 /// Revokes the key that we made. It is spent by now, so a failure is a warning (fault M23).

@@ -121,7 +121,7 @@ async fn order(
         name: &run.job.name,
         server_type: &candidate.server_type,
         location,
-        image: &run.settings.image,
+        image: run.settings.source.image(),
         ssh_keys: &run.settings.ssh_keys,
         user_data,
         labels,

@@ -13,7 +13,7 @@ use super::super::event::{Scope, Step};
 use super::super::run::{Doing, Run};
 use super::server::Made;
 use crate::hetzner::{ActionId, ActionStatus, ServerId};
-use crate::transport::{Instant, Judge, Opinion, Patience, Within, sleep};
+use crate::transport::{Judge, Opinion, Patience, Within, sleep};
 
 /// When the deadline comes, one last look may take this long (fault M08).
 const LAST_LOOK: Duration = Duration::from_secs(5);
@@ -41,7 +41,8 @@ pub(in super::super) async fn both(run: &Run<'_>, made: &Made, expected: &Expect
         }
     };
     match run.guard(waits).await {
-        Err(Cause::Deadline) => last_look(run, expected, &lock(&progress)).await,
+        Err(Cause::Deadline) if !lock(&progress).actions_done => Err(Cause::ActionTimeout),
+        Err(Cause::Deadline) => last_look(run, expected).await,
         outcome => outcome,
     }
 }
@@ -118,11 +119,8 @@ async fn vanished(run: &Run<'_>, id: ServerId) -> Cause {
     }
 }
 
-async fn last_look(run: &Run<'_>, expected: &Expected<'_>, progress: &Progress) -> Result<Enrolled, Cause> {
-    if !progress.actions_done {
-        return Err(Cause::ActionTimeout);
-    }
-    let within = Within { deadline: now_plus(run, LAST_LOOK), patience: Patience::Tries(1) };
+async fn last_look(run: &Run<'_>, expected: &Expected<'_>) -> Result<Enrolled, Cause> {
+    let within = Within { deadline: run.clock.now() + LAST_LOOK, patience: Patience::Tries(1) };
     let devices = run.tailscale.find_devices(expected.hostname, within).await.doing(DEVICES)?;
     match judge(&devices, expected) {
         Enrollment::Verified(enrolled) => Ok(enrolled),
@@ -132,10 +130,6 @@ async fn last_look(run: &Run<'_>, expected: &Expected<'_>, progress: &Progress) 
             _ => Cause::EnrollRejected(obstacle.as_str()),
         }),
     }
-}
-
-fn now_plus(run: &Run<'_>, length: Duration) -> Instant {
-    run.clock.now() + length
 }
 
 /// Actions mostly end within ten seconds (`facts/hetzner.md` 8); slow ones are not hurried by asking.
@@ -150,9 +144,8 @@ fn action_pace(waited: Duration) -> Duration {
 /// No machine boots and joins within eight seconds; then most do within a minute.
 fn device_pace(waited: Duration) -> Duration {
     match waited.as_secs() {
-        0..8 => Duration::from_secs(2),
         8..60 => Duration::from_secs(1),
-        60..180 => Duration::from_secs(2),
+        0..180 => Duration::from_secs(2),
         _ => Duration::from_secs(5),
     }
 }

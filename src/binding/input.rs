@@ -1,0 +1,303 @@
+//! From JSON text to a checked call. Every complaint names its path.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use super::settings::{self, Environment};
+use crate::provision::{Cause, Params, Settings};
+use crate::transport::{Network, clean};
+
+/// Everything that one call brings.
+pub(super) struct Input {
+    pub params: Params,
+    pub settings: Settings,
+    pub network: Network,
+    /// The filter for diagnostic lines, if any is asked for.
+    pub log_filter: Option<String>,
+}
+
+/// What may stand in the options, apart from what `index.js` keeps for itself.
+#[derive(Default)]
+pub(super) struct Options {
+    pub timeout: Option<Duration>,
+    pub server_types: Option<Vec<String>>,
+    pub image: Option<String>,
+    pub strict_region: bool,
+    pub ephemeral: Option<bool>,
+    pub allow_reusable_auth_key: bool,
+    pub warnings: Vec<String>,
+}
+
+/// A day; longer is a slip of the unit.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
+const LONGEST_REGION: usize = 63;
+
+/// Reads and checks `{ params, options, env }`.
+pub(super) fn read(text: &str) -> Result<Input, Cause> {
+    let input: Value = serde_json::from_str(text).map_err(|_| Cause::Internal("the input is no JSON".to_owned()))?;
+    let params = read_params(input.get("params"))?;
+    let options = read_options(input.get("options"))?;
+    let environment = Environment::read(input.get("env"))?;
+    let network = settings::network(&environment)?;
+    let log_filter = environment.get("PROVISION_VM_LOG").or_else(|| environment.get("RUST_LOG")).map(str::to_owned);
+    Ok(Input { params, settings: settings::read(&environment, options)?, network, log_filter })
+}
+
+fn read_params(value: Option<&Value>) -> Result<Params, Cause> {
+    let fields = Fields::new("params", value)?;
+    let required = |name| fields.text(name)?.ok_or_else(|| fields.refuse(name, "is required"));
+    let params = Params { job_id: required("jobId")?, agent_id: required("agentId")?, region: required("region")? };
+    if params.region.is_empty() || params.region.len() > LONGEST_REGION || params.region != clean(&params.region) {
+        return Err(fields.refuse("region", "must be 1 to 63 printable characters"));
+    }
+    Ok(params)
+}
+
+fn read_options(value: Option<&Value>) -> Result<Options, Cause> {
+    const KNOWN: [&str; 6] = ["timeoutMs", "serverTypes", "image", "strictRegion", "ephemeral", "allowReusableAuthKey"];
+    /// These are `index.js`'s own; they are named here so that a slip of the pen finds them.
+    const OF_THE_WRAPPER: [&str; 5] = ["signal", "onProgress", "onSecret", "env", "logger"];
+    if value.is_none_or(Value::is_null) {
+        return Ok(Options::default());
+    }
+    let fields = Fields::new("options", value)?;
+    let unknown = fields.names().filter(|name| !KNOWN.contains(name));
+    let warnings = unknown
+        .map(|name| {
+            let known = KNOWN.iter().chain(&OF_THE_WRAPPER);
+            let nearest = known.min_by_key(|known| strsim::levenshtein(known, name)).copied();
+            let close = nearest.filter(|nearest| strsim::levenshtein(nearest, name) <= 3);
+            let meant = close.map(|close| format!("; did you mean {close}?")).unwrap_or_default();
+            format!("Unknown option {} is ignored{meant}", clean(name))
+        })
+        .collect();
+    let timeout = match fields.number("timeoutMs")? {
+        None => None,
+        Some(ms) if ms >= 1.0 && ms <= LONGEST_TIMEOUT.as_secs_f64() * 1000.0 => {
+            Some(Duration::from_secs_f64(ms / 1000.0))
+        }
+        Some(_) => return Err(fields.refuse("timeoutMs", "must be between 1 and 86400000 milliseconds")),
+    };
+    let image = fields.text("image")?;
+    if image.as_deref().is_some_and(|image| !is_plain(image)) {
+        return Err(fields.refuse("image", "must be the name or id of an image"));
+    }
+    Ok(Options {
+        timeout,
+        server_types: fields.server_types()?,
+        image,
+        strict_region: fields.flag("strictRegion")?.unwrap_or_default(),
+        ephemeral: fields.flag("ephemeral")?,
+        allow_reusable_auth_key: fields.flag("allowReusableAuthKey")?.unwrap_or_default(),
+        warnings,
+    })
+}
+
+/// A short word without anything that has a meaning elsewhere.
+fn is_plain(text: &str) -> bool {
+    (1..=63).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+}
+
+/// An object of the input, and where it stands.
+struct Fields<'a> {
+    path: &'static str,
+    object: &'a Map<String, Value>,
+}
+
+impl<'a> Fields<'a> {
+    fn new(path: &'static str, value: Option<&'a Value>) -> Result<Self, Cause> {
+        let object = value.and_then(Value::as_object).filter(|object| !object.contains_key(UNSUPPORTED));
+        let found = value.map_or("nothing", describe);
+        let why = format!("expected an object, found {found}");
+        object.map(|object| Self { path, object }).ok_or_else(|| Cause::Input { field: path.to_owned(), why })
+    }
+
+    fn names(&self) -> impl Iterator<Item = &'a str> {
+        self.object.keys().map(String::as_str)
+    }
+
+    fn refuse(&self, name: &str, why: impl Into<String>) -> Cause {
+        Cause::Input { field: format!("{}.{name}", self.path), why: why.into() }
+    }
+
+    /// A field that is neither absent nor `null`.
+    fn present(&self, name: &str) -> Option<&'a Value> {
+        self.object.get(name).filter(|value| !value.is_null())
+    }
+
+    fn typed<T>(&self, name: &str, kind: &str, read: impl Fn(&'a Value) -> Option<T>) -> Result<Option<T>, Cause> {
+        let Some(value) = self.present(name) else { return Ok(None) };
+        let wrong = || self.refuse(name, format!("expected {kind}, found {}", describe(value)));
+        read(value).map(Some).ok_or_else(wrong)
+    }
+
+    fn text(&self, name: &str) -> Result<Option<String>, Cause> {
+        self.typed(name, "a string", |value| value.as_str().map(str::to_owned))
+    }
+
+    fn number(&self, name: &str) -> Result<Option<f64>, Cause> {
+        self.typed(name, "a number", Value::as_f64)
+    }
+
+    fn flag(&self, name: &str) -> Result<Option<bool>, Cause> {
+        self.typed(name, "true or false", Value::as_bool)
+    }
+
+    fn server_types(&self) -> Result<Option<Vec<String>>, Cause> {
+        const NAME: &str = "serverTypes";
+        let Some(list) = self.typed(NAME, "an array", Value::as_array)? else { return Ok(None) };
+        if list.is_empty() || list.len() > 20 {
+            return Err(self.refuse(NAME, "must name 1 to 20 server types"));
+        }
+        let read = |(index, value): (usize, &Value)| {
+            let name = value.as_str().filter(|name| is_plain(name)).map(str::to_owned);
+            let why = || format!("expected the name of a server type, found {}", describe(value));
+            name.ok_or_else(|| self.refuse(&format!("{NAME}[{index}]"), why()))
+        };
+        list.iter().enumerate().map(read).collect::<Result<_, _>>().map(Some)
+    }
+}
+
+/// How `index.js` marks what JSON cannot hold.
+const UNSUPPORTED: &str = "$unsupported";
+
+/// What a value is, without the value itself.
+fn describe(value: &Value) -> &str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(text) if text.is_empty() => "an empty string",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(object) => match object.get(UNSUPPORTED).and_then(Value::as_str) {
+            Some("function") => "a function",
+            Some("bigint") => "a bigint",
+            Some("symbol") => "a symbol",
+            Some("circular") => "a circular object",
+            _ => "an object",
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::provision::{Code, Source};
+
+    fn env() -> Value {
+        json!({
+            "HETZNER_API_TOKEN": " token\n",
+            "HETZNER_SSH_KEY_ID": "4711, ci-key",
+            "TAILSCALE_OAUTH_CLIENT_ID": "k1",
+            "TAILSCALE_OAUTH_CLIENT_SECRET": "tskey-client-k1-x",
+        })
+    }
+
+    fn call(change: impl Fn(&mut Value)) -> Result<Input, Cause> {
+        let params = json!({ "jobId": "job-1", "agentId": "agent-1", "region": "us-east" });
+        let mut input = json!({ "params": params, "options": {}, "env": env() });
+        change(&mut input);
+        read(&input.to_string())
+    }
+
+    #[test]
+    fn a_plain_call_gets_every_default() {
+        let Input { params, settings, .. } = call(|_| ()).unwrap_or_else(|cause| panic!("{cause}"));
+        assert_eq!(params.region, "us-east");
+        assert_eq!(settings.hetzner_url.to_string(), "https://api.hetzner.cloud/v1");
+        assert_eq!(settings.hetzner_token.expose(), "token");
+        assert_eq!(settings.ssh_keys.len(), 2);
+        assert!(settings.ephemeral && !settings.strict_region && !settings.source.is_snapshot());
+        assert_eq!(settings.timeout, Duration::from_secs(600));
+        assert!(settings.warnings.is_empty());
+    }
+
+    #[test]
+    fn a_wrong_argument_is_named_by_its_path() {
+        type Change = fn(&mut Value);
+        let cases: [(Change, &str, &str); 13] = [
+            (|i| i["params"] = json!(null), "params", "found null"),
+            (|i| i["params"]["jobId"] = json!(5), "params.jobId", "found a number"),
+            (|i| i["params"]["jobId"] = json!({ "$unsupported": "function" }), "params.jobId", "found a function"),
+            (|i| i["params"]["agentId"] = json!(null), "params.agentId", "is required"),
+            (|i| i["params"]["region"] = json!("x".repeat(64)), "params.region", "63"),
+            (|i| i["params"]["region"] = json!("a\nb"), "params.region", "printable"),
+            (|i| i["options"] = json!([]), "options", "found an array"),
+            (|i| i["options"]["timeoutMs"] = json!("5"), "options.timeoutMs", "found a string"),
+            (|i| i["options"]["timeoutMs"] = json!(0), "options.timeoutMs", "between"),
+            (|i| i["options"]["serverTypes"] = json!([]), "options.serverTypes", "1 to 20"),
+            (|i| i["options"]["serverTypes"] = json!(["cpx11", 5]), "options.serverTypes[1]", "found a number"),
+            (|i| i["options"]["image"] = json!("a b"), "options.image", "name or id"),
+            (|i| i["options"]["strictRegion"] = json!("yes"), "options.strictRegion", "true or false"),
+        ];
+        for (change, field, why) in cases {
+            let cause = call(change).err().unwrap_or_else(|| panic!("{field} is accepted"));
+            assert_eq!((cause.code(), cause.field()), (Code::InvalidInput, Some(field)));
+            assert!(cause.to_string().contains(why), "{cause}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_setting_is_named() {
+        type Change = fn(&mut Value);
+        let cases: [(Change, &str); 12] = [
+            (|e| e["HETZNER_API_TOKEN"] = json!(""), "HETZNER_API_TOKEN"),
+            (|e| e["HETZNER_API_TOKEN"] = json!("a\nb"), "HETZNER_API_TOKEN"),
+            (|e| e["HETZNER_SSH_KEY_ID"] = json!("1,,2"), "HETZNER_SSH_KEY_ID"),
+            (|e| e["HETZNER_SSH_KEY_ID"] = json!(null), "HETZNER_SSH_KEY_ID"),
+            (|e| e["TAILSCALE_OAUTH_CLIENT_ID"] = json!(null), "TAILSCALE_OAUTH_CLIENT_ID"),
+            (|e| e["TAILSCALE_OAUTH_CLIENT_SECRET"] = json!(" "), "TAILSCALE_OAUTH_CLIENT_SECRET"),
+            (|e| e["TAILSCALE_AUTH_KEY"] = json!("tskey auth"), "TAILSCALE_AUTH_KEY"),
+            (|e| e["HETZNER_API_URL"] = json!("http://api.hetzner.cloud/v1"), "HETZNER_API_URL"),
+            (|e| e["TAILSCALE_API_URL"] = json!("nonsense"), "TAILSCALE_API_URL"),
+            (|e| e["HETZNER_SNAPSHOT_ID"] = json!("my snapshot"), "HETZNER_SNAPSHOT_ID"),
+            (|e| e["PROVISION_TIMEOUT_SECONDS"] = json!("ten"), "PROVISION_TIMEOUT_SECONDS"),
+            (|e| e["HTTPS_PROXY"] = json!("http://[bad"), "HTTPS_PROXY"),
+        ];
+        for (change, setting) in cases {
+            let cause =
+                call(|input| change(&mut input["env"])).err().unwrap_or_else(|| panic!("{setting} is accepted"));
+            assert_eq!((cause.code(), cause.field()), (Code::Config, Some(setting)), "{cause}");
+        }
+    }
+
+    #[test]
+    fn missing_settings_are_named_all_at_once() {
+        let cause = call(|input| input["env"] = json!({})).err().map(|cause| cause.to_string()).unwrap_or_default();
+        for name in env().as_object().unwrap().keys() {
+            assert!(cause.contains(name.as_str()), "{name} is not in: {cause}");
+        }
+    }
+
+    #[test]
+    fn options_override_settings_and_unknown_ones_are_reported() {
+        let input = call(|input| {
+            input["env"]["PROVISION_TIMEOUT_SECONDS"] = json!("60");
+            input["options"] =
+                json!({ "timeoutMs": 1500, "ephemeral": false, "serverTypes": ["cpx22"], "onProgess": 1 });
+        });
+        let settings = input.unwrap_or_else(|cause| panic!("{cause}")).settings;
+        assert_eq!(settings.timeout, Duration::from_millis(1500));
+        assert!(!settings.ephemeral);
+        assert_eq!(settings.server_types, ["cpx22"]);
+        assert_eq!(settings.warnings, ["Unknown option onProgess is ignored; did you mean onProgress?"]);
+    }
+
+    #[test]
+    fn a_snapshot_and_workload_identity_are_read() {
+        let input = call(|input| {
+            input["env"]["HETZNER_SNAPSHOT_ID"] = json!("12345");
+            input["env"]["TAILSCALE_OAUTH_CLIENT_SECRET"] = json!("");
+            input["env"]["ACTIONS_ID_TOKEN_REQUEST_URL"] = json!("https://issuer.example/token?api-version=2.0");
+            input["env"]["ACTIONS_ID_TOKEN_REQUEST_TOKEN"] = json!("t");
+        });
+        let settings = input.unwrap_or_else(|cause| panic!("{cause}")).settings;
+        assert!(matches!(settings.source, Source::Snapshot(_)));
+        assert!(matches!(settings.tailscale_credentials, crate::tailscale::Credentials::Federated { .. }));
+    }
+}

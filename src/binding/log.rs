@@ -1,0 +1,66 @@
+//! Diagnostic lines on stderr, when `PROVISION_VM_LOG` or `RUST_LOG` asks for them.
+//!
+//! The filter is `tracing`'s `target=level,...`. Progress lines are printed by `index.js`, so they are left out here.
+//! The subscriber belongs to the process: the filter of the latest call that names one holds.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::sync::OnceLock;
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::{Context, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::reload::{self, Handle};
+use tracing_subscriber::{Layer, Registry};
+
+use crate::transport::clean;
+
+const PROGRESS: &str = "provision_vm::progress";
+
+static FILTER: OnceLock<Option<Handle<Targets, Registry>>> = OnceLock::new();
+
+/// Lets lines through by this filter from now on. Returns a complaint if it cannot be read.
+pub(super) fn set_filter(text: &str) -> Option<String> {
+    let Ok(targets) = text.parse::<Targets>() else {
+        return Some(format!("The log filter {:?} cannot be read and is ignored", clean(text)));
+    };
+    let targets = targets.with_target(PROGRESS, tracing::level_filters::LevelFilter::OFF);
+    let handle = FILTER.get_or_init(|| install(targets.clone()));
+    if let Some(handle) = handle {
+        // It fails only when the subscriber is gone, and that lives as long as the process.
+        let _ = handle.reload(targets);
+    }
+    None
+}
+
+fn install(targets: Targets) -> Option<Handle<Targets, Registry>> {
+    let (filter, handle) = reload::Layer::new(targets);
+    let subscriber = Registry::default().with(filter).with(Stderr);
+    // Another user of `tracing` in this image may have been faster; then its subscriber stays.
+    tracing::subscriber::set_global_default(subscriber).ok().map(|()| handle)
+}
+
+/// Writes one line an event.
+struct Stderr;
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Stderr {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut line = format!("{} {}", event.metadata().level(), event.metadata().target());
+        event.record(&mut Text(&mut line));
+        line.push('\n');
+        // A closed stderr is no reason to fail.
+        let _ = std::io::stderr().lock().write_all(line.as_bytes());
+    }
+}
+
+struct Text<'a>(&'a mut String);
+
+impl Visit for Text<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        let value = clean(&format!("{value:?}"));
+        // Writing to a string cannot fail.
+        let _ = if field.name() == "message" { write!(self.0, " {value}") } else { write!(self.0, " {field}={value}") };
+    }
+}

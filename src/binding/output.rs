@@ -1,0 +1,208 @@
+//! Results and faults as plain data, in the order of the contract (design 2.1, 2.2).
+
+use std::time::Duration;
+
+use napi_derive::napi;
+
+use crate::provision::{self, Leftover as Left, ProvisionError, Provisioned};
+
+/// How a call ended: with a value or with a fault.
+#[napi(object)]
+pub struct Settled {
+    /// The machine.
+    pub value: Option<ProvisionVmResult>,
+    /// What went wrong.
+    pub fault: Option<Fault>,
+}
+
+/// A machine in the tailnet.
+#[napi(object, js_name = "ProvisionVMResult")]
+pub struct ProvisionVmResult {
+    /// Hetzner's id of the server.
+    pub server_id: f64,
+    /// Its public IPv4 address.
+    pub server_ip: String,
+    /// Its IPv4 address in the tailnet.
+    pub tailscale_ip: String,
+    /// Its name, at Hetzner and in the tailnet.
+    pub server_name: String,
+    /// Whether it was made from the snapshot of `HETZNER_SNAPSHOT_ID`.
+    pub used_snapshot: bool,
+    /// Hetzner's name of the location.
+    pub location: String,
+    /// Hetzner's name of the server type.
+    pub server_type: String,
+    /// Tailscale's older, decimal id of the device.
+    pub device_id: String,
+    /// Tailscale's preferred id of the device.
+    pub node_id: String,
+    /// Whether it was there before, or made by another call for the same job.
+    pub reused: bool,
+    /// Each server type that was tried, and why it was refused.
+    pub attempts: Vec<CandidateAttempt>,
+    /// How long each step took.
+    pub timings: Vec<Timing>,
+    /// How many requests were made.
+    pub requests: Requests,
+    /// What the server costs, where Hetzner said so.
+    pub price: Option<Price>,
+    /// What a person should know although all went well.
+    pub warnings: Vec<String>,
+}
+
+/// A server type that was tried.
+#[napi(object)]
+pub struct CandidateAttempt {
+    /// Hetzner's name of the server type.
+    pub server_type: String,
+    /// Hetzner's name of the location.
+    pub location: String,
+    /// Why it was refused; absent if it was taken.
+    pub refused: Option<String>,
+}
+
+/// How long one step took.
+#[napi(object)]
+pub struct Timing {
+    /// The step.
+    pub step: String,
+    /// Milliseconds.
+    pub ms: f64,
+}
+
+/// How many requests were made, repetitions included.
+#[napi(object)]
+pub struct Requests {
+    /// To Hetzner.
+    pub hetzner: u32,
+    /// To Tailscale, and to the issuer of identity tokens.
+    pub tailscale: u32,
+}
+
+/// A price without tax, as decimal text, in the currency of the Hetzner project.
+#[napi(object)]
+pub struct Price {
+    /// For one hour.
+    pub hourly: String,
+    /// At most for one month.
+    pub monthly: String,
+}
+
+/// What went wrong, as data. `index.js` makes a `ProvisionError` of it.
+#[napi(object)]
+pub struct Fault {
+    /// One of the closed list of codes.
+    pub code: String,
+    /// The step that failed.
+    pub step: String,
+    /// One line.
+    pub message: String,
+    /// The argument or setting at fault.
+    pub field: Option<String>,
+    /// Whether the same call may succeed later.
+    pub retryable: bool,
+    /// How long to wait before it, in milliseconds, where known.
+    pub retry_after_ms: Option<f64>,
+    /// Each server type that was tried, and why it was refused.
+    pub attempts: Vec<CandidateAttempt>,
+    /// The ids under which the clouds' support finds the failed request.
+    pub request_ids: Vec<String>,
+    /// What is still there, or may be. Empty only if the absence was confirmed.
+    pub leftovers: Vec<Leftover>,
+    /// What a person should do.
+    pub hint: String,
+    /// The messages of the causes, outermost first.
+    pub causes: Vec<String>,
+}
+
+/// Something of a failed call that is still there, or may be.
+#[napi(object)]
+pub struct Leftover {
+    /// `server`, `device`, `auth_key` or `primary_ip`.
+    pub kind: String,
+    /// Its id, where known.
+    pub id: Option<String>,
+    /// Its name, where known.
+    pub name: Option<String>,
+    /// Why it was left.
+    pub why: String,
+}
+
+impl From<Result<Provisioned, Box<ProvisionError>>> for Settled {
+    fn from(outcome: Result<Provisioned, Box<ProvisionError>>) -> Self {
+        match outcome {
+            Ok(provisioned) => Self { value: Some(provisioned.into()), fault: None },
+            Err(error) => Self { value: None, fault: Some((*error).into()) },
+        }
+    }
+}
+
+impl From<Provisioned> for ProvisionVmResult {
+    fn from(done: Provisioned) -> Self {
+        Self {
+            server_id: number(done.server.id.0),
+            server_ip: done.server_ip.to_string(),
+            tailscale_ip: done.tailscale_ip.to_string(),
+            server_name: done.server.name,
+            used_snapshot: done.used_snapshot,
+            location: done.server.location,
+            server_type: done.server.server_type,
+            device_id: done.device_id,
+            node_id: done.node_id,
+            reused: done.reused,
+            attempts: done.attempts.into_iter().map(Into::into).collect(),
+            timings: done.timings.into_iter().map(Into::into).collect(),
+            requests: Requests { hetzner: done.requests.0, tailscale: done.requests.1 },
+            price: done.price.map(|price| Price { hourly: price.hourly, monthly: price.monthly }),
+            warnings: done.warnings,
+        }
+    }
+}
+
+impl From<ProvisionError> for Fault {
+    fn from(error: ProvisionError) -> Self {
+        let code = error.cause.code();
+        Self {
+            code: code.as_str().to_owned(),
+            step: error.step.as_str().to_owned(),
+            message: error.to_string(),
+            field: error.cause.field().map(str::to_owned),
+            retryable: code.is_retryable(),
+            retry_after_ms: error.cause.retry_after().map(milliseconds),
+            request_ids: error.cause.request_ids(),
+            hint: code.hint(),
+            causes: error.causes(),
+            attempts: error.attempts.into_iter().map(Into::into).collect(),
+            leftovers: error.leftovers.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<provision::CandidateAttempt> for CandidateAttempt {
+    fn from(attempt: provision::CandidateAttempt) -> Self {
+        Self { server_type: attempt.server_type, location: attempt.location, refused: attempt.refused }
+    }
+}
+
+impl From<provision::Timing> for Timing {
+    fn from(timing: provision::Timing) -> Self {
+        Self { step: timing.step.as_str().to_owned(), ms: milliseconds(timing.length) }
+    }
+}
+
+impl From<Left> for Leftover {
+    fn from(left: Left) -> Self {
+        Self { kind: left.kind.to_owned(), id: left.id, name: left.name, why: left.why }
+    }
+}
+
+/// Whole milliseconds, as JavaScript counts.
+pub(super) fn milliseconds(length: Duration) -> f64 {
+    (length.as_secs_f64() * 1000.0).round()
+}
+
+/// An id as JavaScript counts: ids end below 2^53, so nothing is lost.
+#[expect(clippy::cast_precision_loss, reason = "ids above 2^53 are refused when they are read")]
+pub(super) fn number(id: u64) -> f64 {
+    id as f64
+}

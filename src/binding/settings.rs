@@ -1,0 +1,219 @@
+//! Settings from `process.env`, as JavaScript saw it at the call (design 2.4). Nothing here asks the process itself: a
+//! worker thread has an environment of its own, which `std::env` does not see.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::input::Options;
+use crate::hetzner::{self, IdOrName};
+use crate::provision::{Cause, Settings, Source, USUAL_IMAGE, USUAL_SERVER_TYPES, USUAL_TIMEOUT};
+use crate::secret::Secret;
+use crate::tailscale::{self, Credentials};
+use crate::transport::{BaseUrl, BaseUrlError, Network, Proxy};
+
+/// Every variable that is read; `index.js` passes these and no others.
+pub(super) const NAMES: [&str; 23] = [
+    "HETZNER_API_TOKEN",
+    "HETZNER_SSH_KEY_ID",
+    "HETZNER_SNAPSHOT_ID",
+    "HETZNER_API_URL",
+    "TAILSCALE_OAUTH_CLIENT_ID",
+    "TAILSCALE_OAUTH_CLIENT_SECRET",
+    "TAILSCALE_AUTH_KEY",
+    "TAILSCALE_API_URL",
+    "PROVISION_TIMEOUT_SECONDS",
+    "ACTIONS_ID_TOKEN_REQUEST_URL",
+    "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
+    "PROVISION_VM_LOG",
+    "RUST_LOG",
+    "NODE_EXTRA_CA_CERTS",
+    "SSL_CERT_FILE",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "HTTP_PROXY",
+    "http_proxy",
+    "ALL_PROXY",
+    "all_proxy",
+    "NO_PROXY",
+    "no_proxy",
+];
+
+/// The longest value that is looked at.
+const LONGEST: usize = 16 * 1024;
+
+/// The environment of one call. Empty values count as absent, as they do where a workflow passes a missing secret on.
+pub(super) struct Environment(BTreeMap<String, String>);
+
+impl Environment {
+    pub(super) fn read(value: Option<&Value>) -> Result<Self, Cause> {
+        let mut variables = BTreeMap::new();
+        for (name, value) in value.and_then(Value::as_object).into_iter().flatten() {
+            match value {
+                Value::Null => {}
+                Value::String(text) if text.len() <= LONGEST => {
+                    let text = text.trim();
+                    if !text.is_empty() {
+                        variables.insert(name.clone(), text.to_owned());
+                    }
+                }
+                Value::String(_) => return Err(refuse(name, "is longer than 16 KiB")),
+                _ => return Err(refuse(name, "must be a string")),
+            }
+        }
+        Ok(Self(variables))
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    /// The first of these that is set, with its name.
+    fn first(&self, names: &[&'static str]) -> Option<(&'static str, &str)> {
+        names.iter().find_map(|name| self.get(name).map(|value| (*name, value)))
+    }
+
+    /// A value that is sent in a header or a form, so it must be visible ASCII. Never quoted in a complaint.
+    fn visible(&self, name: &str) -> Result<Option<&str>, Cause> {
+        match self.get(name) {
+            Some(text) if !text.bytes().all(|byte| byte.is_ascii_graphic()) => {
+                Err(refuse(name, "holds blanks, line breaks or characters outside ASCII"))
+            }
+            found => Ok(found),
+        }
+    }
+
+    fn secret(&self, name: &str) -> Result<Option<Secret>, Cause> {
+        Ok(self.visible(name)?.map(Secret::new))
+    }
+
+    fn url(&self, name: &str, usual: &str) -> Result<BaseUrl, Cause> {
+        BaseUrl::parse(self.get(name).unwrap_or(usual)).map_err(|error| refuse(name, error.to_string()))
+    }
+}
+
+fn refuse(setting: &str, why: impl Into<String>) -> Cause {
+    Cause::Setting { setting: setting.to_owned(), why: why.into() }
+}
+
+/// Reads and checks everything; a missing setting is named together with all others that are missing.
+pub(super) fn read(environment: &Environment, options: Options) -> Result<Settings, Cause> {
+    require(environment)?;
+    let required = |name: &str| environment.secret(name)?.ok_or_else(|| refuse(name, "is not set"));
+    let snapshot = environment.get("HETZNER_SNAPSHOT_ID");
+    let source = match (snapshot, options.image) {
+        (Some(_), Some(_)) => {
+            let why = "cannot be given together with HETZNER_SNAPSHOT_ID".to_owned();
+            return Err(Cause::Input { field: "options.image".to_owned(), why });
+        }
+        (Some(id), None) => match IdOrName::parse(id) {
+            id @ IdOrName::Id(_) => Source::Snapshot(id),
+            IdOrName::Name(_) => return Err(refuse("HETZNER_SNAPSHOT_ID", "must be the number of a snapshot")),
+        },
+        (None, image) => Source::Image(IdOrName::parse(image.as_deref().unwrap_or(USUAL_IMAGE))),
+    };
+    Ok(Settings {
+        hetzner_url: environment.url("HETZNER_API_URL", hetzner::DEFAULT_URL)?,
+        hetzner_token: required("HETZNER_API_TOKEN")?,
+        ssh_keys: ssh_keys(environment)?,
+        tailscale_url: environment.url("TAILSCALE_API_URL", tailscale::DEFAULT_URL)?,
+        tailscale_credentials: credentials(environment)?,
+        auth_key: auth_key(environment)?,
+        allow_reusable_auth_key: options.allow_reusable_auth_key,
+        source,
+        server_types: options
+            .server_types
+            .unwrap_or_else(|| USUAL_SERVER_TYPES.iter().map(|name| (*name).to_owned()).collect()),
+        ephemeral: options.ephemeral.unwrap_or(true),
+        strict_region: options.strict_region,
+        timeout: match options.timeout {
+            Some(timeout) => timeout,
+            None => timeout(environment)?,
+        },
+        warnings: options.warnings,
+    })
+}
+
+fn require(environment: &Environment) -> Result<(), Cause> {
+    let mut needed = vec!["HETZNER_API_TOKEN", "HETZNER_SSH_KEY_ID", "TAILSCALE_OAUTH_CLIENT_ID"];
+    if identity_issuer(environment).is_none() {
+        needed.push("TAILSCALE_OAUTH_CLIENT_SECRET");
+    }
+    let missing: Vec<&str> = needed.into_iter().filter(|name| environment.get(name).is_none()).collect();
+    match missing.as_slice() {
+        [] => Ok(()),
+        [one] => Err(refuse(one, "is not set")),
+        [first, rest @ ..] => Err(refuse(first, format!("is not set, and neither is {}", rest.join(", ")))),
+    }
+}
+
+fn ssh_keys(environment: &Environment) -> Result<Vec<IdOrName>, Cause> {
+    const NAME: &str = "HETZNER_SSH_KEY_ID";
+    let list = environment.get(NAME).unwrap_or_default();
+    let key = |text: &str| {
+        let text = text.trim();
+        let sound = !text.is_empty() && text.len() <= 255 && !text.chars().any(char::is_control);
+        sound
+            .then(|| IdOrName::parse(text))
+            .ok_or_else(|| refuse(NAME, "must be ids or names of SSH keys, with commas between"))
+    };
+    list.split(',').map(key).collect()
+}
+
+/// Where GitHub offers an identity token to a job that asked for one.
+fn identity_issuer(environment: &Environment) -> Option<(&str, &str)> {
+    environment.get("ACTIONS_ID_TOKEN_REQUEST_URL").zip(environment.get("ACTIONS_ID_TOKEN_REQUEST_TOKEN"))
+}
+
+fn credentials(environment: &Environment) -> Result<Credentials, Cause> {
+    const ID: &str = "TAILSCALE_OAUTH_CLIENT_ID";
+    let client_id = environment.visible(ID)?.ok_or_else(|| refuse(ID, "is not set"))?.to_owned();
+    if let Some(client_secret) = environment.secret("TAILSCALE_OAUTH_CLIENT_SECRET")? {
+        return Ok(Credentials::OAuth { client_id, client_secret });
+    }
+    // Without a stored secret the job's own identity is the credential.
+    let Some((url, _)) = identity_issuer(environment) else {
+        return Err(refuse("TAILSCALE_OAUTH_CLIENT_SECRET", "is not set"));
+    };
+    let complain = |error: BaseUrlError| refuse("ACTIONS_ID_TOKEN_REQUEST_URL", error.to_string());
+    let issuer = BaseUrl::parse_with_query(url).map_err(complain)?;
+    let name = "ACTIONS_ID_TOKEN_REQUEST_TOKEN";
+    let issuer_token = environment.secret(name)?.ok_or_else(|| refuse(name, "is not set"))?;
+    Ok(Credentials::Federated { client_id, issuer, issuer_token })
+}
+
+fn auth_key(environment: &Environment) -> Result<Option<Secret>, Cause> {
+    const NAME: &str = "TAILSCALE_AUTH_KEY";
+    let key = environment.secret(NAME)?;
+    match &key {
+        Some(key) if !key.expose().starts_with("tskey-auth-") => Err(refuse(NAME, "must begin with tskey-auth-")),
+        _ => Ok(key),
+    }
+}
+
+fn timeout(environment: &Environment) -> Result<Duration, Cause> {
+    const NAME: &str = "PROVISION_TIMEOUT_SECONDS";
+    let Some(text) = environment.get(NAME) else { return Ok(USUAL_TIMEOUT) };
+    let seconds = text.parse::<u32>().ok().filter(|seconds| (1..=86_400).contains(seconds));
+    let seconds = seconds.ok_or_else(|| refuse(NAME, "must be a whole number of seconds between 1 and 86400"))?;
+    Ok(Duration::from_secs(seconds.into()))
+}
+
+/// Proxies and further certificate authorities, by the names that curl and Node know.
+pub(super) fn network(environment: &Environment) -> Result<Network, Cause> {
+    let proxy = |names: &[&'static str]| match environment.first(names) {
+        None => Ok(None),
+        Some((name, text)) => Proxy::parse(text).map(Some).ok_or_else(|| refuse(name, "is not the address of a proxy")),
+    };
+    Ok(Network {
+        https_proxy: proxy(&["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"])?,
+        http_proxy: proxy(&["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"])?,
+        no_proxy: environment.first(&["no_proxy", "NO_PROXY"]).map(|(_, list)| list.to_owned()),
+        extra_ca_files: ["NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE"]
+            .into_iter()
+            .filter_map(|name| environment.get(name).map(PathBuf::from))
+            .collect(),
+    })
+}
