@@ -1,0 +1,328 @@
+//! Hetzner Cloud: one project, its servers, and the rules of the API (`facts/hetzner.md`).
+//!
+//! This file holds the state and what happens to it; `routes.rs` reads requests and writes answers, `order.rs` is
+//! `POST /servers`.
+
+mod action;
+mod bucket;
+mod catalogue;
+mod order;
+mod routes;
+mod selector;
+mod server;
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use action::{Action, ActionState};
+use bucket::Bucket;
+use catalogue::{Image, Type};
+use selector::Labels;
+use server::Server;
+
+pub use server::PlantedServer;
+
+use crate::agenda::{Agenda, Happening};
+use crate::config::{ActionOutcome, HetznerConfig};
+use crate::context::Context;
+use crate::world::between;
+
+/// The project.
+#[derive(Debug)]
+pub(crate) struct Hetzner {
+    servers: BTreeMap<u64, Server>,
+    /// Deleted servers, and until when reads still show them.
+    graves: BTreeMap<u64, (Server, Duration)>,
+    actions: BTreeMap<u64, Action>,
+    primary_ips: BTreeMap<u64, PrimaryIp>,
+    ssh_keys: BTreeMap<u64, SshKey>,
+    held_names: BTreeMap<String, Duration>,
+    bucket: Bucket,
+    next_server: u64,
+    next_action: u64,
+    next_ip: u64,
+    next_key: u64,
+    ever: u64,
+    unplugged: Vec<String>,
+}
+
+#[derive(Clone, Debug)]
+struct PrimaryIp {
+    id: u64,
+    ip: String,
+    v6: bool,
+    assignee: Option<u64>,
+    auto_delete: bool,
+    location: &'static str,
+    created: Duration,
+}
+
+#[derive(Clone, Debug)]
+struct SshKey {
+    id: u64,
+    name: String,
+    public_key: String,
+    labels: Labels,
+    created: Duration,
+}
+
+impl Hetzner {
+    pub(crate) fn new(config: &HetznerConfig) -> Self {
+        let key = SshKey {
+            id: 4711,
+            name: "ci".to_owned(),
+            public_key: "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAISIMULATORSIMULATORSIMULATORSIMULATOR0 ci".to_owned(),
+            labels: Labels::new(),
+            created: Duration::ZERO,
+        };
+        Self {
+            servers: BTreeMap::new(),
+            graves: BTreeMap::new(),
+            actions: BTreeMap::new(),
+            primary_ips: BTreeMap::new(),
+            ssh_keys: BTreeMap::from([(key.id, key)]),
+            held_names: BTreeMap::new(),
+            bucket: Bucket::new(config),
+            next_server: 131_072_001,
+            next_action: 734_200_118_400_512,
+            next_ip: 120_000_001,
+            next_key: 4712,
+            ever: 0,
+            unplugged: Vec::new(),
+        }
+    }
+
+    /// An action ends as the configuration says; what it worked on changes. Returns how it ended.
+    pub(crate) fn end_action(
+        &mut self,
+        cx: &mut Context,
+        agenda: &mut Agenda,
+        config: &HetznerConfig,
+        id: u64,
+    ) -> String {
+        let Some(action) = self.actions.get_mut(&id) else { return "forgotten".to_owned() };
+        let outcome = match action.command {
+            "create_server" => config.create_action.clone(),
+            "start_server" => config.start_action.clone(),
+            _ => ActionOutcome::Success,
+        };
+        let said = match outcome {
+            ActionOutcome::Never => return "goes on for ever".to_owned(),
+            ActionOutcome::Success => {
+                action.state = ActionState::Success(cx.now);
+                "success".to_owned()
+            }
+            ActionOutcome::Error { code, message } => {
+                let said = format!("error {code}");
+                action.state = ActionState::Error(cx.now, code, message);
+                said
+            }
+        };
+        let (command, server, failed) = (action.command, action.server, said != "success");
+        self.after_action(cx, agenda, config, id, command, server, failed);
+        said
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the end of an action is one event with all its particulars")]
+    fn after_action(
+        &mut self,
+        cx: &mut Context,
+        agenda: &mut Agenda,
+        config: &HetznerConfig,
+        id: u64,
+        command: &str,
+        server: u64,
+        failed: bool,
+    ) {
+        let follower = self.actions.values().find(|next| next.parent == Some(id)).map(|next| next.id);
+        let Some(server) = self.servers.get_mut(&server) else { return };
+        match command {
+            "create_server" => {
+                server.locked = false;
+                server.status = "off";
+                match follower {
+                    // A start cannot succeed on a server that was not made.
+                    Some(next) if failed => {
+                        if let Some(next) = self.actions.get_mut(&next) {
+                            next.state =
+                                ActionState::Error(cx.now, "action_failed".to_owned(), "Action failed".to_owned());
+                        }
+                    }
+                    Some(next) => {
+                        server.status = "starting";
+                        let (least, most) = config.start_seconds;
+                        agenda.put(cx.now + between(cx, least, most), Happening::ActionEnds(next));
+                    }
+                    None => {}
+                }
+            }
+            "start_server" | "reboot_server" | "reset_server" if !failed => {
+                server.status = "running";
+                agenda.put(cx.now, Happening::MachineStarts(server.id));
+            }
+            "stop_server" => {
+                let id = server.id;
+                self.power_off(id);
+            }
+            // Success means that the button was pressed, no more.
+            "shutdown_server" if config.shutdown_works => {
+                agenda.put(cx.now + Duration::from_secs(5), Happening::MachineOff(server.id));
+            }
+            _ => {}
+        }
+    }
+
+    /// Begins an action that will end by itself.
+    fn begin_action(
+        &mut self,
+        cx: &Context,
+        agenda: &mut Agenda,
+        command: &'static str,
+        server: u64,
+        length: Option<Duration>,
+    ) -> u64 {
+        self.next_action += 1;
+        let id = self.next_action;
+        let action =
+            Action { id, command, server, image: None, parent: None, started: cx.now, state: ActionState::Running };
+        self.actions.insert(id, action);
+        if let Some(length) = length {
+            agenda.put(cx.now + length, Happening::ActionEnds(id));
+        }
+        id
+    }
+
+    pub(crate) fn power_off(&mut self, id: u64) {
+        if let Some(server) = self.servers.get_mut(&id) {
+            server.status = "off";
+            self.unplugged.extend(server.node.clone());
+        }
+    }
+
+    /// Removes a server and all that goes with it.
+    pub(crate) fn remove(&mut self, cx: &mut Context, config: &HetznerConfig, id: u64) {
+        let Some(server) = self.servers.remove(&id) else { return };
+        self.unplugged.extend(server.node.clone());
+        if config.name_held_seconds > 0.0 {
+            let until = cx.now + Duration::from_secs_f64(config.name_held_seconds);
+            self.held_names.insert(server.name.clone(), until);
+        }
+        for ip in self.primary_ips.values_mut().filter(|ip| ip.assignee == Some(id)) {
+            ip.assignee = None;
+        }
+        self.primary_ips.retain(|_, ip| ip.assignee.is_some() || !ip.auto_delete);
+        let until = cx.now + Duration::from_secs_f64(config.stale_deleted_seconds);
+        self.graves.insert(id, (server, until));
+    }
+
+    /// The machines that lost their power since the last call.
+    pub(crate) fn take_unplugged(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.unplugged)
+    }
+
+    pub(crate) fn is_on(&self, id: u64) -> bool {
+        self.servers.get(&id).is_some_and(|server| server.status == "running")
+    }
+
+    pub(crate) fn running_server(&mut self, id: u64) -> Option<&mut Server> {
+        self.servers.get_mut(&id).filter(|server| server.status == "running")
+    }
+
+    pub(crate) fn plant(&mut self, cx: &mut Context, planted: PlantedServer) -> u64 {
+        let server_type = planted.server_type.and_then(|name| Type::find(&json!(name)));
+        let location = planted.location.and_then(|name| catalogue::find_location(&json!(name)));
+        let image = Image::find(&json!("ubuntu-22.04"), false);
+        let (Some(server_type), Some(image)) = (server_type.or_else(|| Type::find(&json!("cpx11"))), image) else {
+            return 0;
+        };
+        let location = location.unwrap_or("ash");
+        let mut server = self.new_server(cx, planted.name, planted.labels, server_type, location, image);
+        server.status = "running";
+        server.locked = false;
+        server.protected = planted.protected;
+        server.first_boot_done = true;
+        let id = server.id;
+        self.servers.insert(id, server);
+        id
+    }
+
+    pub(crate) fn touch(&mut self, id: u64, labels: Option<Labels>, protect: Option<bool>) {
+        let Some(server) = self.servers.get_mut(&id) else { return };
+        if let Some(labels) = labels {
+            server.labels = labels;
+        }
+        if let Some(protect) = protect {
+            server.protected = protect;
+        }
+    }
+
+    fn new_server(
+        &mut self,
+        cx: &Context,
+        name: String,
+        labels: Labels,
+        server_type: &'static Type,
+        location: &'static str,
+        image: &'static Image,
+    ) -> Server {
+        self.next_server += 1;
+        self.ever += 1;
+        let id = self.next_server;
+        // 203.0.113.0/24, TEST-NET-3, and the rest of it by wrapping into 198.51.100.0/24.
+        let last = u8::try_from(self.ever % 254 + 1).unwrap_or(1);
+        let ipv4 = if (self.ever / 254).is_multiple_of(2) {
+            Ipv4Addr::new(203, 0, 113, last)
+        } else {
+            Ipv4Addr::new(198, 51, 100, last)
+        };
+        Server {
+            id,
+            name,
+            status: "initializing",
+            created: cx.now,
+            labels,
+            kind: server_type,
+            location,
+            image,
+            user_data: None,
+            ipv4,
+            has_ipv4: true,
+            ipv4_id: 0,
+            ipv6_id: 0,
+            locked: false,
+            protected: false,
+            first_boot_done: false,
+            plan: None,
+            node: None,
+        }
+    }
+
+    fn new_ip(&mut self, cx: &Context, server: &Server, v6: bool, auto_delete: bool) -> u64 {
+        self.next_ip += 1;
+        let ip = if v6 {
+            format!("2001:db8:{:x}:{:x}::", server.id >> 16 & 0xffff, server.id & 0xffff)
+        } else {
+            server.ipv4.to_string()
+        };
+        let (id, location) = (self.next_ip, server.location);
+        let assignee = Some(server.id);
+        self.primary_ips.insert(id, PrimaryIp { id, ip, v6, assignee, auto_delete, location, created: cx.now });
+        id
+    }
+
+    pub(crate) fn snapshot_servers(&self) -> Vec<Value> {
+        self.servers.values().map(Server::truth).collect()
+    }
+
+    pub(crate) fn snapshot_primary_ips(&self) -> Vec<Value> {
+        self.primary_ips.values().map(|ip| json!({ "id": ip.id, "ip": ip.ip, "assignee_id": ip.assignee })).collect()
+    }
+
+    /// How many servers there have ever been: a job that made two and removed one shows here.
+    pub(crate) fn servers_ever(&self) -> u64 {
+        self.ever
+    }
+}
