@@ -1,0 +1,588 @@
+//! One job, one VM: what exists afterwards, in a simulated world.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use provision_vm::provision::{CancellationToken, Code, Params, Settings, Source};
+use provision_vm::secret::Secret;
+use provision_vm::tailscale::Credentials;
+use provision_vm::transport::BaseUrl;
+use simulator::{ActionOutcome, Api, BootOutcome, Config, FaultKind, PlantedDevice, PlantedServer};
+use support::{Cloud, Notebook, Outcome, labels, params, settings, with_timeout};
+
+fn code(outcome: &Outcome) -> Code {
+    outcome.as_ref().err().unwrap_or_else(|| panic!("the call succeeded")).cause.code()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_becomes_one_machine_in_the_tailnet() {
+    let cloud = Cloud::usual();
+    let notes = Arc::new(Notebook::default());
+    let outcome = cloud.process(7).provision(&params(), &settings(), CancellationToken::new(), notes.clone()).await;
+    let truth = cloud.truth();
+    truth.assert_one_ready(&outcome);
+    let done = outcome.unwrap();
+    assert_eq!((done.server.location.as_str(), done.server.server_type.as_str()), ("ash", "cpx11"));
+    assert!(!done.reused && !done.used_snapshot && done.warnings.is_empty());
+    assert_eq!(done.price.unwrap().hourly, "0.033");
+    let labels = &truth.servers()[0]["labels"];
+    assert_eq!((&labels["provisioning_job_id"], &labels["agent_id"]), (&"job-1".into(), &"550e8400-e29b".into()));
+    let messages = notes.messages();
+    for words in [
+        "Tailscale auth key generated",
+        "Cloud-init config generated",
+        "Hetzner server created: id=",
+        "Hetzner server is ready",
+        "Tailscale enrollment verified: ip=100.",
+    ] {
+        assert!(messages.iter().any(|message| message.starts_with(words)), "{words:?} is not in {messages:?}");
+    }
+    let (hetzner, tailscale) = done.requests;
+    assert_eq!((u64::from(hetzner), u64::from(tailscale)), (truth.requests("hetzner"), truth.requests("tailscale")));
+    assert!(hetzner <= 20 && tailscale <= 40, "{hetzner} requests to Hetzner, {tailscale} to Tailscale");
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_region_and_an_unknown_one_get_a_server() {
+    for (region, location) in [
+        ("us-east", "ash"),
+        ("us-west", "hil"),
+        ("eu-central", "nbg1"),
+        ("eu-west", "fsn1"),
+        ("eu-north", "hel1"),
+        ("ap-southeast", "sin"),
+        ("hel1", "hel1"),
+        ("mars", "nbg1"),
+    ] {
+        let cloud = Cloud::usual();
+        let params = Params { region: region.to_owned(), ..params() };
+        let notes = Arc::new(Notebook::default());
+        let outcome = cloud.process(7).provision(&params, &settings(), CancellationToken::new(), notes).await;
+        cloud.truth().assert_one_ready(&outcome);
+        let done = outcome.unwrap();
+        assert_eq!(done.server.location, location);
+        assert_eq!(done.warnings.len(), usize::from(region == "mars"), "{:?}", done.warnings);
+        // cpx11 is withdrawn outside the US, and cx23 out of stock.
+        let us = ["ash", "hil"].contains(&location);
+        assert_eq!(done.server.server_type, if us { "cpx11" } else { "cpx12" });
+        let cpx11 = done.attempts.iter().find(|attempt| attempt.server_type == "cpx11").unwrap();
+        assert_eq!(cpx11.refused.is_none(), us, "{:?}", done.attempts);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_region_is_an_error_if_it_should_be() {
+    let cloud = Cloud::usual();
+    let params = Params { region: "mars".to_owned(), ..params() };
+    let strict = Settings { strict_region: true, ..settings() };
+    let notes = Arc::new(Notebook::default());
+    let outcome = cloud.process(7).provision(&params, &strict, CancellationToken::new(), notes).await;
+    assert_eq!(code(&outcome), Code::InvalidInput);
+    assert_eq!(cloud.truth().requests("hetzner"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn q08_the_same_job_again_gives_the_same_server_without_any_side_effect() {
+    let cloud = Cloud::usual();
+    let first = cloud.provision(&settings()).await;
+    let before = cloud.truth();
+    let second = cloud.provision(&settings()).await;
+    let after = cloud.truth();
+    after.assert_one_ready(&second);
+    assert_eq!(first.unwrap().server.id, second.as_ref().unwrap().server.id);
+    assert!(second.unwrap().reused);
+    assert_eq!(after.servers_ever(), 1);
+    assert_eq!(before.0["keys"], after.0["keys"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn q02_two_processes_at_once_end_with_one_server_for_both() {
+    for (seed, later_ms) in [(1, 0), (2, 50), (3, 400), (4, 2_000), (5, 9_000), (6, 30_000)] {
+        let cloud = Cloud::new(Config { seed, ..Config::default() });
+        let (one, two) = (cloud.process(seed), cloud.process(seed + 100));
+        let (params, settings) = (params(), settings());
+        let notes = || Arc::new(Notebook::default());
+        let late = async {
+            tokio::time::sleep(Duration::from_millis(later_ms)).await;
+            two.provision(&params, &settings, CancellationToken::new(), notes()).await
+        };
+        let (first, second) = tokio::join!(one.provision(&params, &settings, CancellationToken::new(), notes()), late);
+        let truth = cloud.truth();
+        truth.assert_one_ready(&first);
+        truth.assert_one_ready(&second);
+        assert_eq!(truth.servers_ever(), 1);
+        let reused = [first.unwrap().reused, second.unwrap().reused];
+        assert_eq!(reused.iter().filter(|reused| **reused).count(), 1, "seed {seed}: one of the two made it");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_goes_wrong_is_undone_and_named() {
+    type Change = fn(&mut Config);
+    let error = || ActionOutcome::Error { code: "action_failed".into(), message: "Action failed".into() };
+    let failing_create: Change = |c| c.hetzner.create_action = ActionOutcome::Never;
+    let cases: [(&str, Change, Code); 11] = [
+        ("M07 never joins", |c| c.machine.boot = BootOutcome::NeverJoins, Code::EnrollTimeout),
+        ("M07 never boots", |c| c.machine.boot = BootOutcome::NeverBoots, Code::EnrollTimeout),
+        ("M03 create never ends", failing_create, Code::ActionTimeout),
+        ("M10 never approved", |c| c.tailscale.never_authorized = true, Code::EnrollRejected),
+        ("M11 another tag", |c| c.tailscale.device_tags = Some(vec!["tag:other".into()]), Code::EnrollRejected),
+        ("M16 IPv6 only", |c| c.tailscale.ipv6_only = true, Code::EnrollRejected),
+        ("P10 quota", |c| c.hetzner.server_limit = 0, Code::Quota),
+        ("K04 tag not ours", |c| c.tailscale.clients[0].tags = vec!["tag:other".into()], Code::Forbidden),
+        ("K04 no scope", |c| c.tailscale.clients[0].scopes = vec!["devices:core".into()], Code::Forbidden),
+        ("P08 another token", |c| c.hetzner.token = "another".into(), Code::AuthHetzner),
+        ("T02 another client", |c| c.tailscale.clients[0].secret = "another".into(), Code::AuthTailscale),
+    ];
+    for (name, change, expected) in cases {
+        let mut config = Config::default();
+        change(&mut config);
+        let cloud = Cloud::new(config);
+        let outcome = cloud.provision(&with_timeout(90)).await;
+        assert_eq!(code(&outcome), expected, "{name}");
+        let left = &outcome.unwrap_err().leftovers;
+        let truth = cloud.truth();
+        // A device that is not provably ours stays, and goes by itself: it is ephemeral (M11).
+        if name.starts_with("M11") {
+            assert!(truth.servers().is_empty() && truth.usable_keys() == 0);
+        } else {
+            truth.assert_empty();
+        }
+        assert!(left.is_empty(), "{name}: {left:?}");
+    }
+    for (name, change) in [
+        ("M01 create fails", (|c, e| c.hetzner.create_action = e) as fn(&mut Config, ActionOutcome)),
+        ("M02 start fails", |c, e| c.hetzner.start_action = e),
+    ] {
+        let mut config = Config::default();
+        change(&mut config, error());
+        let cloud = Cloud::new(config);
+        let outcome = cloud.provision(&settings()).await;
+        assert_eq!(code(&outcome), Code::ActionFailed, "{name}");
+        cloud.truth().assert_empty();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_without_an_answer_ends_with_one_server_and_success() {
+    for (name, kind) in [
+        ("P03 not applied", FaultKind::ResetBeforeApply),
+        ("P03 hang, not applied", FaultKind::HangBeforeApply),
+        ("P04 applied", FaultKind::ResetAfterApply),
+        ("P04 hang, applied", FaultKind::HangAfterApply),
+        ("P05 applied while we look", FaultKind::ResetThenApply { after_ms: 3_000 }),
+        ("P05 applied after our second order", FaultKind::ResetThenApply { after_ms: 7_000 }),
+        ("P26 502, applied", answer(502, "<html>bad gateway</html>", true)),
+        ("P26 500, not applied", answer(500, "", false)),
+        ("P25 too many requests", FaultKind::RateLimited { with_headers: true }),
+        ("P27 cut short", FaultKind::Truncate),
+        ("P27 empty", FaultKind::Empty),
+        ("P27 a page of HTML", FaultKind::Html),
+        ("P01 refused", FaultKind::Refuse),
+    ] {
+        let cloud = Cloud::usual();
+        cloud.fault(Api::Hetzner, "POST", "/servers", kind);
+        let outcome = cloud.provision(&settings()).await;
+        let truth = cloud.truth();
+        assert_eq!(truth.faults_fired(), 1, "{name}: the fault did not fire");
+        truth.assert_one_ready(&outcome);
+        assert_eq!(truth.servers_ever(), 1, "{name}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_without_an_answer_leaves_one_spent_key_and_no_other() {
+    for (name, kind) in [
+        ("K02 not applied", FaultKind::ResetBeforeApply),
+        ("K02 applied", FaultKind::ResetAfterApply),
+        ("K05 502, applied", answer(502, "", true)),
+        ("K05 cut short", FaultKind::Truncate),
+    ] {
+        let cloud = Cloud::usual();
+        cloud.fault(Api::Tailscale, "POST", "/tailnet/-/keys", kind);
+        let outcome = cloud.provision(&settings()).await;
+        let truth = cloud.truth();
+        assert_eq!(truth.faults_fired(), 1, "{name}: the fault did not fire");
+        truth.assert_one_ready(&outcome);
+    }
+}
+
+fn answer(status: u16, text: &str, apply: bool) -> FaultKind {
+    let text = Some(text.to_owned());
+    FaultKind::Answer { status, json: None, text, content_type: None, headers: Vec::new(), apply }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_who_gives_up_at_any_moment_leaves_nothing() {
+    for moment in (0..34_000).step_by(250) {
+        let cloud = Cloud::usual();
+        let cancel = CancellationToken::new();
+        let (params, settings, process) = (params(), settings(), cloud.process(7));
+        let call = process.provision(&params, &settings, cancel.clone(), Arc::new(Notebook::default()));
+        let giving_up = async {
+            tokio::time::sleep(Duration::from_millis(moment)).await;
+            cancel.cancel();
+        };
+        let (outcome, ()) = tokio::join!(call, giving_up);
+        match &outcome {
+            Err(error) => {
+                assert_eq!(error.cause.code(), Code::Aborted, "at {moment} ms: {error}");
+                assert!(error.leftovers.is_empty(), "at {moment} ms: {:?}", error.leftovers);
+                cloud.truth().assert_empty();
+            }
+            // Once verified, the result wins.
+            Ok(_) => {
+                cloud.truth().assert_one_ready(&outcome);
+                assert!(moment > 15_000, "at {moment} ms there was nothing to win");
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_locked_server_is_deleted_when_its_lock_opens() {
+    let mut config = Config::default();
+    config.hetzner.locked_while_creating = true;
+    config.hetzner.create_seconds = (20.0, 20.0);
+    let cloud = Cloud::new(config);
+    let outcome = cloud.provision(&with_timeout(5)).await;
+    assert_eq!(code(&outcome), Code::ActionTimeout);
+    assert!(outcome.unwrap_err().leftovers.is_empty());
+    cloud.truth().assert_empty();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_removed_is_named() {
+    let mut config = Config::default();
+    config.machine.boot = BootOutcome::NeverJoins;
+    let cloud = Cloud::new(config);
+    let (settings, operator) = (with_timeout(60), cloud.clone());
+    let protect = async {
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        let id = operator.truth().servers()[0]["id"].as_u64().unwrap();
+        operator.world().touch_server(id, None, Some(true));
+        id
+    };
+    let (outcome, id) = tokio::join!(cloud.provision(&settings), protect);
+    let error = outcome.unwrap_err();
+    assert_eq!(error.cause.code(), Code::EnrollTimeout, "the first cause stays the main one");
+    let [left] = error.leftovers.as_slice() else { panic!("one leftover: {:?}", error.leftovers) };
+    assert_eq!((left.kind, left.id.as_deref()), ("server", Some(id.to_string().as_str())));
+    assert!(left.why.contains("protected"));
+    assert_eq!(cloud.truth().usable_keys(), 0, "the other undos still ran");
+}
+
+#[tokio::test(start_paused = true)]
+async fn candidates_are_tried_in_turn() {
+    let mut config = Config::default();
+    config.hetzner.out_of_stock.insert("cpx11@ash".to_owned());
+    let cloud = Cloud::new(config);
+    // Sold in Ashburn: cpx11, out of stock, and cpx21.
+    let outcome = cloud.provision(&settings()).await;
+    cloud.truth().assert_one_ready(&outcome);
+    assert_eq!(outcome.unwrap().server.server_type, "cpx21");
+
+    let mut config = Config::default();
+    config.hetzner.out_of_stock.extend(["cpx11@ash".to_owned(), "cpx21@ash".to_owned()]);
+    let cloud = Cloud::new(config);
+    let outcome = cloud.provision(&settings()).await;
+    assert_eq!(code(&outcome), Code::Capacity);
+    assert_eq!(outcome.unwrap_err().attempts.len(), 5);
+    cloud.truth().assert_empty();
+
+    let cloud = Cloud::usual();
+    let own = Settings { server_types: vec!["cax11".into(), "cpx12".into()], ..settings() };
+    assert_eq!(code(&cloud.provision(&own).await), Code::Config);
+    cloud.truth().assert_empty();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_type_that_sold_out_since_the_list_was_read_costs_one_order() {
+    let body = serde_json::json!({ "error": { "code": "resource_unavailable", "message": "error during placement" } });
+    for (status, code) in [(412, "resource_unavailable"), (422, "placement_error")] {
+        let cloud = Cloud::usual();
+        let mut json = body.clone();
+        json["error"]["code"] = code.into();
+        let (text, content_type, headers) = (None, None, Vec::new());
+        let kind = FaultKind::Answer { status, json: Some(json), text, content_type, headers, apply: false };
+        cloud.fault(Api::Hetzner, "POST", "/servers", kind);
+        let outcome = cloud.provision(&settings()).await;
+        cloud.truth().assert_one_ready(&outcome);
+        let done = outcome.unwrap();
+        assert_eq!(done.server.server_type, "cpx21");
+        assert!(done.attempts.iter().any(|a| a.server_type == "cpx11" && a.refused.is_some()), "{:?}", done.attempts);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn p18_a_name_that_is_not_ours_is_never_touched() {
+    let name = {
+        let cloud = Cloud::usual();
+        cloud.provision(&settings()).await.unwrap().server.name
+    };
+    let ours = [("managed_by", "provision-vm"), ("state", "creating"), ("attempt", "x"), ("attempt_started", "1")];
+    let job = [("provisioning_job_id", "job-1"), ("agent_id", "550e8400-e29b")];
+    let other = [("provisioning_job_id", "job-2"), ("agent_id", "550e8400-e29b")];
+    let mismatch = [("provisioning_job_id", "job-1"), ("agent_id", "another")];
+    for (case, name, labels, expected) in [
+        ("a stranger's", name.as_str(), labels(&[]), Code::NameConflict),
+        ("another job's", name.as_str(), labels(&[&ours[..], &other[..]].concat()), Code::NameConflict),
+        ("another agent's", "elsewhere", labels(&[&ours[..], &mismatch[..]].concat()), Code::JobMismatch),
+        ("the old orchestrator's", "agent-550e8400-1700000000", labels(&job), Code::NameConflict),
+    ] {
+        let cloud = Cloud::usual();
+        let id = cloud.world().plant_server(PlantedServer { name: name.to_owned(), labels, ..Default::default() });
+        let before = cloud.truth();
+        let outcome = cloud.provision(&settings()).await;
+        assert_eq!(code(&outcome), expected, "{case}");
+        let after = cloud.truth();
+        assert_eq!(before.servers(), after.servers(), "{case}");
+        assert_eq!(after.servers()[0]["id"], id);
+        assert_eq!(after.0["keys"].as_array().unwrap().len(), 0, "{case}: no key is made for a job that cannot be");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_is_followed_while_it_may_live_and_redone_when_it_is_dead() {
+    let mut config = Config::default();
+    config.machine.boot = BootOutcome::NeverJoins;
+    let cloud = Cloud::new(config);
+    // The process dies while it waits: the call is dropped, nothing is undone.
+    let died = tokio::time::timeout(Duration::from_secs(40), cloud.provision(&with_timeout(120))).await;
+    assert!(died.is_err());
+    let dead = cloud.truth();
+    assert_eq!(dead.servers().len(), 1);
+
+    // Too early: it may still live. It is followed and left alone.
+    let outcome = cloud.provision(&with_timeout(60)).await;
+    assert_eq!(code(&outcome), Code::Deadline);
+    assert_eq!(cloud.truth().servers(), dead.servers());
+
+    // Past its end: removed, and made anew.
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    cloud.world().configure(|config| config.machine.boot = BootOutcome::Joins);
+    let outcome = cloud.provision(&settings()).await;
+    let truth = cloud.truth();
+    truth.assert_one_ready(&outcome);
+    assert_ne!(truth.servers()[0]["id"], dead.servers()[0]["id"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_attempt_whose_machine_joined_is_taken_as_it_is() {
+    let cloud = Cloud::usual();
+    let died = tokio::time::timeout(Duration::from_secs(15), cloud.provision(&with_timeout(120))).await;
+    assert!(died.is_err());
+    tokio::time::sleep(Duration::from_secs(900)).await;
+    let before = cloud.truth();
+    assert_eq!(before.devices().len(), 1, "its machine joined on its own");
+    let outcome = cloud.provision(&settings()).await;
+    cloud.truth().assert_one_ready(&outcome);
+    assert!(outcome.as_ref().unwrap().reused);
+    assert_eq!(cloud.truth().servers_ever(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn strangers_in_the_tailnet_do_not_confuse_the_match() {
+    let cloud = Cloud::usual();
+    let name = Cloud::usual().provision(&settings()).await.unwrap().server.name;
+    let stale = PlantedDevice {
+        hostname: name.clone(),
+        tags: vec!["tag:agent".into()],
+        connected: false,
+        created: Some(1_795_428_000 - 86_400),
+        ..Default::default()
+    };
+    let impostor = PlantedDevice { hostname: name, ..Default::default() };
+    cloud.world().plant_device(stale);
+    cloud.world().plant_device(impostor);
+    let outcome = cloud.provision(&settings()).await;
+    cloud.truth().assert_one_ready(&outcome);
+    assert_eq!(cloud.truth().devices().len(), 3, "strangers are left alone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn lagging_reads_and_odd_lists_change_nothing() {
+    type Change = fn(&mut Config);
+    let cases: [(&str, Change); 6] = [
+        ("G32 new servers show late", |c| c.hetzner.stale_created_seconds = 5.0),
+        ("A3 filters ignored", |c| c.tailscale.ignore_filters = true),
+        ("A3 empty list is null", |c| c.tailscale.empty_list_is_null = true),
+        ("A2 spent keys are hidden", |c| c.tailscale.hide_invalid_keys = true),
+        ("legacy field shown", |c| c.hetzner.show_deprecated = true),
+        ("a slow day", |c| c.hetzner.create_seconds = (90.0, 90.0)),
+    ];
+    for (name, change) in cases {
+        let mut config = Config::default();
+        change(&mut config);
+        let cloud = Cloud::new(config);
+        let outcome = cloud.provision(&settings()).await;
+        assert!(outcome.is_ok(), "{name}");
+        cloud.truth().assert_one_ready(&outcome);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn deleted_servers_that_still_show_are_waited_for() {
+    let mut config = Config::default();
+    config.hetzner.stale_deleted_seconds = 5.0;
+    config.hetzner.name_held_seconds = 10.0;
+    config.machine.boot = BootOutcome::NeverJoins;
+    let cloud = Cloud::new(config);
+    assert_eq!(code(&cloud.provision(&with_timeout(60)).await), Code::EnrollTimeout);
+    cloud.truth().assert_empty();
+    cloud.world().configure(|config| config.machine.boot = BootOutcome::Joins);
+    // P19: the name is still held when the job is called again.
+    let outcome = cloud.provision(&settings()).await;
+    cloud.truth().assert_one_ready(&outcome);
+}
+
+#[tokio::test(start_paused = true)]
+async fn m24_addresses_that_outlive_their_server_are_removed() {
+    let mut config = Config::default();
+    config.hetzner.primary_ips_auto_delete = false;
+    config.machine.boot = BootOutcome::NeverJoins;
+    let cloud = Cloud::new(config);
+    assert_eq!(code(&cloud.provision(&with_timeout(60)).await), Code::EnrollTimeout);
+    cloud.truth().assert_empty();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_only_enrolls_and_is_faster() {
+    let cloud = Cloud::usual();
+    let snapshot = Source::Snapshot(provision_vm::hetzner::IdOrName::Id(301_000_001));
+    let outcome = cloud.provision(&Settings { source: snapshot, ..settings() }).await;
+    cloud.truth().assert_one_ready(&outcome);
+    assert!(outcome.unwrap().used_snapshot);
+    assert_eq!(cloud.truth().servers()[0]["image"], 301_000_001);
+}
+
+#[tokio::test(start_paused = true)]
+async fn workload_identity_needs_no_stored_secret() {
+    let cloud = Cloud::usual();
+    let config = Config::default().tailscale;
+    let credentials = Credentials::Federated {
+        client_id: config.federated_id,
+        issuer: BaseUrl::parse_with_query("https://issuer.example/_sim/oidc/token?api-version=2.0").unwrap(),
+        issuer_token: Secret::new(config.issuer_token),
+    };
+    let outcome = cloud.provision(&Settings { tailscale_credentials: credentials, ..settings() }).await;
+    cloud.truth().assert_one_ready(&outcome);
+    assert_eq!(cloud.truth().requests("oidc"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn y08_a_key_made_by_hand_is_checked_used_and_never_revoked() {
+    for (reusable, allowed, expected) in [(false, false, None), (true, false, Some(Code::Config)), (true, true, None)] {
+        let cloud = Cloud::usual();
+        let key = make_key(&cloud, reusable).await;
+        let settings = Settings { auth_key: Some(key), allow_reusable_auth_key: allowed, ..settings() };
+        let outcome = cloud.provision(&settings).await;
+        assert_eq!(outcome.as_ref().err().map(|error| error.cause.code()), expected);
+        let truth = cloud.truth();
+        assert_eq!(truth.0["keys"][0]["revoked"], false, "it is the customer's");
+        match outcome {
+            Ok(done) => assert!(done.warnings[0].contains("TAILSCALE_AUTH_KEY"), "{:?}", done.warnings),
+            Err(_) => assert!(truth.servers().is_empty()),
+        }
+    }
+}
+
+/// A key as somebody would make it at the console.
+async fn make_key(cloud: &Cloud, reusable: bool) -> Secret {
+    use provision_vm::transport::Transport as _;
+    let config = Config::default().tailscale;
+    let send = |path: &str, token: Option<String>, kind: &'static str, body: String| {
+        let mut request =
+            http::Request::post(format!("https://api.tailscale.com/api/v2{path}")).header("content-type", kind);
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let request = request.body(body.into()).unwrap();
+        let cloud = cloud.clone();
+        async move { serde_json::from_slice::<serde_json::Value>(cloud.exchange(request).await.unwrap().body()).unwrap() }
+    };
+    let form = format!("client_secret={}", config.clients[0].secret);
+    let token = send("/oauth/token", None, "application/x-www-form-urlencoded", form).await;
+    let token = token["access_token"].as_str().map(str::to_owned);
+    let create = serde_json::json!({ "reusable": reusable, "preauthorized": true, "tags": ["tag:agent"] });
+    let body = serde_json::json!({ "capabilities": { "devices": { "create": create } } }).to_string();
+    Secret::new(send("/tailnet/-/keys", token, "application/json", body).await["key"].as_str().unwrap())
+}
+
+#[tokio::test(start_paused = true)]
+async fn q05_a_follower_who_gives_up_removes_nothing() {
+    let cloud = Cloud::usual();
+    let (params, settings) = (params(), settings());
+    let (maker, follower) = (cloud.process(1), cloud.process(2));
+    let notes = || Arc::new(Notebook::default());
+    let cancel = CancellationToken::new();
+    let late = async {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        follower.provision(&params, &settings, cancel.clone(), notes()).await
+    };
+    let giving_up = async {
+        tokio::time::sleep(Duration::from_secs(9)).await;
+        cancel.cancel();
+    };
+    let made = maker.provision(&params, &settings, CancellationToken::new(), notes());
+    let (made, followed, ()) = tokio::join!(made, late, giving_up);
+    assert_eq!(code(&followed), Code::Aborted);
+    assert!(followed.unwrap_err().leftovers.is_empty());
+    cloud.truth().assert_one_ready(&made);
+}
+
+#[tokio::test(start_paused = true)]
+async fn q03_a_follower_hears_that_the_attempt_was_undone() {
+    let mut config = Config::default();
+    config.machine.boot = BootOutcome::NeverJoins;
+    let cloud = Cloud::new(config);
+    let (params, short, long) = (params(), with_timeout(60), settings());
+    let (maker, follower) = (cloud.process(1), cloud.process(2));
+    let notes = || Arc::new(Notebook::default());
+    let late = async {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        follower.provision(&params, &long, CancellationToken::new(), notes()).await
+    };
+    let (made, followed) = tokio::join!(maker.provision(&params, &short, CancellationToken::new(), notes()), late);
+    assert_eq!((code(&made), code(&followed)), (Code::EnrollTimeout, Code::Superseded));
+    cloud.truth().assert_empty();
+}
+
+#[tokio::test(start_paused = true)]
+async fn g15_a_server_that_somebody_deleted_ends_the_wait() {
+    let mut config = Config::default();
+    config.machine.boot = BootOutcome::NeverJoins;
+    let cloud = Cloud::new(config);
+    let operator = cloud.clone();
+    let removal = async {
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        let id = operator.truth().servers()[0]["id"].as_u64().unwrap();
+        operator.world().remove_server(id);
+    };
+    let settings = settings();
+    let (outcome, ()) = tokio::join!(cloud.provision(&settings), removal);
+    assert_eq!(code(&outcome), Code::Superseded);
+    cloud.truth().assert_empty();
+}
+
+#[tokio::test(start_paused = true)]
+async fn y03_no_secret_is_in_any_event_or_error() {
+    let mut config = Config::default();
+    config.machine.boot = BootOutcome::NeverJoins;
+    for config in [Config::default(), config] {
+        let cloud = Cloud::new(config);
+        let notes = Arc::new(Notebook::default());
+        let settings = with_timeout(90);
+        let outcome = cloud.process(7).provision(&params(), &settings, CancellationToken::new(), notes.clone()).await;
+        let minted = notes.secrets.lock().unwrap().clone();
+        assert_eq!(minted.len(), 2, "an access token and an auth key");
+        let said = format!("{:?} {outcome:?} {settings:?}", notes.events.lock().unwrap());
+        let configured = [settings.hetzner_token.expose().to_owned(), "SECRETSECRET".to_owned()];
+        for secret in minted.iter().chain(&configured) {
+            assert!(!said.contains(secret.as_str()), "{secret} is in {said}");
+        }
+    }
+}
