@@ -227,17 +227,14 @@ async fn a_caller_who_gives_up_at_any_moment_leaves_nothing() {
             cancel.cancel();
         };
         let (outcome, ()) = tokio::join!(call, giving_up);
-        match &outcome {
-            Err(error) => {
-                assert_eq!(error.cause.code(), Code::Aborted, "at {moment} ms: {error}");
-                assert!(error.leftovers.is_empty(), "at {moment} ms: {:?}", error.leftovers);
-                cloud.truth().assert_empty();
-            }
+        if let Err(error) = &outcome {
+            assert_eq!(error.cause.code(), Code::Aborted, "at {moment} ms: {error}");
+            assert!(error.leftovers.is_empty(), "at {moment} ms: {:?}", error.leftovers);
+            cloud.truth().assert_empty();
+        } else {
             // Once verified, the result wins.
-            Ok(_) => {
-                cloud.truth().assert_one_ready(&outcome);
-                assert!(moment > 15_000, "at {moment} ms there was nothing to win");
-            }
+            cloud.truth().assert_one_ready(&outcome);
+            assert!(moment > 15_000, "at {moment} ms there was nothing to win");
         }
     }
 }
@@ -516,12 +513,12 @@ async fn make_key(cloud: &Cloud, reusable: bool) -> Secret {
 async fn q05_a_follower_who_gives_up_removes_nothing() {
     let cloud = Cloud::usual();
     let (params, settings) = (params(), settings());
-    let (maker, follower) = (cloud.process(1), cloud.process(2));
+    let (maker, other) = (cloud.process(1), cloud.process(2));
     let notes = || Arc::new(Notebook::default());
     let cancel = CancellationToken::new();
     let late = async {
         tokio::time::sleep(Duration::from_secs(3)).await;
-        follower.provision(&params, &settings, cancel.clone(), notes()).await
+        other.provision(&params, &settings, cancel.clone(), notes()).await
     };
     let giving_up = async {
         tokio::time::sleep(Duration::from_secs(9)).await;
@@ -540,11 +537,11 @@ async fn q03_a_follower_hears_that_the_attempt_was_undone() {
     config.machine.boot = BootOutcome::NeverJoins;
     let cloud = Cloud::new(config);
     let (params, short, long) = (params(), with_timeout(60), settings());
-    let (maker, follower) = (cloud.process(1), cloud.process(2));
+    let (maker, other) = (cloud.process(1), cloud.process(2));
     let notes = || Arc::new(Notebook::default());
     let late = async {
         tokio::time::sleep(Duration::from_secs(10)).await;
-        follower.provision(&params, &long, CancellationToken::new(), notes()).await
+        other.provision(&params, &long, CancellationToken::new(), notes()).await
     };
     let (made, followed) = tokio::join!(maker.provision(&params, &short, CancellationToken::new(), notes()), late);
     assert_eq!((code(&made), code(&followed)), (Code::EnrollTimeout, Code::Superseded));

@@ -14,7 +14,6 @@ pub struct Cancel {
 impl Cancel {
     /// A handle for one call.
     #[napi(constructor)]
-    #[expect(clippy::new_without_default, reason = "made by JavaScript alone")]
     pub fn new() -> Self {
         Self { token: CancellationToken::new() }
     }

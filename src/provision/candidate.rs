@@ -27,7 +27,7 @@ pub struct CandidateAttempt {
     pub refused: Option<String>,
 }
 
-/// The types to order, best first, and those that are out of the question with the reason.
+/// The wanted types in the order in which to try them: each an offer, or the reason against it.
 ///
 /// A type that is out of stock just now is tried last: Hetzner's flag is no promise either way
 /// (`facts/hetzner.md` 3.3). `now` is the cloud's time in unix seconds.
@@ -36,21 +36,21 @@ pub fn choose(
     types: &[ServerType],
     location: &str,
     now: i64,
-) -> (Vec<Candidate>, Vec<CandidateAttempt>) {
-    let (mut in_stock, mut out_of_stock, mut refused) = (Vec::new(), Vec::new(), Vec::new());
+) -> Vec<Result<Candidate, CandidateAttempt>> {
+    let (mut first, mut last) = (Vec::new(), Vec::new());
     for name in wanted {
         match offer(types, name, location, now) {
-            Ok((candidate, true)) => in_stock.push(candidate),
-            Ok((candidate, false)) => out_of_stock.push(candidate),
-            Err(reason) => refused.push(CandidateAttempt {
+            Ok((candidate, true)) => first.push(Ok(candidate)),
+            Ok((candidate, false)) => last.push(Ok(candidate)),
+            Err(reason) => first.push(Err(CandidateAttempt {
                 server_type: name.clone(),
                 location: location.to_owned(),
                 refused: Some(reason),
-            }),
+            })),
         }
     }
-    in_stock.append(&mut out_of_stock);
-    (in_stock, refused)
+    first.append(&mut last);
+    first
 }
 
 fn offer(types: &[ServerType], name: &str, location: &str, now: i64) -> Result<(Candidate, bool), String> {
@@ -91,11 +91,11 @@ mod tests {
         ];
         let wanted: Vec<String> =
             ["cpx11", "cx23", "cpx12", "cpx22", "cax11", "tiny", "nope"].map(str::to_owned).to_vec();
-        let (chosen, refused) = choose(&wanted, &types, "nbg1", 200);
-        let names: Vec<&str> = chosen.iter().map(|candidate| candidate.server_type.as_str()).collect();
-        assert_eq!(names, ["cpx12", "cpx22", "cx23"]);
-        let refused: Vec<&str> = refused.iter().map(|attempt| attempt.server_type.as_str()).collect();
-        assert_eq!(refused, ["cpx11", "cax11", "tiny", "nope"]);
-        assert!(choose(&wanted, &types, "hil", 200).0.is_empty());
+        let names: Vec<String> = choose(&wanted, &types, "nbg1", 200)
+            .into_iter()
+            .map(|considered| considered.map_or_else(|no| format!("not {}", no.server_type), |yes| yes.server_type))
+            .collect();
+        assert_eq!(names, ["not cpx11", "cpx12", "cpx22", "not cax11", "not tiny", "not nope", "cx23"]);
+        assert!(choose(&wanted, &types, "hil", 200).iter().all(Result::is_err));
     }
 }

@@ -151,6 +151,8 @@ mod tests {
         }
     }
 
+    type Change = fn(&mut Device);
+
     #[test]
     fn a_device_is_ours_only_if_everything_fits() {
         let expected = Expected { hostname: "agent-a-1", attempt_started: START };
@@ -162,7 +164,7 @@ mod tests {
         assert!(
             matches!(judge(&[device()], &expected), Enrollment::Verified(e) if e.ip == Ipv4Addr::new(100, 101, 1, 2))
         );
-        let cases: [(&str, fn(&mut Device), Obstacle); 11] = [
+        let cases: [(&str, Change, Obstacle); 11] = [
             ("M12 stale", |d| d.created = Some(START - 301), Obstacle::Absent),
             ("shared in", |d| d.created = None, Obstacle::Absent),
             ("another name", |d| d.hostname = "agent-a-2".into(), Obstacle::Absent),

@@ -29,6 +29,7 @@ pub struct Cloud {
 }
 
 impl Cloud {
+    #[expect(clippy::disallowed_methods, reason = "the paused clock of the test")]
     pub fn new(config: Config) -> Self {
         Self { world: Arc::new(Mutex::new(World::new(config))), began: Instant::now() }
     }

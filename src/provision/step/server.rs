@@ -54,22 +54,26 @@ pub(in super::super) async fn create(
     let location = run.place.location;
     let types = run
         .guard(async { run.hetzner.list_server_types(run.within()).await.doing("the server types could not be read") });
-    let (candidates, refused) = choose(&run.settings.server_types, &types.await?, location, run.clock.cloud_unix());
-    for attempt in refused {
-        let why = attempt.refused.as_deref().unwrap_or_default();
-        run.say(Scope::Hetzner, format!("Server type {} is left out: {why}", attempt.server_type));
-        run.tried(attempt);
-    }
+    let considered = choose(&run.settings.server_types, &types.await?, location, run.clock.cloud_unix());
     let labels = run.job.labels(attempt, auth_key);
     let undo = saga.declare(UndoServer::new(run.job, attempt));
     let mut out_of_stock = false;
-    for candidate in &candidates {
+    for candidate in considered {
+        let candidate = match candidate {
+            Ok(candidate) => candidate,
+            Err(refused) => {
+                let why = refused.refused.as_deref().unwrap_or_default();
+                run.say(Scope::Hetzner, format!("Server type {} is left out: {why}", refused.server_type));
+                run.tried(refused);
+                continue;
+            }
+        };
         let mut outcome = CandidateAttempt {
             server_type: candidate.server_type.clone(),
             location: location.to_owned(),
             refused: None,
         };
-        match order(run, &undo, attempt, candidate, user_data, &labels).await? {
+        match order(run, &undo, attempt, &candidate, user_data, &labels).await? {
             Ok(made) => {
                 run.tried(outcome);
                 return accept(run, made);

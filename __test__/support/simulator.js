@@ -1,0 +1,119 @@
+'use strict'
+
+// A local cloud for one test file, and the ways to call the package against it.
+
+const { spawn } = require('node:child_process')
+const { createInterface } = require('node:readline')
+const { once } = require('node:events')
+const path = require('node:path')
+
+const { root, simulatorPath } = require('../../scripts/setup.js')
+
+/** Starts a world in which a boot of 25 s takes one. */
+async function startCloud({ timeScale = 25, seed = 1 } = {}) {
+  const args = ['--port', '0', '--seed', String(seed), '--time-scale', String(timeScale), '--exit-with-parent']
+  const child = spawn(simulatorPath(), args, { stdio: ['pipe', 'pipe', 'inherit'] })
+  const [line] = await once(createInterface({ input: child.stdout }), 'line')
+  return new Cloud(child, JSON.parse(line))
+}
+
+class Cloud {
+  constructor(child, greeting) {
+    this.child = child
+    this.greeting = greeting
+  }
+
+  /** Settings that point at this world. */
+  env(more = {}) {
+    const { hetzner, hetznerToken, sshKeyId, tailscale, tailscaleClientId, tailscaleClientSecret } = this.greeting
+    return {
+      HETZNER_API_URL: hetzner,
+      HETZNER_API_TOKEN: hetznerToken,
+      HETZNER_SSH_KEY_ID: sshKeyId,
+      TAILSCALE_API_URL: tailscale,
+      TAILSCALE_OAUTH_CLIENT_ID: tailscaleClientId,
+      TAILSCALE_OAUTH_CLIENT_SECRET: tailscaleClientSecret,
+      ...more,
+    }
+  }
+
+  async control(method, where, body) {
+    const response = await fetch(`${this.greeting.url}/_sim/${where}`, { method, body: body && JSON.stringify(body) })
+    const answer = await response.json()
+    if (!response.ok) throw new Error(`${method} ${where}: ${answer.error}`)
+    return answer
+  }
+
+  world() {
+    return this.control('GET', 'world')
+  }
+
+  async journal() {
+    return (await this.control('GET', 'journal')).journal
+  }
+
+  configure(patch) {
+    return this.control('PATCH', 'config', patch)
+  }
+
+  fault(fault) {
+    return this.control('POST', 'faults', fault)
+  }
+
+  /** A new world, with every default. */
+  reset() {
+    return this.control('POST', 'reset', {})
+  }
+
+  /** How many requests the world has had, other than control. */
+  async requests() {
+    const { requests } = await this.world()
+    return requests.hetzner + requests.tailscale + requests.oidc
+  }
+
+  /** Waits until the world's truth fits. */
+  async until(fits, ms = 20_000) {
+    const end = Date.now() + ms
+    for (;;) {
+      const world = await this.world()
+      if (fits(world)) return world
+      if (Date.now() > end) throw new Error(`the world never fitted: ${JSON.stringify(world)}`)
+      await new Promise((resolve) => setTimeout(resolve, 20))
+    }
+  }
+
+  stop() {
+    this.child.stdin.end()
+    return once(this.child, 'exit')
+  }
+}
+
+const usable = (world) => world.keys.filter((key) => key.usable)
+
+/** What is wrong with a world that should hold nothing; nothing if it does. */
+function leftIn(world) {
+  const left = [...world.servers, ...world.devices, ...usable(world), ...world.primary_ips]
+  return left.map((thing) => JSON.stringify(thing))
+}
+
+let jobs = 0
+/** A job that no other test has. */
+function newJob(more = {}) {
+  jobs += 1
+  return { jobId: `job-${process.pid}-${jobs}`, agentId: '550e8400-e29b', region: 'us-east', ...more }
+}
+
+/** Runs the script as a workflow would, and collects what it says. */
+function runScript(cloud, { params = newJob(), env = {}, args = [] } = {}) {
+  const variables = { PATH: process.env.PATH, JOB_ID: params.jobId, AGENT_ID: params.agentId, REGION: params.region }
+  const all = { ...variables, ...(cloud ? cloud.env() : {}), ...env }
+  for (const name of Object.keys(all)) if (all[name] === undefined) delete all[name]
+  const child = spawn(process.execPath, [path.join(root, 'scripts', 'provision.js'), ...args], { env: all, stdio: ['ignore', 'pipe', 'pipe'] })
+  const said = { stdout: '', stderr: '' }
+  child.stdout.on('data', (chunk) => (said.stdout += chunk))
+  child.stderr.on('data', (chunk) => (said.stderr += chunk))
+  const ended = once(child, 'close').then(([code, signal]) => ({ code, signal, ...said }))
+  return { child, ended, said }
+}
+
+module.exports = { startCloud, leftIn, usable, newJob, runScript, root }

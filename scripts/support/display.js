@@ -1,0 +1,161 @@
+'use strict'
+
+// Progress for people: on a terminal a list that grows above one live line, elsewhere plain lines.
+
+/** What goes on after the last event of a step, for the live line. */
+const UNDERWAY = {
+  validate: 'Looking the job up, then making an auth key',
+  lookup: 'Looking the job up',
+  follow: 'Following the other attempt of this job',
+  auth_key: 'Preparing the first boot',
+  first_boot: 'Ordering the server',
+  server: 'Waiting for the server and its device',
+  wait: 'Waiting for the server and its device',
+  verify: 'Verifying the device',
+  ready: 'Marking the server ready',
+  undo: 'Undoing what was begun',
+}
+
+const FRAMES = ['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧', '⠇', '⠏']
+const FRAME_MS = 80
+
+const STYLES = { dim: 2, bold: 1, red: 31, green: 32, yellow: 33, cyan: 36 }
+
+/** How a settled line begins. */
+const MARKS = { done: ['✔', 'green'], warn: ['!', 'yellow'], undo: ['↺', 'yellow'], failed: ['✖', 'red'] }
+
+/** Opens the display that fits the stream. */
+function openDisplay(stream, env) {
+  return stream.isTTY && env.TERM !== 'dumb' ? new LiveDisplay(stream, paint(env)) : new PlainDisplay(stream)
+}
+
+class PlainDisplay {
+  constructor(stream) {
+    this.stream = stream
+  }
+
+  event({ scope, level, message, elapsedMs }) {
+    const warning = level === 'warn' ? 'warning: ' : ''
+    this.line(`[${scope}] ${warning}${message} (${seconds(elapsedMs)})`)
+  }
+
+  warn(message) {
+    this.line(`[ProvisionVM] warning: ${message}`)
+  }
+
+  success(result) {
+    this.line(`[ProvisionVM] ${describe(result)}`)
+  }
+
+  failure(error, source) {
+    for (const line of explain(error, source)) this.line(`[ProvisionVM] ${line}`)
+  }
+
+  line(text) {
+    this.stream.write(`${text}\n`)
+  }
+}
+
+class LiveDisplay {
+  constructor(stream, style) {
+    this.stream = stream
+    this.style = style
+    this.began = performance.now()
+    this.frame = 0
+    this.underway = 'Checking input and settings'
+    this.timer = setInterval(() => this.draw(), FRAME_MS)
+    // The display must not outlive the job.
+    this.timer.unref()
+    this.stream.write('\n\x1b[?25l')
+    // Whatever ends the process, the cursor comes back.
+    this.restore = () => this.stream.write('\x1b[?25h')
+    process.once('exit', this.restore)
+    this.draw()
+  }
+
+  event({ step, level, message, elapsedMs }) {
+    const mood = level === 'warn' ? 'warn' : step === 'undo' ? 'undo' : 'done'
+    this.settle(mood, message, elapsedMs)
+    this.underway = UNDERWAY[step] ?? step
+    this.draw()
+  }
+
+  warn(message) {
+    this.settle('warn', message, performance.now() - this.began)
+    if (this.timer) this.draw()
+  }
+
+  success(result) {
+    this.close()
+    this.stream.write(`\n  ${this.style('green', '✔')} ${this.style('bold', describe(result))}\n\n`)
+  }
+
+  failure(error, source) {
+    this.close()
+    const [first, ...rest] = explain(error, source)
+    this.stream.write(`\n  ${this.style('red', '✖')} ${this.style('bold', first)}\n`)
+    for (const line of rest) this.stream.write(`    ${line}\n`)
+    this.stream.write('\n')
+  }
+
+  /** Puts a finished line above the live one. */
+  settle(mood, message, elapsedMs) {
+    const [mark, colour] = MARKS[mood]
+    const time = this.style('dim', seconds(elapsedMs).padStart(7))
+    const text = mood === 'warn' ? this.style('yellow', message) : message
+    this.stream.write(`\r\x1b[K  ${this.style(colour, mark)} ${time}  ${text}\n`)
+  }
+
+  draw() {
+    this.frame = (this.frame + 1) % FRAMES.length
+    const time = seconds(performance.now() - this.began).padStart(7)
+    const room = Math.max(0, (this.stream.columns ?? 80) - 15)
+    const spinner = this.style('cyan', FRAMES[this.frame])
+    this.stream.write(`\r\x1b[K  ${spinner} ${this.style('dim', time)}  ${this.style('dim', this.underway.slice(0, room))}`)
+  }
+
+  close() {
+    clearInterval(this.timer)
+    this.timer = undefined
+    process.off('exit', this.restore)
+    this.stream.write('\r\x1b[K')
+    this.restore()
+  }
+}
+
+/** Colours text, unless the user asked for none (no-color.org). */
+function paint(env) {
+  return env.NO_COLOR ? (_, text) => text : (name, text) => `\x1b[${STYLES[name]}m${text}\x1b[0m`
+}
+
+function describe(result) {
+  const time = seconds(result.timings.reduce((sum, { ms }) => sum + ms, 0))
+  const how = result.reused ? 'was there already and' : ''
+  return [result.serverName, how, `is in the tailnet: ${result.tailscaleIp} (${result.serverIp}, ${time})`]
+    .filter(Boolean)
+    .join(' ')
+}
+
+/** A failure in a few lines: what, what to do, what is left. */
+function explain(error, source) {
+  const { code, hint, requestIds = [], leftovers = [] } = error
+  const what = source ? `${source}: ${error.message}` : error.message
+  return [
+    code ? `${code}: ${what}` : what,
+    ...(hint ? [hint] : []),
+    ...(code ? [] : chain(error.cause)),
+    ...(requestIds.length > 0 ? [`Request: ${requestIds.join(', ')}`] : []),
+    ...leftovers.map((left) => `Left behind: ${[left.kind, left.id, left.name].filter(Boolean).join(' ')}: ${left.why}`),
+  ]
+}
+
+/** Why the module could not even be loaded. */
+function chain(cause) {
+  return cause instanceof Error ? [`Because: ${cause.message.split('\n')[0]}`, ...chain(cause.cause)] : []
+}
+
+function seconds(ms) {
+  return `${(ms / 1000).toFixed(1)} s`
+}
+
+module.exports = { openDisplay, paint, seconds }
