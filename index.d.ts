@@ -81,7 +81,7 @@ export interface ProgressEvent extends NativeEvent {
 }
 
 /** What went wrong. Each code has a page of its name in `docs/errors`. */
-export type ErrorCode =
+export type ProvisionErrorCode =
   | 'INVALID_INPUT'
   | 'CONFIG'
   | 'AUTH_HETZNER'
@@ -112,7 +112,7 @@ export declare class ProvisionError extends Error {
   private constructor()
   readonly name: 'ProvisionError'
   /** What went wrong. */
-  readonly code: ErrorCode
+  readonly code: ProvisionErrorCode
   /** The step that failed. */
   readonly step: Step
   /** The argument (`params.jobId`) or setting (`HETZNER_API_TOKEN`) at fault. */

@@ -153,7 +153,7 @@ export declare function settingNames(): Array<string>
 /** How a call ended: with a value or with a fault. */
 export interface Settled {
   /** The machine. */
-  value?: ProvisionVmResult
+  value?: ProvisionVMResult
   /** What went wrong. */
   fault?: Fault
 }

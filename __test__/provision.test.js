@@ -8,7 +8,7 @@ const { promisify } = require('node:util')
 const { Worker } = require('node:worker_threads')
 
 const { provisionVM, ProvisionError } = require('..')
-const { leftIn, newJob, root, startCloud, usable } = require('./support/simulator.js')
+const { leftIn, newJob, ROOT, startCloud, usable } = require('./support/simulator.js')
 
 let cloud
 before(async () => (cloud = await startCloud()))
@@ -87,7 +87,7 @@ test('the same job again gives the same server', async () => {
 test('two processes at once end with one server for both', async () => {
   const params = JSON.stringify(newJob())
   const program = `require('provision-vm').provisionVM(${params}, { logger: false }).then((r) => console.log(JSON.stringify(r)))`
-  const run = () => promisify(execFile)(process.execPath, ['-e', program.replace('provision-vm', root)], { env: cloud.env() })
+  const run = () => promisify(execFile)(process.execPath, ['-e', program.replace('provision-vm', ROOT)], { env: cloud.env() })
   const [one, two] = (await Promise.all([run(), run()])).map(({ stdout }) => JSON.parse(stdout))
   assert.equal(one.serverId, two.serverId)
   assert.equal((await assertOneReady(one)).servers_ever, 1)
@@ -98,7 +98,7 @@ test('it is there for CommonJS, ESM, and a worker thread with an environment of 
     const result = await provisionVM(${JSON.stringify(newJob())}, { logger: false })
     process.stdout.write(String(result.serverId))`
   // The package resolves by its own name from within itself.
-  const child = spawn(process.execPath, ['--input-type=module', '-e', esm], { cwd: root, env: cloud.env() })
+  const child = spawn(process.execPath, ['--input-type=module', '-e', esm], { cwd: ROOT, env: cloud.env() })
   let said = ''
   child.stdout.on('data', (chunk) => (said += chunk))
   child.stderr.on('data', (chunk) => (said += chunk))
@@ -108,7 +108,7 @@ test('it is there for CommonJS, ESM, and a worker thread with an environment of 
   const source = `const { parentPort, workerData } = require('node:worker_threads')
     Object.assign(process.env, workerData.env)
     require(workerData.root).provisionVM(workerData.params, { logger: false }).then((r) => parentPort.postMessage(r.serverId))`
-  const worker = new Worker(source, { eval: true, workerData: { root, env: cloud.env(), params: newJob() } })
+  const worker = new Worker(source, { eval: true, workerData: { root: ROOT, env: cloud.env(), params: newJob() } })
   const [id] = await once(worker, 'message')
   assert.equal(process.env.HETZNER_API_TOKEN, undefined, 'only the worker has settings')
   assert.ok((await cloud.world()).servers.some((server) => server.id === id))
@@ -230,7 +230,7 @@ test('an error is an Error with data: own class, the caller in its stack, no sec
 })
 
 test('a process that has its answer ends by itself', async () => {
-  const program = `require(${JSON.stringify(root)}).provisionVM(${JSON.stringify(newJob())}, { logger: false })
+  const program = `require(${JSON.stringify(ROOT)}).provisionVM(${JSON.stringify(newJob())}, { logger: false })
     .then(() => process.stdout.write('settled')).catch((error) => process.stdout.write(error.code))`
   const { stdout } = await promisify(execFile)(process.execPath, ['-e', program], { env: cloud.env(), timeout: 20_000 })
   assert.equal(stdout, 'settled')

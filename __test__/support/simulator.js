@@ -7,12 +7,12 @@ const { createInterface } = require('node:readline')
 const { once } = require('node:events')
 const path = require('node:path')
 
-const { root, simulatorPath } = require('../../scripts/setup.js')
+const { ROOT, SIMULATOR } = require('../../scripts/setup.js')
 
 /** Starts a world in which a boot of 25 s takes one. */
 async function startCloud({ timeScale = 25, seed = 1 } = {}) {
   const args = ['--port', '0', '--seed', String(seed), '--time-scale', String(timeScale), '--exit-with-parent']
-  const child = spawn(simulatorPath(), args, { stdio: ['pipe', 'pipe', 'inherit'] })
+  const child = spawn(SIMULATOR, args, { stdio: ['pipe', 'pipe', 'inherit'] })
   const [line] = await once(createInterface({ input: child.stdout }), 'line')
   return new Cloud(child, JSON.parse(line))
 }
@@ -108,7 +108,7 @@ function runScript(cloud, { params = newJob(), env = {}, args = [] } = {}) {
   const variables = { PATH: process.env.PATH, JOB_ID: params.jobId, AGENT_ID: params.agentId, REGION: params.region }
   const all = { ...variables, ...(cloud ? cloud.env() : {}), ...env }
   for (const name of Object.keys(all)) if (all[name] === undefined) delete all[name]
-  const child = spawn(process.execPath, [path.join(root, 'scripts', 'provision.js'), ...args], { env: all, stdio: ['ignore', 'pipe', 'pipe'] })
+  const child = spawn(process.execPath, [path.join(ROOT, 'scripts', 'provision.js'), ...args], { env: all, stdio: ['ignore', 'pipe', 'pipe'] })
   const said = { stdout: '', stderr: '' }
   child.stdout.on('data', (chunk) => (said.stdout += chunk))
   child.stderr.on('data', (chunk) => (said.stderr += chunk))
@@ -116,4 +116,4 @@ function runScript(cloud, { params = newJob(), env = {}, args = [] } = {}) {
   return { child, ended, said }
 }
 
-module.exports = { startCloud, leftIn, usable, newJob, runScript, root }
+module.exports = { startCloud, leftIn, usable, newJob, runScript, ROOT }

@@ -145,6 +145,7 @@ function explain(error, source) {
     ...(hint ? [hint] : []),
     ...(code ? [] : chain(error.cause)),
     ...(requestIds.length > 0 ? [`Request: ${requestIds.join(', ')}`] : []),
+    ...(code && leftovers.length === 0 && error.step !== 'validate' ? ['Nothing was left behind.'] : []),
     ...leftovers.map((left) => `Left behind: ${[left.kind, left.id, left.name].filter(Boolean).join(' ')}: ${left.why}`),
   ]
 }

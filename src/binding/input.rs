@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::settings::{self, Environment};
+use crate::provision::settings::{Network, clean};
 use crate::provision::{Cause, Params, Settings};
-use crate::transport::{Network, clean};
 
 /// Everything that one call brings.
 pub(super) struct Input {
@@ -298,6 +298,6 @@ mod tests {
         });
         let settings = input.unwrap_or_else(|cause| panic!("{cause}")).settings;
         assert!(matches!(settings.source, Source::Snapshot(_)));
-        assert!(matches!(settings.tailscale_credentials, crate::tailscale::Credentials::Federated { .. }));
+        assert!(matches!(settings.tailscale_credentials, crate::provision::settings::Credentials::Federated { .. }));
     }
 }

@@ -15,7 +15,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::reload::{self, Handle};
 use tracing_subscriber::{Layer, Registry};
 
-use crate::transport::clean;
+use crate::provision::settings::clean;
 
 const PROGRESS: &str = "provision_vm::progress";
 

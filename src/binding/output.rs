@@ -10,6 +10,7 @@ use crate::provision::{self, Leftover as Left, ProvisionError, Provisioned};
 #[napi(object)]
 pub struct Settled {
     /// The machine.
+    #[napi(ts_type = "ProvisionVMResult")]
     pub value: Option<ProvisionVmResult>,
     /// What went wrong.
     pub fault: Option<Fault>,

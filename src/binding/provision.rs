@@ -10,8 +10,8 @@ use super::input::{self, Input};
 use super::output::Settled;
 use super::progress::{Callback, Listener, ProgressEvent};
 use super::{log, settings};
+use crate::provision::settings::Network;
 use crate::provision::{CancellationToken, Cause, Observer, ProvisionError, Provisioned, Provisioner};
-use crate::transport::Network;
 
 /// One client per way to the network, shared by all calls of the process: it holds the connections.
 static CLIENTS: Mutex<BTreeMap<Network, Provisioner>> = Mutex::new(BTreeMap::new());

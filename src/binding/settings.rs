@@ -8,11 +8,11 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::input::Options;
-use crate::hetzner::{self, IdOrName};
+use crate::provision::settings::{
+    BaseUrl, BaseUrlError, Credentials, HETZNER_URL, IdOrName, Network, Proxy, TAILSCALE_URL,
+};
 use crate::provision::{Cause, Settings, Source, USUAL_IMAGE, USUAL_SERVER_TYPES, USUAL_TIMEOUT};
 use crate::secret::Secret;
-use crate::tailscale::{self, Credentials};
-use crate::transport::{BaseUrl, BaseUrlError, Network, Proxy};
 
 /// Every variable that is read; `index.js` passes these and no others.
 pub(super) const NAMES: [&str; 23] = [
@@ -115,10 +115,10 @@ pub(super) fn read(environment: &Environment, options: Options) -> Result<Settin
         (None, image) => Source::Image(IdOrName::parse(image.as_deref().unwrap_or(USUAL_IMAGE))),
     };
     Ok(Settings {
-        hetzner_url: environment.url("HETZNER_API_URL", hetzner::DEFAULT_URL)?,
+        hetzner_url: environment.url("HETZNER_API_URL", HETZNER_URL)?,
         hetzner_token: required("HETZNER_API_TOKEN")?,
         ssh_keys: ssh_keys(environment)?,
-        tailscale_url: environment.url("TAILSCALE_API_URL", tailscale::DEFAULT_URL)?,
+        tailscale_url: environment.url("TAILSCALE_API_URL", TAILSCALE_URL)?,
         tailscale_credentials: credentials(environment)?,
         auth_key: auth_key(environment)?,
         allow_reusable_auth_key: options.allow_reusable_auth_key,

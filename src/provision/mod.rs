@@ -15,7 +15,7 @@ mod job;
 mod region;
 mod run;
 mod saga;
-mod settings;
+pub mod settings;
 mod step;
 
 use std::net::Ipv4Addr;
@@ -43,7 +43,8 @@ use step::{auth_key, first_boot, ready, server, wait};
 use crate::hetzner::{Hetzner, Price, Server};
 use crate::secret::Secret;
 use crate::tailscale::Tailscale;
-use crate::transport::{Chain, Chance, Clock, Live, Network, Transport};
+use crate::transport::{Chain, Chance, Clock, Live, Transport};
+use settings::Network;
 
 /// How often a call looks again because another attempt came between. Each turn is caused by somebody else's progress.
 const TURNS: u32 = 4;

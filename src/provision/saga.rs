@@ -11,7 +11,7 @@
 //! Undos are idempotent and take names, not answers: an answer may have been lost.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -40,7 +40,14 @@ pub(super) struct Scene<'a> {
     pub run: &'a Run<'a>,
     /// When this undo has to be done.
     pub deadline: Instant,
-    machine: &'a Mutex<Machine>,
+    facts: &'a Mutex<Facts>,
+}
+
+/// What one undo finds out that another needs to know.
+#[derive(Clone, Copy, Debug)]
+struct Facts {
+    machine: Machine,
+    key_used: Option<bool>,
 }
 
 /// What has become of the machine of this attempt. Its devices may go only if this call deleted it (design 6, rule 3).
@@ -61,11 +68,24 @@ impl Scene<'_> {
     }
 
     pub(super) fn machine(&self) -> Machine {
-        *self.machine.lock().unwrap_or_else(PoisonError::into_inner)
+        self.facts().machine
     }
 
     pub(super) fn set_machine(&self, machine: Machine) {
-        *self.machine.lock().unwrap_or_else(PoisonError::into_inner) = machine;
+        self.facts().machine = machine;
+    }
+
+    /// Whether a machine joined with the key, as far as the key itself showed it before it was revoked.
+    pub(super) fn key_used(&self) -> Option<bool> {
+        self.facts().key_used
+    }
+
+    pub(super) fn set_key_used(&self, used: bool) {
+        self.facts().key_used = Some(used);
+    }
+
+    fn facts(&self) -> MutexGuard<'_, Facts> {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -92,12 +112,12 @@ impl Saga {
     pub(super) async fn compensate(&self, run: &Run<'_>) -> Vec<Leftover> {
         let mut undos = std::mem::take(&mut *self.declared.lock().unwrap_or_else(PoisonError::into_inner));
         let end = run.clock.now() + BUDGET;
-        let machine = Mutex::new(Machine::NeverMade);
+        let facts = Mutex::new(Facts { machine: Machine::NeverMade, key_used: None });
         let mut leftovers = Vec::new();
         while let Some(undo) = undos.pop() {
             let waiting = u32::try_from(undos.len()).unwrap_or(u32::MAX);
             let deadline = end.checked_sub(RESERVE.saturating_mul(waiting)).unwrap_or(end);
-            let scene = Scene { run, deadline, machine: &machine };
+            let scene = Scene { run, deadline, facts: &facts };
             let work = AssertUnwindSafe(undo.undo(&scene)).catch_unwind();
             // An undo keeps its own deadline; this is the backstop for one that does not.
             match timeout_at(deadline + Duration::from_secs(1), work).await {

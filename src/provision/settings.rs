@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use crate::hetzner::IdOrName;
+// Who fills the settings needs these types, and need not know the rooms below for them.
+pub use crate::hetzner::{DEFAULT_URL as HETZNER_URL, IdOrName};
 use crate::secret::Secret;
-use crate::tailscale::Credentials;
-use crate::transport::BaseUrl;
+pub use crate::tailscale::{Credentials, DEFAULT_URL as TAILSCALE_URL};
+pub use crate::transport::{BaseUrl, BaseUrlError, Network, Proxy, clean};
 
 /// The deadline of a call that names none (`PROVISION_TIMEOUT_SECONDS`).
 pub const USUAL_TIMEOUT: Duration = Duration::from_secs(600);

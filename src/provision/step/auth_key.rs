@@ -46,7 +46,11 @@ async fn mint(run: &Run<'_>, saga: &Saga, attempt: &Attempt) -> Result<Key, Caus
         tags: vec![TAG.to_owned()],
     };
     let description = run.job.key_description(attempt);
-    let undo = saga.declare(UndoAuthKey { description: description.clone(), state: Mutex::new(State::NotOrdered) });
+    let undo = saga.declare(UndoAuthKey {
+        description: description.clone(),
+        tells_use: true,
+        state: Mutex::new(State::NotOrdered),
+    });
     let created = run.guard(order(run, &wanted, &description, &undo)).await?;
     undo.set(State::Minted(created.id.clone()));
     let text = check_minted(&created, &wanted)?;
@@ -149,6 +153,8 @@ async fn check_given(run: &Run<'_>, given: &Secret) -> Result<Key, Cause> {
 /// Revokes the key of this attempt: by its id, or by its description if the answer was lost.
 pub(in super::super) struct UndoAuthKey {
     description: String,
+    /// Whether an invalid key must have been used. The key of a dead attempt has expired by itself.
+    tells_use: bool,
     state: Mutex<State>,
 }
 
@@ -164,6 +170,7 @@ impl UndoAuthKey {
     pub(in super::super) fn of_dead(id: &str) -> Self {
         Self {
             description: "auth key of a dead attempt".to_owned(),
+            tells_use: false,
             state: Mutex::new(State::Minted(KeyId(id.to_owned()))),
         }
     }
@@ -184,6 +191,11 @@ impl UndoAuthKey {
     async fn revoke(&self, scene: &Scene<'_>, id: &KeyId) -> Option<Leftover> {
         let tailscale = &scene.run.tailscale;
         let outcome: Result<_, TailscaleError> = async {
+            // A single-use key that is spent before we revoke it has let a machine in, whether that shows yet or not.
+            let before = tailscale.find_key(id, scene.within()).await?;
+            if self.tells_use {
+                scene.set_key_used(before.is_none_or(|key| key.invalid));
+            }
             tailscale.revoke_key(id, scene.within()).await?;
             tailscale.find_key(id, scene.within()).await
         }

@@ -2,6 +2,8 @@
 //! may, so its undo is declared before the key: in reverse it runs last, when the server is gone and the key revoked and
 //! no further device can come (faults M08, M09).
 
+use std::time::Duration;
+
 use futures_util::future::BoxFuture;
 
 use super::super::enrollment::Expected;
@@ -9,6 +11,12 @@ use super::super::error::Leftover;
 use super::super::event::Scope;
 use super::super::saga::{Machine, Scene, Undo};
 use crate::tailscale::{Device, TailscaleError};
+use crate::transport::sleep;
+
+/// How long a device may take to show in lists after its machine joined.
+const PATIENCE_WITH_LISTS: Duration = Duration::from_secs(15);
+const PATIENCE_IF_UNSURE: Duration = Duration::from_secs(5);
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Removes the devices of a server that this very call deleted.
 pub(in super::super) struct UndoDevice {
@@ -23,6 +31,25 @@ impl UndoDevice {
 
     fn expected(&self) -> Expected<'_> {
         Expected { hostname: &self.hostname, attempt_started: self.attempt_started }
+    }
+
+    /// The devices that may be ours. A new one may not show at once, so who knows or cannot rule out that there is one
+    /// looks for a while.
+    async fn find(&self, scene: &Scene<'_>) -> Result<Vec<Device>, TailscaleError> {
+        let patience = match scene.key_used() {
+            Some(true) => PATIENCE_WITH_LISTS,
+            Some(false) => Duration::ZERO,
+            None => PATIENCE_IF_UNSURE,
+        };
+        let until = scene.deadline.min(scene.run.clock.now() + patience);
+        loop {
+            let mut devices = scene.run.tailscale.find_devices(&self.hostname, scene.within()).await?;
+            devices.retain(|device| self.expected().may_be(device));
+            if !devices.is_empty() || scene.run.clock.now() + LOOK_AGAIN > until {
+                return Ok(devices);
+            }
+            sleep(LOOK_AGAIN).await;
+        }
     }
 
     fn leftover(&self, device: Option<&Device>, why: impl Into<String>) -> Leftover {
@@ -61,13 +88,20 @@ impl Undo for UndoDevice {
             if machine == Machine::NeverMade {
                 return Vec::new();
             }
-            let expected = self.expected();
-            let devices = match scene.run.tailscale.find_devices(&self.hostname, scene.within()).await {
+            let devices = match self.find(scene).await {
                 Ok(devices) => devices,
                 Err(error) => return vec![self.leftover(None, format!("it may exist ({error})"))],
             };
             let mut left = Vec::new();
-            for device in devices.iter().filter(|device| expected.may_be(device)) {
+            if devices.is_empty() && scene.key_used() == Some(true) {
+                left.push(
+                    self.leftover(
+                        None,
+                        "may appear: a machine joined, but no list shows a device that is provably its",
+                    ),
+                );
+            }
+            for device in &devices {
                 if machine == Machine::Deleted {
                     left.extend(self.remove(scene, device).await);
                 } else {
