@@ -90,6 +90,23 @@ test('a signal at any moment of the wait undoes what was begun', async (t) => {
   }
 })
 
+test('a second signal ends at once and says what may be left', async () => {
+  await cloud.configure({ machine: { boot: 'never_joins' } })
+  await cloud.fault({ api: 'hetzner', method: 'DELETE', path: '/servers/*', times: 9, kind: 'hang_before_apply' })
+  const { child, ended, said } = runScript(cloud)
+  const hears = async (words) => {
+    while (!said.stderr.includes(words)) await once(child.stderr, 'data')
+  }
+  await hears('Hetzner server created')
+  child.kill('SIGINT')
+  await hears('Undoing what was begun')
+  child.kill('SIGTERM')
+  const { code, stdout, stderr } = await ended
+  const [server] = (await cloud.world()).servers
+  assert.deepEqual([code, stdout], [143, ''])
+  assert.match(stderr, new RegExp(`May be left behind: server ${server.id} \\(${server.name}, ${server.ipv4}\\)`))
+})
+
 test('the id of a server is in the outputs before anything else can happen to the run', async () => {
   await cloud.configure({ machine: { boot: 'never_joins' } })
   const output = newFile()
@@ -141,10 +158,10 @@ test('help names every exit code', async () => {
 test('no secret is in any output, at the most verbose log level', async () => {
   await cloud.fault({ api: 'hetzner', method: 'POST', path: '/servers', kind: 'reset_after_apply' })
   const { hetznerToken, tailscaleClientSecret } = cloud.greeting
-  for (const [actions, patch] of [['', {}], ['true', {}], ['', { machine: { boot: 'never_joins' } }]]) {
+  for (const [actions, patch, seconds] of [['', {}, '600'], ['true', {}, '600'], ['', { machine: { boot: 'never_joins' } }, '1']]) {
     await cloud.configure(patch)
     const output = newFile()
-    const env = { PROVISION_VM_LOG: 'trace', GITHUB_ACTIONS: actions, GITHUB_OUTPUT: output, PROVISION_TIMEOUT_SECONDS: '8' }
+    const env = { PROVISION_VM_LOG: 'trace', GITHUB_ACTIONS: actions, GITHUB_OUTPUT: output, PROVISION_TIMEOUT_SECONDS: seconds }
     const { stdout, stderr } = await runScript(cloud, { env }).ended
     assert.match(stderr, /DEBUG provision_vm::transport/, 'the log is as verbose as can be')
     // On Actions every secret is masked, by the one command that has to name it.

@@ -76,7 +76,7 @@ async function provision(cloud) {
 }
 
 function heading(title, note) {
-  console.log(`\n${style('bold', title)}${note ? style('dim', `  ${note}`) : ''}\n`)
+  console.log(`\n${style('bold', title)}${note ? style('dim', `  ${note}`) : ''}${title === 'Provisioning' ? '' : '\n'}`)
 }
 
 /** A table whose columns are as wide as they need to be. */

@@ -6,6 +6,7 @@ const { spawn } = require('node:child_process')
 const { existsSync } = require('node:fs')
 const { join } = require('node:path')
 
+const { devDependencies } = require('../package.json')
 const { paint, seconds } = require('./support/display.js')
 
 const ROOT = join(__dirname, '..')
@@ -16,7 +17,8 @@ const SIMULATOR = join(process.env.CARGO_TARGET_DIR ?? join(ROOT, 'target'), 'de
 
 /** Everything that the demo, the tests and the benchmarks need. */
 async function setUp() {
-  if (!existsSync(join(ROOT, 'node_modules', '@napi-rs', 'cli'))) {
+  const isInstalled = (name) => existsSync(join(ROOT, 'node_modules', name))
+  if (!Object.keys(devDependencies).every(isInstalled)) {
     await step('Installing packages', 'npm', ['ci', '--no-audit', '--no-fund'])
   }
   await step('Building the native module', 'npm', ['run', 'build'])

@@ -53,6 +53,7 @@ apt() {
 
 # Tailscale's signed repository. Only its own list is refreshed: the distribution's lists take longer than all the rest.
 install_tailscale() {
+    # shellcheck source=/dev/null
     . /etc/os-release
     repository="https://pkgs.tailscale.com/stable/$ID"
     try 5 fetch "$repository/$VERSION_CODENAME.noarmor.gpg" "$keyring" || give_up "package: no signing key"
