@@ -115,10 +115,11 @@ fn lists_come_in_pages() {
     assert_eq!(seen, ["s6", "s5", "s4", "s3", "s2", "s1", "s0"]);
 }
 
+type Change = fn(&mut Value);
+
 #[test]
 fn orders_are_refused_for_their_own_reasons() {
     let base = json!({ "name": "a", "server_type": "cpx11", "image": "ubuntu-22.04", "location": "ash" });
-    type Change = fn(&mut Value);
     let cases: [(Change, u16, &str, &str); 9] = [
         (|o| o["name"] = json!("a_b"), 422, "invalid_input", "name"),
         (|o| o["server_type"] = json!("cpx99"), 422, "invalid_input", "server_type"),
