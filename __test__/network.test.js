@@ -1,0 +1,104 @@
+'use strict'
+
+// The real transport: TLS with an authority of one's own, bodies without end, redirects, silence.
+
+const assert = require('node:assert/strict')
+const { execFileSync } = require('node:child_process')
+const { once } = require('node:events')
+const { mkdtempSync, readFileSync, rmSync, writeFileSync } = require('node:fs')
+const http = require('node:http')
+const https = require('node:https')
+const { tmpdir } = require('node:os')
+const path = require('node:path')
+const { after, before, beforeEach, test } = require('node:test')
+
+const { provisionVM } = require('..')
+const { leftIn, newJob, startCloud } = require('./support/simulator.js')
+
+let cloud
+const folder = mkdtempSync(path.join(tmpdir(), 'provision-vm-'))
+before(async () => (cloud = await startCloud()))
+beforeEach(() => cloud.reset())
+after(async () => {
+  rmSync(folder, { recursive: true })
+  await cloud.stop()
+})
+
+const failure = (call) => call.then(() => assert.fail('the call succeeded'), (error) => error)
+
+/** A certificate authority, and a server's certificate that it signed, by openssl. */
+function certificates() {
+  const file = (name) => path.join(folder, name)
+  const openssl = (...args) => execFileSync('openssl', args, { stdio: 'pipe' })
+  const name = (text) => ['-subj', `/CN=${text}`, '-newkey', 'rsa:2048', '-nodes']
+  const authority = 'basicConstraints=critical,CA:TRUE'
+  openssl('req', '-x509', ...name('test authority'), '-addext', authority, '-keyout', file('ca.key'), '-out', file('ca.pem'), '-days', '2')
+  openssl('req', ...name('localhost'), '-keyout', file('key.pem'), '-out', file('csr.pem'))
+  writeFileSync(file('ext'), 'subjectAltName=DNS:localhost,IP:127.0.0.1\nbasicConstraints=CA:FALSE\n')
+  openssl('x509', '-req', '-in', file('csr.pem'), '-CA', file('ca.pem'), '-CAkey', file('ca.key'), '-CAcreateserial', '-extfile', file('ext'), '-out', file('cert.pem'), '-days', '2')
+  return { ca: file('ca.pem'), key: readFileSync(file('key.pem')), cert: readFileSync(file('cert.pem')) }
+}
+
+test('https: an unknown authority is refused, one that NODE_EXTRA_CA_CERTS names is accepted', async (t) => {
+  try {
+    execFileSync('openssl', ['version'], { stdio: 'pipe' })
+  } catch {
+    return t.skip('openssl is not installed')
+  }
+  const { ca, key, cert } = certificates()
+  const { hostname, port } = new URL(cloud.greeting.url)
+  const front = https.createServer({ key, cert }, (request, response) => {
+    const { method, url, headers } = request
+    const onward = http.request({ hostname, port, method, path: url, headers }, (answer) => {
+      response.writeHead(answer.statusCode, answer.headers)
+      answer.pipe(response)
+    })
+    request.pipe(onward)
+  })
+  await once(front.listen(0, '127.0.0.1'), 'listening')
+  t.after(() => front.close())
+  const base = `https://localhost:${front.address().port}`
+  const env = cloud.env({ HETZNER_API_URL: `${base}/v1`, TAILSCALE_API_URL: `${base}/api/v2` })
+
+  const refused = await failure(provisionVM(newJob(), { env, logger: false }))
+  assert.deepEqual([refused.code, refused.retryable], ['TLS', false])
+  assert.equal(await cloud.requests(), 0)
+
+  for (const name of ['NODE_EXTRA_CA_CERTS', 'SSL_CERT_FILE']) {
+    const result = await provisionVM(newJob(), { env: { ...env, [name]: ca }, logger: false })
+    assert.deepEqual(result.warnings, [])
+  }
+  const missing = { ...cloud.env(), NODE_EXTRA_CA_CERTS: path.join(folder, 'none.pem') }
+  const { warnings } = await provisionVM(newJob(), { env: missing, logger: false })
+  assert.match(warnings[0], /^no certificates could be read from /)
+})
+
+test('a body without end and a redirect are refused, and nothing is followed', async () => {
+  const elsewhere = http.createServer((_, response) => response.end('{}'))
+  let visits = 0
+  elsewhere.on('request', () => (visits += 1))
+  await once(elsewhere.listen(0, '127.0.0.1'), 'listening')
+  const location = `http://127.0.0.1:${elsewhere.address().port}/v1/servers`
+  for (const kind of ['oversize', { answer: { status: 302, headers: [['location', location]] } }]) {
+    await cloud.reset()
+    await cloud.fault({ api: 'hetzner', method: 'GET', path: '/servers', times: 2, kind })
+    const error = await failure(provisionVM(newJob(), { env: cloud.env(), logger: false }))
+    assert.deepEqual([error.code, error.step], ['PROTOCOL', 'lookup'], error.message)
+  }
+  assert.equal(visits, 0)
+  elsewhere.close()
+})
+
+test('refused connections and silence end with a code of their own, and nothing is left', async () => {
+  const closed = http.createServer()
+  await once(closed.listen(0, '127.0.0.1'), 'listening')
+  const gone = `http://127.0.0.1:${closed.address().port}/v1`
+  await new Promise((resolve) => closed.close(resolve))
+  const refused = await failure(provisionVM(newJob(), { env: cloud.env({ HETZNER_API_URL: gone }), logger: false }))
+  assert.deepEqual([refused.code, refused.step, refused.retryable], ['UNREACHABLE', 'lookup', true])
+
+  await cloud.fault({ api: 'hetzner', method: 'GET', path: '/servers', times: 9, kind: 'hang_before_apply' })
+  const silent = await failure(provisionVM(newJob(), { env: cloud.env(), logger: false, timeoutMs: 500 }))
+  assert.deepEqual([silent.code, silent.step], ['DEADLINE', 'lookup'])
+  assert.deepEqual(leftIn(await cloud.world()), [])
+})
