@@ -45,10 +45,10 @@ test('a mask covers every line of a secret, and nothing in it is a command', () 
 })
 
 test('an annotation is one line, whatever the message holds', () => {
-  const error = { code: 'UPSTREAM', message: '100 %\n::set-env name=A::b', hint: 'Try again.' }
-  const line = said((stream) => printError(stream, error, 'JOB_ID'))
-  assert.equal(line, '::error title=UPSTREAM::JOB_ID: 100 %25%0A::set-env name=A::b%0ATry again.\n')
-  assert.equal(said((stream) => printError(stream, { name: 'a:b,c', message: 'x' })), '::error title=a%3Ab%2Cc::x\n')
+  const error = { code: 'UPSTREAM', hint: 'Try again.' }
+  const line = said((stream) => printError(stream, error, '100 %\n::set-env name=A::b'))
+  assert.equal(line, '::error title=UPSTREAM::100 %25%0A::set-env name=A::b%0ATry again.\n')
+  assert.equal(said((stream) => printError(stream, { name: 'a:b,c' }, 'x')), '::error title=a%3Ab%2Cc::x\n')
 })
 
 test('a value in an output cannot begin another one, and is written once', () => {

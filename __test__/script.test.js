@@ -131,6 +131,8 @@ test('failures have exit codes, codes, hints, and say what is left', async () =>
     const { error } = JSON.parse(stdout)
     assert.deepEqual([exit, error.code, error.leftovers], [expected, code, []], stderr)
     assert.ok(stderr.includes(code) && stderr.includes(error.hint), stderr)
+    const [setting] = Object.keys(env)
+    if (error.step === 'validate') assert.ok(stderr.includes(setting), `${setting} is not named: ${stderr}`)
   }
   assert.deepEqual(leftIn(await cloud.world()), [])
 })

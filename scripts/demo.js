@@ -7,7 +7,7 @@ const { once } = require('node:events')
 const { createInterface } = require('node:readline')
 
 const { SIMULATOR, setUp } = require('./setup.js')
-const { paint } = require('./support/display.js')
+const { paint, seconds } = require('./support/display.js')
 
 /** Fast enough to watch: a machine that takes half a minute is there in six seconds. */
 const TIME_SCALE = 5
@@ -39,9 +39,10 @@ async function main() {
 }
 
 async function startCloud() {
-  // The cloud ends with its standard input, so it cannot outlive the demo.
+  // The cloud ends with its standard input, so it cannot outlive the demo. In a process group of its own it does not
+  // hear Ctrl-C, which would take away the cloud that the undo needs.
   const args = ['--port', '0', '--time-scale', String(TIME_SCALE), '--exit-with-parent']
-  const child = spawn(SIMULATOR, args, { stdio: ['pipe', 'pipe', 'inherit'] })
+  const child = spawn(SIMULATOR, args, { detached: true, stdio: ['pipe', 'pipe', 'inherit'] })
   const lines = createInterface({ input: child.stdout })
   const [line] = await Promise.race([once(lines, 'line'), once(child, 'error').then(([error]) => Promise.reject(error))])
   return { ...JSON.parse(line), end: () => child.stdin.end() }
@@ -85,7 +86,7 @@ function table(title, rows, columns) {
   const widths = columns.map((column, at) => Math.max(column.length, ...cells.map((row) => row[at].length)))
   const line = (row) => row.map((text, at) => text.padEnd(widths[at])).join('  ').trimEnd()
   console.log(`  ${style('cyan', title)} ${style('dim', `(${rows.length})`)}`)
-  console.log(`    ${style('dim', line(columns))}`)
+  console.log(`    ${style('dim', line(columns.map((column) => column.replace('_', ' '))))}`)
   for (const row of cells) console.log(`    ${line(row)}`)
   console.log()
 }
@@ -94,6 +95,6 @@ function show(value) {
   if (Array.isArray(value)) return value.length === 0 ? 'none' : value.map(show).join(', ')
   if (value === null || typeof value !== 'object') return String(value)
   if ('refused' in value || 'serverType' in value) return `${value.serverType}${value.refused ? ` (${value.refused})` : ''}`
-  if ('ms' in value) return `${value.step} ${value.ms} ms`
+  if ('ms' in value) return `${value.step} ${seconds(value.ms)}`
   return Object.entries(value).map(([name, part]) => `${name} ${show(part)}`).join(', ')
 }

@@ -78,15 +78,15 @@ async function main(args, env) {
     outputs.set('server_id', result.serverId)
     outputs.set('server_ip', result.serverIp)
     outputs.set('tailscale_ip', result.tailscaleIp)
-    console.log(JSON.stringify(result))
     display.success(result)
+    console.log(JSON.stringify(result))
     appendSummary(env.GITHUB_STEP_SUMMARY, { params, result }, (complaint) => display.warn(complaint))
     process.exitCode = outputs.failed ? EXIT.output : EXIT.ok
   } catch (error) {
-    const source = SOURCES[error.field]
+    const message = inTermsOfTheJob(error)
+    display.failure(error, message)
+    if (onActions) printError(process.stderr, error, message)
     console.log(JSON.stringify({ error: error.code ? error : { name: error.name, message: error.message } }))
-    display.failure(error, source)
-    if (onActions) printError(process.stderr, error, source)
     appendSummary(env.GITHUB_STEP_SUMMARY, { params, error }, (complaint) => display.warn(complaint))
     process.exitCode = exitCode(error, interruption.signal.reason)
   } finally {
@@ -99,6 +99,11 @@ function help(args) {
   if (asked) return process.stdout.write(HELP)
   process.stderr.write(`provision: unknown argument ${JSON.stringify(args.join(' '))}\n\n${HELP}`)
   process.exitCode = EXIT.usage
+}
+
+/** The message, with the variable that a person can change instead of the argument that this script made of it. */
+function inTermsOfTheJob({ field, message }) {
+  return SOURCES[field] ? message.replace(field, SOURCES[field]) : message
 }
 
 function exitCode(error, signalName) {

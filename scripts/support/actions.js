@@ -12,9 +12,9 @@ function mask(stream, text) {
 }
 
 /** Makes a failure an annotation of the run. */
-function printError(stream, error, source) {
+function printError(stream, error, message) {
   const title = escapeProperty(error.code ?? error.name)
-  const text = [source ? `${source}: ${error.message}` : error.message, error.hint].filter(Boolean).join('\n')
+  const text = [message, error.hint].filter(Boolean).join('\n')
   stream.write(`::error title=${title}::${escapeData(text)}\n`)
 }
 

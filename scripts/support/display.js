@@ -47,8 +47,8 @@ class PlainDisplay {
     this.line(`[ProvisionVM] ${describe(result)}`)
   }
 
-  failure(error, source) {
-    for (const line of explain(error, source)) this.line(`[ProvisionVM] ${line}`)
+  failure(error, message) {
+    for (const line of explain(error, message)) this.line(`[ProvisionVM] ${line}`)
   }
 
   line(text) {
@@ -90,9 +90,9 @@ class LiveDisplay {
     this.stream.write(`\n  ${this.style('green', '✔')} ${this.style('bold', describe(result))}\n\n`)
   }
 
-  failure(error, source) {
+  failure(error, message) {
     this.close()
-    const [first, ...rest] = explain(error, source)
+    const [first, ...rest] = explain(error, message)
     this.stream.write(`\n  ${this.style('red', '✖')} ${this.style('bold', first)}\n`)
     for (const line of rest) this.stream.write(`    ${line}\n`)
     this.stream.write('\n')
@@ -137,11 +137,10 @@ function describe(result) {
 }
 
 /** A failure in a few lines: what, what to do, what is left. */
-function explain(error, source) {
+function explain(error, message) {
   const { code, hint, requestIds = [], leftovers = [] } = error
-  const what = source ? `${source}: ${error.message}` : error.message
   return [
-    code ? `${code}: ${what}` : what,
+    code ? `${code}: ${message}` : message,
     ...(hint ? [hint] : []),
     ...(code ? [] : chain(error.cause)),
     ...(requestIds.length > 0 ? [`Request: ${requestIds.join(', ')}`] : []),

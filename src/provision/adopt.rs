@@ -155,6 +155,7 @@ pub(super) async fn take_over(
             Scope::ProvisionVm,
             format!("A dead attempt of this job left a joined machine, taking it: id={}", server.id),
         );
+        run.verified(&enrolled);
         return match ready::mark(run, server.id, &claim.attempt).await {
             Ok(()) => Ok(Some(enrolled)),
             Err(cause) => Err((cause, Vec::new())),

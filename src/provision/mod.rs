@@ -182,6 +182,7 @@ async fn settle(run: &Run<'_>) -> Result<Provisioned, Failure> {
         standing = match standing {
             Standing::Ready(server) => {
                 let enrolled = adopt::verify_ready(run, &server).await.map_err(nothing_left)?;
+                run.verified(&enrolled);
                 return finish(run, server, &enrolled, true, None).map_err(nothing_left);
             }
             Standing::Underway(server) => adopt::follow(run, server).await.map_err(nothing_left)?,
@@ -235,6 +236,7 @@ async fn make(run: &Run<'_>, saga: &Saga) -> Result<Provisioned, Cause> {
     let made = server::create(run, saga, &attempt, &user_data, key_label).await?;
     let expected = Expected { hostname: &run.job.name, attempt_started: attempt.started };
     let enrolled = wait::both(run, &made, &expected).await?;
+    run.verified(&enrolled);
     ready::mark(run, made.server.id, &attempt.id).await?;
     ready::revoke_key(run, &key, &attempt).await;
     let Made { server, price, .. } = made;
@@ -249,9 +251,7 @@ fn finish(
     price: Option<Price>,
 ) -> Result<Provisioned, Cause> {
     let server_ip = server.ipv4.ok_or_else(|| Cause::UnusableServer("it has no public IPv4 address".to_owned()))?;
-    run.know_tailscale_ip(enrolled.ip);
-    run.say(Scope::ProvisionVm, format!("Tailscale enrollment verified: ip={}", enrolled.ip));
-    run.enter(Step::Ready);
+    run.end_step();
     let mut notes = run.notes();
     Ok(Provisioned {
         server_ip,

@@ -1,13 +1,13 @@
 //! What one call carries from step to step: its clouds, its limits, and what it has told so far.
 
 use std::future::Future;
-use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use super::candidate::CandidateAttempt;
+use super::enrollment::Enrolled;
 use super::error::Cause;
 use super::event::{Event, Known, Observer, Scope, Step};
 use super::job::{Attempt, Job};
@@ -120,13 +120,22 @@ impl<'a> Run<'a> {
 
     /// Notes that a step begins, and how long the one before took.
     pub(super) fn enter(&self, step: Step) {
+        // Entering a step again goes on with it.
+        if self.notes().step == step {
+            return;
+        }
+        self.end_step();
+        self.notes().step = step;
+        tracing::debug!(step = step.as_str(), "step");
+    }
+
+    /// Notes how long the step took that ends now.
+    pub(super) fn end_step(&self) {
         let now = self.clock.now();
         let mut notes = self.notes();
         let timing = Timing { step: notes.step, length: now.duration_since(notes.step_began) };
         notes.timings.push(timing);
-        notes.step = step;
         notes.step_began = now;
-        tracing::debug!(step = step.as_str(), "step");
     }
 
     /// Notes where the job failed, and that its undo begins.
@@ -164,8 +173,11 @@ impl<'a> Run<'a> {
         notes.known.server_ip = server.ipv4;
     }
 
-    pub(super) fn know_tailscale_ip(&self, ip: Ipv4Addr) {
-        self.notes().known.tailscale_ip = Some(ip);
+    /// The device is the machine: from here on every event names its address.
+    pub(super) fn verified(&self, enrolled: &Enrolled) {
+        self.enter(Step::Verify);
+        self.notes().known.tailscale_ip = Some(enrolled.ip);
+        self.say(Scope::ProvisionVm, format!("Tailscale enrollment verified: ip={}", enrolled.ip));
     }
 
     pub(super) fn tried(&self, attempt: CandidateAttempt) {

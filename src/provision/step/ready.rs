@@ -32,6 +32,7 @@ pub(in super::super) async fn mark(run: &Run<'_>, id: ServerId, attempt: &str) -
     loop {
         let fresh = run.hetzner.find_server(id, within).await.doing(doing)?;
         if fresh.as_ref().and_then(Claim::read).is_some_and(|claim| claim.ready) {
+            run.say(Scope::ProvisionVm, format!("Hetzner server marked ready: id={id}"));
             return Ok(());
         }
         if run.clock.now() + LOOK_AGAIN >= within.deadline {
