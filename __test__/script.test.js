@@ -151,6 +151,14 @@ test('a reader of standard output that leaves early does not cost the machine', 
   assert.equal((await cloud.world()).servers[0].labels.state, 'ready')
 })
 
+test('where the native module is missing, the script says so and ends', async () => {
+  const { code, stdout, stderr } = await runScript(cloud, { env: { NAPI_RS_NATIVE_LIBRARY_PATH: '/none.node' } }).ended
+  assert.equal(code, 1)
+  assert.match(JSON.parse(stdout).error.message, /no native module for this place/)
+  assert.match(stderr, /Because: .*none\.node/)
+  assert.ok(!stderr.includes('npm has a bug'), stderr)
+})
+
 test('help names every exit code', async () => {
   const { code, stdout } = await runScript(null, { args: ['--help'], env: { JOB_ID: undefined } }).ended
   assert.equal(code, 0)

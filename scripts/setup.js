@@ -38,6 +38,8 @@ async function step(title, command, args) {
     const time = style('dim', seconds(performance.now() - began).padStart(7))
     stderr.write(`${stderr.isTTY ? '\r\x1b[K' : ''}  ${style(colour, mark)} ${time}  ${text}`)
   }
+  show('…', 'cyan')
+  if (!stderr.isTTY) stderr.write('\n')
   const timer = stderr.isTTY && setInterval(() => show('…', 'cyan', latest), 200)
   try {
     await run(command, args, (line) => (latest = line))

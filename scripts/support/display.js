@@ -142,16 +142,18 @@ function explain(error, message) {
   return [
     code ? `${code}: ${message}` : message,
     ...(hint ? [hint] : []),
-    ...(code ? [] : chain(error.cause)),
+    ...(code ? [] : why(error)),
     ...(requestIds.length > 0 ? [`Request: ${requestIds.join(', ')}`] : []),
     ...(code && leftovers.length === 0 && error.step !== 'validate' ? ['Nothing was left behind.'] : []),
     ...leftovers.map((left) => `Left behind: ${[left.kind, left.id, left.name].filter(Boolean).join(' ')}: ${left.why}`),
   ]
 }
 
-/** Why the module could not even be loaded. */
-function chain(cause) {
-  return cause instanceof Error ? [`Because: ${cause.message.split('\n')[0]}`, ...chain(cause.cause)] : []
+/** Why the module could not even be loaded: the deepest cause, since those above it only guess. */
+function why(error) {
+  let deepest = error
+  while (deepest.cause instanceof Error) deepest = deepest.cause
+  return deepest === error ? [] : [`Because: ${deepest.message.split('\n')[0]}`]
 }
 
 function seconds(ms) {

@@ -8,10 +8,11 @@ use std::io::Write as _;
 use std::sync::OnceLock;
 
 use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Context, SubscriberExt};
-use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::registry::{LookupSpan, Scope};
 use tracing_subscriber::reload::{self, Handle};
 use tracing_subscriber::{Layer, Registry};
 
@@ -45,9 +46,25 @@ fn install(targets: Targets) -> Option<Handle<Targets, Registry>> {
 /// Writes one line an event.
 struct Stderr;
 
+/// The fields of a span as text, kept beside it: they say whose line a line is.
+struct SpanText(String);
+
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Stderr {
-    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        let mut text = format!(" {}:", attributes.metadata().name());
+        attributes.record(&mut Text(&mut text));
+        if let Some(span) = context.span(id) {
+            span.extensions_mut().insert(SpanText(text));
+        }
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let mut line = format!("{} {}", event.metadata().level(), event.metadata().target());
+        for span in context.event_scope(event).into_iter().flat_map(Scope::from_root) {
+            if let Some(SpanText(text)) = span.extensions().get() {
+                line.push_str(text);
+            }
+        }
         event.record(&mut Text(&mut line));
         line.push('\n');
         // A closed stderr is no reason to fail.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::Deserialize;
 
+use crate::secret::Secret;
 use crate::transport::{Fate, Judge, Opinion, TransportError, clean, retry};
 
 /// A request to Hetzner that brought nothing usable.
@@ -75,8 +76,11 @@ struct WireError {
 
 impl HetznerError {
     /// Reads a refusal. A body that is no error document (a proxy's HTML page) leaves the status to speak.
-    pub(super) fn refusal(answer: &http::Response<Bytes>, cloud_unix: i64) -> Self {
-        let Envelope { error } = serde_json::from_slice(answer.body()).unwrap_or_default();
+    ///
+    /// Should the answer echo our token, it is taken out before anything else is done with the text.
+    pub(super) fn refusal(answer: &http::Response<Bytes>, token: &Secret, cloud_unix: i64) -> Self {
+        let text = String::from_utf8_lossy(answer.body()).replace(token.expose(), "***");
+        let Envelope { error } = serde_json::from_str(&text).unwrap_or_default();
         let names = |list: &str| -> Vec<String> {
             let entries = error.details.as_ref().and_then(|details| details.get(list)).and_then(|list| list.as_array());
             let name = |entry: &serde_json::Value| entry.get("name").and_then(|name| name.as_str()).map(clean);
@@ -103,10 +107,14 @@ impl HetznerError {
         matches!(self, Self::Refused(refusal) if fits(refusal))
     }
 
-    fn is(&self, status: u16, codes: &[&str]) -> bool {
-        self.refusal_of(|refusal| {
-            codes.contains(&refusal.code.as_str()) || (refusal.code.is_empty() && refusal.status == status)
-        })
+    fn is(&self, codes: &[&str]) -> bool {
+        self.refusal_of(|refusal| codes.contains(&refusal.code.as_str()))
+    }
+
+    /// The answer was no error document of Hetzner's: a proxy's page, or nothing at all. It proves nothing, above all
+    /// not that something is absent or was not applied.
+    fn is_unsigned(&self) -> bool {
+        self.refusal_of(|refusal| refusal.code.is_empty())
     }
 
     fn has_status(&self, range: std::ops::RangeInclusive<u16>) -> bool {
@@ -115,12 +123,12 @@ impl HetznerError {
 
     /// The thing is not there. For a delete that is success.
     pub fn is_not_found(&self) -> bool {
-        self.is(404, &["not_found"])
+        self.is(&["not_found"])
     }
 
     /// A server of that name exists.
     pub fn is_name_taken(&self) -> bool {
-        self.is(0, &["uniqueness_error"])
+        self.is(&["uniqueness_error"])
     }
 
     /// The token is missing, wrong, or may only read.
@@ -130,12 +138,12 @@ impl HetznerError {
 
     /// The project's quota is used up.
     pub fn is_over_quota(&self) -> bool {
-        self.is(0, &["resource_limit_exceeded"])
+        self.is(&["resource_limit_exceeded"])
     }
 
     /// Out of stock for this type and location; another candidate may do (412 and 422 alike, `facts/hetzner.md` 4).
     pub fn is_out_of_capacity(&self) -> bool {
-        self.is(412, &["resource_unavailable", "placement_error"])
+        self.is(&["resource_unavailable", "placement_error"])
     }
 
     /// This type is not sold in this location, or no more. The exact answer is not documented, so the text decides.
@@ -150,32 +158,32 @@ impl HetznerError {
 
     /// Another action holds the server.
     pub fn is_locked(&self) -> bool {
-        self.is(423, &["locked"])
+        self.is(&["locked"])
     }
 
     /// An operator protected it against deletion.
     pub fn is_protected(&self) -> bool {
-        self.is(0, &["protected"])
+        self.is(&["protected"])
     }
 
     /// The API function does not exist any more.
     pub fn is_removed(&self) -> bool {
-        self.is(410, &["deprecated_api_endpoint"])
+        self.is(&["deprecated_api_endpoint"])
     }
 
     /// Too many requests were made.
     pub fn is_rate_limited(&self) -> bool {
-        self.is(429, &["rate_limit_exceeded"]) || self.has_status(429..=429)
+        self.is(&["rate_limit_exceeded"]) || self.has_status(429..=429)
     }
 
     /// A field of the request was refused.
     pub fn is_invalid_input(&self) -> bool {
-        self.is(0, &["invalid_input"])
+        self.is(&["invalid_input"])
     }
 
     /// The token may not do this.
     pub fn is_forbidden(&self) -> bool {
-        self.is(403, &["forbidden"])
+        self.is(&["forbidden"])
     }
 
     /// The request may have been applied although no usable answer came.
@@ -202,12 +210,15 @@ impl Judge for HetznerError {
         match self {
             Self::Transport(error) => error.opinion(),
             Self::Unreadable { .. } => Opinion::LookFirst,
-            Self::Refused(refusal) if self.is_rate_limited() || self.is(0, &["maintenance"]) => {
+            Self::Refused(refusal) if self.is_rate_limited() || self.is(&["maintenance"]) => {
                 Opinion::Slow(refusal.retry_after)
             }
-            Self::Refused(_) if self.is(0, &["conflict"]) || self.is_locked() => Opinion::Retry,
-            // Every 5xx may hide an applied create, and so may the catch-all `service_error` (faults P22, P26).
-            Self::Refused(_) if self.is(0, &["service_error"]) || self.has_status(500..=599) => Opinion::LookFirst,
+            Self::Refused(_) if self.is(&["conflict"]) || self.is_locked() => Opinion::Retry,
+            // Every 5xx may hide an applied create, and so may the catch-all `service_error` (faults P22, P26) and a page
+            // that somebody between us wrote.
+            Self::Refused(_) if self.is(&["service_error"]) || self.has_status(500..=599) || self.is_unsigned() => {
+                Opinion::LookFirst
+            }
             Self::Refused(_) => Opinion::Stop,
         }
     }
@@ -226,7 +237,7 @@ mod tests {
         let mut answer = http::Response::new(Bytes::from_static(body.as_bytes()));
         *answer.status_mut() = http::StatusCode::from_u16(status).unwrap();
         answer.headers_mut().insert("x-correlation-id", http::HeaderValue::from_static("abc123"));
-        HetznerError::refusal(&answer, 0)
+        HetznerError::refusal(&answer, &Secret::new("a-secret-token"), 0)
     }
 
     #[test]
@@ -251,9 +262,26 @@ mod tests {
             (502, "<html>", LookFirst),
             (503, r#"{"error":{"code":"unavailable","message":"x"}}"#, LookFirst),
             (504, "null", LookFirst),
+            (404, "<html>no such page</html>", LookFirst),
+            (408, "", LookFirst),
         ] {
             assert_eq!(refusal(status, body).opinion(), opinion, "{status} {body}");
         }
+    }
+
+    #[test]
+    fn a_page_of_html_is_no_proof_of_absence() {
+        assert!(refusal(404, r#"{"error":{"code":"not_found","message":"server not found"}}"#).is_not_found());
+        assert!(!refusal(404, "<html>404</html>").is_not_found());
+        assert!(refusal(404, "<html>404</html>").may_have_applied());
+    }
+
+    #[test]
+    fn y05_a_token_that_is_echoed_is_taken_out() {
+        let error =
+            refusal(400, r#"{"error":{"code":"json_error","message":"bad a-secret-token, tskey-auth-k1-abc"}}"#);
+        assert!(!format!("{error} {error:?}").contains("a-secret-token"));
+        assert!(!format!("{error} {error:?}").contains("k1-abc"));
     }
 
     #[test]
@@ -270,6 +298,6 @@ mod tests {
             r#"{"error":{"code":"invalid_input","message":"unsupported location for server type","details":{}}}"#,
         );
         assert!(error.is_not_offered() && error.is_invalid_input());
-        assert!(refusal(412, "{}").is_out_of_capacity());
+        assert!(!refusal(412, "{}").is_out_of_capacity(), "without a code it is somebody else's answer");
     }
 }

@@ -114,7 +114,7 @@ impl Hetzner {
         if answer.status().is_success() {
             return Ok(());
         }
-        Err(HetznerError::refusal(answer, self.chain.clock().cloud_unix()))
+        Err(HetznerError::refusal(answer, &self.token, self.chain.clock().cloud_unix()))
     }
 }
 

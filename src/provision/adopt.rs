@@ -23,6 +23,8 @@ use crate::transport::{Judge, Opinion, sleep};
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// How long a machine that was handed over before may take to show itself.
 const PATIENCE_WITH_READY: Duration = Duration::from_secs(30);
+/// How long the machine of a dead attempt may take to show itself before it is removed.
+const PATIENCE_WITH_DEAD: Duration = Duration::from_secs(15);
 
 /// What stands under a job's name or label.
 #[derive(Debug)]
@@ -80,13 +82,16 @@ pub(super) fn classify(run: &Run<'_>, server: Server) -> Result<Standing, Cause>
 }
 
 /// Waits for what another attempt makes of its server. Makes nothing and removes nothing.
+///
+/// If our own deadline comes first, the error says when the other attempt counts as dead: from then on a call removes
+/// what it left and begins anew.
 pub(super) async fn follow(run: &Run<'_>, server: Server) -> Result<Standing, Cause> {
     run.enter(Step::Follow);
-    run.know_server(&server);
     run.say(Scope::ProvisionVm, format!("Another attempt of this job is under way, following it: id={}", server.id));
     let gone = || Cause::Superseded("the attempt that was followed removed its server".to_owned());
+    let expires = Claim::read(&server).and_then(|claim| claim.expires);
     let mut missing = 0;
-    run.guard(async {
+    let followed = run.guard(async {
         loop {
             sleep(LOOK_AGAIN).await;
             match run.hetzner.find_server(server.id, run.within()).await {
@@ -103,8 +108,15 @@ pub(super) async fn follow(run: &Run<'_>, server: Server) -> Result<Standing, Ca
                 Err(_) => {}
             }
         }
-    })
-    .await
+    });
+    match followed.await {
+        Err(Cause::Deadline) => {
+            let seconds = expires.map_or(0, |expires| expires.saturating_sub(run.clock.cloud_unix()));
+            let dead_in = Duration::from_secs(u64::try_from(seconds).unwrap_or_default());
+            Err(Cause::StillFollowing { id: server.id.0, dead_in })
+        }
+        outcome => outcome,
+    }
 }
 
 /// Verifies the device of a server that was handed over before.
@@ -112,7 +124,7 @@ pub(super) async fn verify_ready(run: &Run<'_>, server: &Server) -> Result<Enrol
     run.enter(Step::Verify);
     run.know_server(server);
     let started = Claim::read(server).map_or(0, |claim| claim.started);
-    let expected = Expected { hostname: &server.name, attempt_started: started };
+    let expected = Expected { hostname: &server.name, attempt_started: started, known: &[] };
     let until = run.clock.now() + PATIENCE_WITH_READY;
     run.guard(async {
         loop {
@@ -126,6 +138,17 @@ pub(super) async fn verify_ready(run: &Run<'_>, server: &Server) -> Result<Enrol
         }
     })
     .await
+}
+
+/// Looks for the device until it verifies or patience ends: one bad look is no reason to delete a machine.
+async fn look_patiently(run: &Run<'_>, expected: &Expected<'_>) -> Result<Result<Enrolled, Obstacle>, Cause> {
+    let until = run.clock.now() + PATIENCE_WITH_DEAD;
+    loop {
+        match look_at_device(run, expected).await? {
+            Err(_) if run.clock.now() < until => sleep(LOOK_AGAIN).await,
+            look => return Ok(look),
+        }
+    }
 }
 
 async fn look_at_device(run: &Run<'_>, expected: &Expected<'_>) -> Result<Result<Enrolled, Obstacle>, Cause> {
@@ -147,8 +170,8 @@ pub(super) async fn take_over(
     server: &Server,
     claim: &Claim,
 ) -> Result<Option<Enrolled>, (Cause, Vec<Leftover>)> {
-    let expected = Expected { hostname: &server.name, attempt_started: claim.started };
-    let look = run.guard(look_at_device(run, &expected)).await.map_err(|cause| (cause, Vec::new()))?;
+    let expected = Expected { hostname: &server.name, attempt_started: claim.started, known: &[] };
+    let look = run.guard(look_patiently(run, &expected)).await.map_err(|cause| (cause, Vec::new()))?;
     if let Ok(enrolled) = look {
         run.know_server(server);
         run.say(
@@ -163,7 +186,7 @@ pub(super) async fn take_over(
     }
     run.say(Scope::ProvisionVm, format!("Removing what a dead attempt of this job left: id={}", server.id));
     let remains = Saga::default();
-    remains.declare(UndoDevice::new(&server.name, claim.started));
+    remains.declare(UndoDevice::new(&server.name, claim.started, Vec::new()));
     if let Some(key) = &claim.auth_key {
         remains.declare(UndoAuthKey::of_dead(key));
     }

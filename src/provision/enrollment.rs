@@ -7,7 +7,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::job::TAG;
-use crate::tailscale::Device;
+use crate::tailscale::{Device, NodeId};
 
 /// Clocks of the two clouds may differ by this much, in seconds.
 const CLOCK_MARGIN: i64 = 300;
@@ -19,6 +19,8 @@ pub(super) struct Expected<'a> {
     pub hostname: &'a str,
     /// The attempt's start, in the cloud's unix time.
     pub attempt_started: i64,
+    /// Devices of that name which were there before: a device of the last attempt may still seem connected.
+    pub known: &'a [NodeId],
 }
 
 impl Expected<'_> {
@@ -29,6 +31,7 @@ impl Expected<'_> {
 
     fn is_new(&self, device: &Device) -> bool {
         device.hostname.eq_ignore_ascii_case(self.hostname)
+            && !self.known.contains(&device.node_id)
             && device.created.is_some_and(|created| created > self.attempt_started - CLOCK_MARGIN)
     }
 }
@@ -132,8 +135,6 @@ fn is_tailnet(ip: Ipv4Addr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tailscale::NodeId;
-
     const START: i64 = 1_795_428_000;
 
     fn device() -> Device {
@@ -155,7 +156,7 @@ mod tests {
 
     #[test]
     fn a_device_is_ours_only_if_everything_fits() {
-        let expected = Expected { hostname: "agent-a-1", attempt_started: START };
+        let expected = Expected { hostname: "agent-a-1", attempt_started: START, known: &[] };
         let with = |change: fn(&mut Device)| {
             let mut device = device();
             change(&mut device);
@@ -184,10 +185,13 @@ mod tests {
 
     #[test]
     fn m14_two_that_fit_are_ambiguous_and_a_stale_twin_is_not() {
-        let expected = Expected { hostname: "agent-a-1", attempt_started: START };
+        let expected = Expected { hostname: "agent-a-1", attempt_started: START, known: &[] };
         let mut twin = device();
         twin.node_id = NodeId("n2CNTRL".into());
         assert_eq!(judge(&[device(), twin.clone()], &expected), Enrollment::Ambiguous(2));
+        let known = [twin.node_id.clone()];
+        let knowing = Expected { known: &known, ..expected };
+        assert!(matches!(judge(&[twin.clone(), device()], &knowing), Enrollment::Verified(_)));
         twin.connected = false;
         assert!(matches!(judge(&[twin, device()], &expected), Enrollment::Verified(_)));
     }

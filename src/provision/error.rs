@@ -228,6 +228,14 @@ pub enum Cause {
     /// The deadline passed.
     #[error("the deadline passed")]
     Deadline,
+    /// The deadline passed while another attempt of the job was still at work.
+    #[error("another attempt of this job still holds server {id}; it counts as dead in {} s", dead_in.as_secs())]
+    StillFollowing {
+        /// The server.
+        id: u64,
+        /// When a call may remove it and begin anew.
+        dead_in: Duration,
+    },
     /// The server went away, or another attempt won.
     #[error("{0}")]
     Superseded(String),
@@ -263,7 +271,7 @@ impl Cause {
             Self::EnrollRejected(_) => Code::EnrollRejected,
             Self::EnrollAmbiguous(_) => Code::EnrollAmbiguous,
             Self::Aborted => Code::Aborted,
-            Self::Deadline => Code::Deadline,
+            Self::Deadline | Self::StillFollowing { .. } => Code::Deadline,
             Self::Superseded(_) | Self::Taken(_) => Code::Superseded,
         }
     }
@@ -292,6 +300,7 @@ impl Cause {
         let opinion = match self {
             Self::Hetzner { source, .. } | Self::Order { source, .. } => source.opinion(),
             Self::Tailscale { source, .. } => source.opinion(),
+            Self::StillFollowing { dead_in, .. } => return Some(*dead_in + Duration::from_secs(1)),
             _ => return None,
         };
         match opinion {

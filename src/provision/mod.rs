@@ -24,6 +24,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 pub use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 pub use candidate::{CandidateAttempt, USUAL as USUAL_SERVER_TYPES};
 pub use error::{Cause, Code, Leftover, ProvisionError};
@@ -38,7 +39,7 @@ use run::Run;
 use saga::Saga;
 use step::device::UndoDevice;
 use step::server::Made;
-use step::{auth_key, first_boot, ready, server, wait};
+use step::{auth_key, device, first_boot, ready, server, wait};
 
 use crate::hetzner::{Hetzner, Price, Server};
 use crate::secret::Secret;
@@ -132,7 +133,9 @@ impl Provisioner {
         for warning in self.warnings.iter().chain(&settings.warnings) {
             run.warn(Scope::ProvisionVm, warning.clone());
         }
-        settle(&run).await.map_err(|(cause, leftovers)| Box::new(failure(&run, cause, leftovers)))
+        let span = tracing::info_span!("provision", job = job.id, agent = job.agent);
+        let settled = settle(&run).instrument(span).await;
+        settled.map_err(|(cause, leftovers)| Box::new(failure(&run, cause, leftovers)))
     }
 
     fn begin<'a>(
@@ -228,17 +231,18 @@ async fn attempt(run: &Run<'_>) -> Result<Provisioned, Failure> {
 /// The ten steps, from the key to the mark.
 async fn make(run: &Run<'_>, saga: &Saga) -> Result<Provisioned, Cause> {
     let attempt = run.begin_attempt();
+    let known = device::known_before(run).await?;
     // A key in a machine's hands makes a device, so the device's undo is declared before there is a key.
-    saga.declare(UndoDevice::new(&run.job.name, attempt.started));
+    saga.declare(UndoDevice::new(&run.job.name, attempt.started, known.clone()));
     let key = auth_key::ensure(run, saga, &attempt).await?;
     let user_data = first_boot::render(run, &key.text)?;
-    let key_label = key.id.as_ref().filter(|_| key.minted).map(|id| id.0.as_str());
+    let key_label = key.minted_id().map(|id| id.0.as_str());
     let made = server::create(run, saga, &attempt, &user_data, key_label).await?;
-    let expected = Expected { hostname: &run.job.name, attempt_started: attempt.started };
+    let expected = Expected { hostname: &run.job.name, attempt_started: attempt.started, known: &known };
     let enrolled = wait::both(run, &made, &expected).await?;
     run.verified(&enrolled);
     ready::mark(run, made.server.id, &attempt.id).await?;
-    ready::revoke_key(run, &key, &attempt).await;
+    auth_key::retire(run, &key).await;
     let Made { server, price, .. } = made;
     finish(run, server, &enrolled, false, price)
 }

@@ -1,6 +1,7 @@
 //! What one call carries from step to step: its clouds, its limits, and what it has told so far.
 
 use std::future::Future;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,12 +16,16 @@ use super::region::Placement;
 use super::settings::Settings;
 use crate::hetzner::{Hetzner, HetznerError, Server};
 use crate::tailscale::{Tailscale, TailscaleError};
-use crate::transport::{Chance, Clock, Instant, Patience, Within, sleep_until};
+use crate::transport::{
+    Chance, Clock, Instant, Opinion, Patience, Repeat, Within, retry, sleep, sleep_until, timeout_at,
+};
 
 /// Beyond the deadline, an attempt may need this long to undo itself, and clocks may differ by this much. Until then
 /// nobody may take it for dead (fault Q06).
 const UNDO_BUDGET: Duration = Duration::from_secs(60);
 const CLOCK_MARGIN: Duration = Duration::from_secs(300);
+/// What the reply to an order is worth after the caller has given up.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// How long one step took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +114,36 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Sends one order, once, and hears its reply out: when the caller gives up or the deadline passes, a reply that is on
+    /// its way is still worth [`GRACE`], since it names what has to be undone. `order` must not try again by itself.
+    pub(super) async fn hear<T>(&self, order: impl Future<Output = T>) -> Heard<T> {
+        let mut order = pin!(order);
+        tokio::select! {
+            biased;
+            cause = self.interrupted() => Heard::Interrupted(cause, timeout_at(self.clock.now() + GRACE, order).await),
+            reply = &mut order => Heard::Reply(reply),
+        }
+    }
+
+    /// The limits of one order that is heard out.
+    pub(super) fn within_grace(&self) -> Within {
+        Within { deadline: self.deadline + GRACE, patience: Patience::Tries(1) }
+    }
+
+    /// How long to wait before an order that was surely not applied is made again; `None` to give up.
+    pub(super) fn pause_before_order(&self, opinion: Opinion, tried: u32) -> Option<Duration> {
+        retry::pause(opinion, Repeat::OnlyIfNotApplied, Patience::USUAL, tried, self.chance.fraction())
+    }
+
+    /// Waits, unless the call is ended first.
+    pub(super) async fn pause(&self, length: Duration) -> Result<(), Cause> {
+        self.guard(async {
+            sleep(length).await;
+            Ok(())
+        })
+        .await
+    }
+
     /// Waits for whatever ends the call from outside.
     pub(super) async fn interrupted(&self) -> Cause {
         tokio::select! {
@@ -187,6 +222,14 @@ impl<'a> Run<'a> {
     pub(super) fn notes(&self) -> MutexGuard<'_, Notes> {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What became of an order.
+pub(super) enum Heard<T> {
+    /// The reply.
+    Reply(T),
+    /// The call was ended meanwhile; with the reply, if it still came.
+    Interrupted(Cause, Option<T>),
 }
 
 /// Gives a cloud's error its place in the job: what was being done.

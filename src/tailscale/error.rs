@@ -14,11 +14,11 @@ pub enum TailscaleError {
     #[error(transparent)]
     Transport(#[from] TransportError),
     /// Tailscale refused. It has no error codes, only texts.
-    #[error("Tailscale answered {status}: {message}")]
+    #[error("Tailscale answered {status}: {}", if message.is_empty() { "no error document" } else { message })]
     Refused {
         /// HTTP status.
         status: u16,
-        /// Tailscale's text, cleaned.
+        /// Tailscale's text, cleaned; empty if the answer was no error document.
         message: String,
         /// The wait that it asks for, if usable.
         retry_after: Option<Duration>,
@@ -57,7 +57,7 @@ impl TailscaleError {
         let Envelope { message } = serde_json::from_slice(answer.body()).unwrap_or_default();
         Self::Refused {
             status: answer.status().as_u16(),
-            message: message.as_deref().map_or_else(|| "no error document".to_owned(), clean),
+            message: message.as_deref().map(clean).unwrap_or_default(),
             retry_after: retry::retry_after(answer.headers(), cloud_unix),
             request_id: request_id(answer.headers()),
         }
@@ -70,9 +70,14 @@ impl TailscaleError {
         }
     }
 
-    /// The thing is not there. For a delete that is success.
+    /// The thing is not there, in Tailscale's own words. For a delete that is success.
     pub fn is_not_found(&self) -> bool {
-        matches!(self, Self::Refused { status: 404, .. })
+        matches!(self, Self::Refused { status: 404, message, .. } if !message.is_empty())
+    }
+
+    /// The answer was no error document of Tailscale's: a proxy's page, or nothing at all. It proves nothing.
+    fn is_unsigned(&self) -> bool {
+        matches!(self, Self::Refused { message, .. } if message.is_empty())
     }
 
     /// The access token is not (or no more) accepted.
@@ -122,6 +127,7 @@ impl Judge for TailscaleError {
             Self::Transport(error) => error.opinion(),
             Self::Refused { retry_after, .. } if self.is_rate_limited() => Opinion::Slow(*retry_after),
             Self::Unreadable { .. } | Self::Refused { status: 500..=599, .. } => Opinion::LookFirst,
+            Self::Refused { .. } if self.is_unsigned() => Opinion::LookFirst,
             Self::Refused { .. } | Self::Credential { .. } => Opinion::Stop,
         }
     }

@@ -23,6 +23,7 @@ use super::chain::host_of;
 use super::{BODY_LIMIT, Transport, TransportError, clean};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+const LOOPBACK: &str = "localhost,127.0.0.0/8,::1";
 const IDLE_LIMIT: Duration = Duration::from_secs(30);
 
 /// How to reach the network from where we run.
@@ -88,7 +89,9 @@ impl Live {
         for (proxy, kind) in [(&network.https_proxy, "https"), (&network.http_proxy, "http")] {
             let Some(Proxy(address)) = proxy else { continue };
             let proxy = if kind == "https" { reqwest::Proxy::https(address) } else { reqwest::Proxy::http(address) };
-            let except = network.no_proxy.as_deref().and_then(reqwest::NoProxy::from_string);
+            // Plain `http:` is for loopback only, and what is sent there must not leave the machine.
+            let except = format!("{},{LOOPBACK}", network.no_proxy.as_deref().unwrap_or_default());
+            let except = reqwest::NoProxy::from_string(&except);
             builder =
                 builder.proxy(proxy.map_err(|_| broken(format!("the {kind} proxy is no address")))?.no_proxy(except));
         }

@@ -1,6 +1,6 @@
 //! The auth key: minted for one machine, revoked whatever happens.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -8,32 +8,46 @@ use futures_util::future::BoxFuture;
 use super::super::error::{Cause, Leftover};
 use super::super::event::{Scope, Step};
 use super::super::job::{Attempt, TAG};
-use super::super::run::{Doing, Run};
+use super::super::run::{Doing, Heard, Run};
 use super::super::saga::{Saga, Scene, Undo};
 use crate::secret::Secret;
 use crate::tailscale::{Capabilities, CreatedKey, KeyId, KeyOrder, TailscaleError, key_id_of};
+use crate::transport::{Judge, Opinion, Patience, Within, sleep};
 
 /// A key outlives the deadline by this much, so that it cannot end before the machine had its chance (fault K08).
 const LIFE_MARGIN: Duration = Duration::from_secs(60);
-/// How often a lost reply may make us order anew; each unheard key is revoked first.
+/// How often lost replies may make us order anew.
 const ORDERS: u32 = 3;
+/// How long an order that got no answer may still be carried out.
+const SETTLE: Duration = Duration::from_secs(20);
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// The time for revoking a key that has served.
+const RETIRE_LIMIT: Duration = Duration::from_secs(30);
+
+const DOING: &str = "the Tailscale auth key could not be made";
 
 /// A key in hand.
 pub(in super::super) struct Key {
     pub text: Secret,
     pub id: Option<KeyId>,
-    /// We made it, so we revoke it.
-    pub minted: bool,
+    /// What is known of our orders, if we made it.
+    minted: Option<Arc<UndoAuthKey>>,
+}
+
+impl Key {
+    /// The id of a key that we made: the only kind that we revoke.
+    pub(in super::super) fn minted_id(&self) -> Option<&KeyId> {
+        self.id.as_ref().filter(|_| self.minted.is_some())
+    }
 }
 
 /// Has a key for this attempt: a new one, or the one that the settings bring.
 pub(in super::super) async fn ensure(run: &Run<'_>, saga: &Saga, attempt: &Attempt) -> Result<Key, Cause> {
     run.enter(Step::AuthKey);
-    let key = match &run.settings.auth_key {
-        Some(given) => check_given(run, given).await?,
-        None => mint(run, saga, attempt).await?,
+    let (key, word) = match &run.settings.auth_key {
+        Some(given) => (check_given(run, given).await?, "taken from TAILSCALE_AUTH_KEY"),
+        None => (mint(run, saga, attempt).await?, "generated"),
     };
-    let word = if key.minted { "generated" } else { "taken from TAILSCALE_AUTH_KEY" };
     run.say(Scope::ProvisionVm, format!("Tailscale auth key {word}"));
     Ok(key)
 }
@@ -45,61 +59,64 @@ async fn mint(run: &Run<'_>, saga: &Saga, attempt: &Attempt) -> Result<Key, Caus
         preauthorized: true,
         tags: vec![TAG.to_owned()],
     };
-    let description = run.job.key_description(attempt);
-    let undo = saga.declare(UndoAuthKey {
-        description: description.clone(),
-        tells_use: true,
-        state: Mutex::new(State::NotOrdered),
-    });
-    let created = run.guard(order(run, &wanted, &description, &undo)).await?;
-    undo.set(State::Minted(created.id.clone()));
+    let undo = saga.declare(UndoAuthKey::new(run.job.key_description(attempt)));
+    let created = order(run, &wanted, &undo).await?;
     let text = check_minted(&created, &wanted)?;
-    Ok(Key { text, id: Some(created.id), minted: true })
+    Ok(Key { text, id: Some(created.id), minted: Some(undo) })
 }
 
-async fn order(
-    run: &Run<'_>,
-    wanted: &Capabilities,
-    description: &str,
-    undo: &UndoAuthKey,
-) -> Result<CreatedKey, Cause> {
-    let doing = "the Tailscale auth key could not be made";
-    let mut orders = 1;
+/// Orders until an answer comes. Whatever an unanswered order may have made is looked for and revoked first (fault K02);
+/// where listing is not permitted it dies by its short life, and nobody has its text (K03).
+async fn order(run: &Run<'_>, wanted: &Capabilities, undo: &UndoAuthKey) -> Result<CreatedKey, Cause> {
+    let (mut unclear, mut refusals) = (0, 0);
     loop {
-        let life = run.deadline.saturating_duration_since(run.clock.now()) + LIFE_MARGIN;
-        undo.set(State::Unresolved);
-        match run.tailscale.create_key(&KeyOrder { capabilities: wanted, life, description }, run.within()).await {
-            Err(error) if error.may_have_applied() && orders < ORDERS => {
-                orders += 1;
-                run.say(Scope::Tailscale, format!("no answer to the order of an auth key ({error}), looking for it"));
-                revoke_unheard(run, description).await?;
-            }
-            Err(error) => {
-                if !error.may_have_applied() {
-                    undo.set(State::NotOrdered);
-                }
-                return Err(error).doing(doing);
-            }
+        let error = match hear(run, wanted, undo).await? {
             Ok(created) => return Ok(created),
+            Err(error) => error,
+        };
+        if error.may_have_applied() {
+            unclear += 1;
+            if unclear >= ORDERS {
+                return Err(error).doing(DOING);
+            }
+            run.say(Scope::Tailscale, format!("No clear answer to the order of an auth key ({error}), looking for it"));
+            run.guard(async { Ok(undo.revoke_unheard(run, run.within()).await) }).await?.doing(DOING)?;
+        } else {
+            refusals += 1;
+            match run.pause_before_order(error.opinion(), refusals) {
+                Some(pause) => run.pause(pause).await?,
+                None => return Err(error).doing(DOING),
+            }
         }
     }
 }
 
-/// Revokes a key that was made but whose text was lost with the answer (fault K02). Where listing is not permitted it
-/// dies by its short life instead (K03).
-async fn revoke_unheard(run: &Run<'_>, description: &str) -> Result<(), Cause> {
-    match run.tailscale.find_keys_described(description, run.within()).await {
-        Ok(keys) => {
-            for key in keys {
-                run.tailscale
-                    .revoke_key(&key.id, run.within())
-                    .await
-                    .doing("an unheard auth key could not be revoked")?;
-            }
-            Ok(())
+async fn hear(
+    run: &Run<'_>,
+    wanted: &Capabilities,
+    undo: &UndoAuthKey,
+) -> Result<Result<CreatedKey, TailscaleError>, Cause> {
+    let life = run.deadline.saturating_duration_since(run.clock.now()) + LIFE_MARGIN;
+    let order = KeyOrder { capabilities: wanted, life, description: &undo.description };
+    undo.change(|state| state.floating += 1);
+    let heard = run.hear(run.tailscale.create_key(&order, run.within_grace())).await;
+    let (reply, cause) = match heard {
+        Heard::Reply(reply) => (Some(reply), None),
+        Heard::Interrupted(cause, reply) => (reply, Some(cause)),
+    };
+    match &reply {
+        Some(Ok(created)) => undo.change(|state| {
+            state.floating = state.floating.saturating_sub(1);
+            state.minted = Some(created.id.clone());
+        }),
+        Some(Err(error)) if !error.may_have_applied() => {
+            undo.change(|state| state.floating = state.floating.saturating_sub(1));
         }
-        Err(error) if error.is_forbidden() => Ok(()),
-        Err(error) => Err(error).doing("a lost auth key could not be looked for"),
+        _ => {}
+    }
+    match (cause, reply) {
+        (None, Some(reply)) => Ok(reply),
+        (cause, _) => Err(cause.unwrap_or(Cause::Aborted)),
     }
 }
 
@@ -130,27 +147,49 @@ async fn check_given(run: &Run<'_>, given: &Secret) -> Result<Key, Cause> {
         None => Ok(None),
     };
     match found {
-        Ok(Some(key)) if key.invalid => refuse("the key is revoked, expired or used up"),
-        Ok(Some(key)) if key.capabilities.reusable && !run.settings.allow_reusable_auth_key => refuse(
-            "the key is reusable, so every machine that has it can let in others; set allowReusableAuthKey to use it all the same",
-        ),
-        Ok(Some(key)) if !key.capabilities.tags.iter().any(|tag| tag == TAG) => {
-            refuse("the key does not carry tag:agent, so its device could not be verified")
+        Ok(Some(key)) if key.invalid => return refuse("the key is revoked, expired or used up"),
+        Ok(Some(key)) if key.capabilities.reusable && !run.settings.allow_reusable_auth_key => {
+            return refuse(
+                "the key is reusable, so every machine that has it can let in others; set allowReusableAuthKey to use it all the same",
+            );
         }
-        Ok(Some(_)) => Ok(Key { text: given.clone(), id, minted: false }),
+        Ok(Some(key)) if !key.capabilities.tags.iter().any(|tag| tag == TAG) => {
+            return refuse("the key does not carry tag:agent, so its device could not be verified");
+        }
+        Ok(Some(_)) => {}
         Ok(None) => {
-            run.warn(Scope::Tailscale, "TAILSCALE_AUTH_KEY could not be checked: Tailscale does not show this key");
-            Ok(Key { text: given.clone(), id, minted: false })
+            run.warn(Scope::Tailscale, "TAILSCALE_AUTH_KEY could not be checked: Tailscale does not show this key")
         }
         Err(error) if error.is_forbidden() => {
             run.warn(Scope::Tailscale, "TAILSCALE_AUTH_KEY could not be checked: reading keys is not permitted");
-            Ok(Key { text: given.clone(), id, minted: false })
         }
-        Err(error) => Err(error).doing("TAILSCALE_AUTH_KEY could not be checked"),
+        Err(error) => return Err(error).doing("TAILSCALE_AUTH_KEY could not be checked"),
+    }
+    Ok(Key { text: given.clone(), id, minted: None })
+}
+
+/// Revokes the key that has served, and whatever unanswered orders made beside it. The machine is in by now, so a
+/// failure is a warning (fault M23).
+pub(in super::super) async fn retire(run: &Run<'_>, key: &Key) {
+    let (Some(undo), Some(id)) = (&key.minted, &key.id) else { return };
+    let within = Within { deadline: run.clock.now() + RETIRE_LIMIT, patience: Patience::USUAL };
+    if let Err(error) = run.tailscale.revoke_key(id, within).await {
+        run.warn(Scope::Tailscale, format!("The spent auth key {id} could not be revoked: {error}"));
+    }
+    if undo.state().floating == 0 {
+        return;
+    }
+    let looked = undo.revoke_unheard(run, within).await;
+    if looked.is_err() || undo.state().floating > 0 {
+        let message = format!(
+            "An order of an auth key got no answer: an unused key described as {:?} may exist until it ends by itself",
+            undo.description
+        );
+        run.warn(Scope::Tailscale, message);
     }
 }
 
-/// Revokes the key of this attempt: by its id, or by its description if the answer was lost.
+/// Revokes the key of this attempt by its id, and by its description what unanswered orders made.
 pub(in super::super) struct UndoAuthKey {
     description: String,
     /// Whether an invalid key must have been used. The key of a dead attempt has expired by itself.
@@ -158,25 +197,26 @@ pub(in super::super) struct UndoAuthKey {
     state: Mutex<State>,
 }
 
-#[derive(Clone)]
-enum State {
-    NotOrdered,
-    Unresolved,
-    Minted(KeyId),
+#[derive(Clone, Default)]
+struct State {
+    /// Orders that may still be carried out, or were without our hearing of it.
+    floating: u32,
+    minted: Option<KeyId>,
 }
 
 impl UndoAuthKey {
-    /// The undo of the key that a dead attempt minted, as its server's label names it.
-    pub(in super::super) fn of_dead(id: &str) -> Self {
-        Self {
-            description: "auth key of a dead attempt".to_owned(),
-            tells_use: false,
-            state: Mutex::new(State::Minted(KeyId(id.to_owned()))),
-        }
+    fn new(description: String) -> Self {
+        Self { description, tells_use: true, state: Mutex::default() }
     }
 
-    fn set(&self, state: State) {
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
+    /// The undo of the key that a dead attempt minted, as its server's label names it.
+    pub(in super::super) fn of_dead(id: &str) -> Self {
+        let state = State { floating: 0, minted: Some(KeyId(id.to_owned())) };
+        Self { description: "auth key of a dead attempt".to_owned(), tells_use: false, state: Mutex::new(state) }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     fn state(&self) -> State {
@@ -188,14 +228,31 @@ impl UndoAuthKey {
         Leftover { kind: "auth_key", id, name: Some(self.description.clone()), why: why.into() }
     }
 
+    /// Revokes every usable key of this description but the one in hand. Where listing is not permitted nothing is
+    /// found, and the orders stay unresolved.
+    async fn revoke_unheard(&self, run: &Run<'_>, within: Within) -> Result<(), TailscaleError> {
+        let keys = match run.tailscale.find_keys_described(&self.description, within).await {
+            Err(error) if error.is_forbidden() => return Ok(()),
+            keys => keys?,
+        };
+        let minted = self.state().minted;
+        for key in keys.iter().filter(|key| Some(&key.id) != minted.as_ref()) {
+            run.tailscale.revoke_key(&key.id, within).await?;
+            self.change(|state| state.floating = state.floating.saturating_sub(1));
+            run.say(Scope::Tailscale, format!("Unheard auth key revoked: id={}", key.id));
+        }
+        Ok(())
+    }
+
     async fn revoke(&self, scene: &Scene<'_>, id: &KeyId) -> Option<Leftover> {
         let tailscale = &scene.run.tailscale;
+        // A single-use key that is spent before we revoke it has let a machine in, whether that shows yet or not. Worth
+        // knowing, but not worth a delay of the revocation.
+        let once = Within { patience: Patience::Tries(1), ..scene.within() };
+        if let (true, Ok(before)) = (self.tells_use, tailscale.find_key(id, once).await) {
+            scene.set_key_used(before.is_none_or(|key| key.invalid));
+        }
         let outcome: Result<_, TailscaleError> = async {
-            // A single-use key that is spent before we revoke it has let a machine in, whether that shows yet or not.
-            let before = tailscale.find_key(id, scene.within()).await?;
-            if self.tells_use {
-                scene.set_key_used(before.is_none_or(|key| key.invalid));
-            }
             tailscale.revoke_key(id, scene.within()).await?;
             tailscale.find_key(id, scene.within()).await
         }
@@ -209,38 +266,41 @@ impl UndoAuthKey {
             Err(error) => Some(self.leftover(Some(id), format!("{error}; it ends by itself soon after the deadline"))),
         }
     }
+
+    /// Looks for keys that unanswered orders may still make, and revokes them.
+    async fn settle(&self, scene: &Scene<'_>) -> Option<Leftover> {
+        let end = scene.deadline.min(scene.run.clock.now() + SETTLE);
+        let may_appear = |why: &str| {
+            self.leftover(
+                None,
+                format!("may appear: an order got no answer{why}; nobody has its text, and it ends by itself"),
+            )
+        };
+        while self.state().floating > 0 {
+            match self.revoke_unheard(scene.run, scene.within()).await {
+                Err(error) if error.opinion() == Opinion::Stop => return Some(may_appear(&format!(" ({error})"))),
+                _ if scene.run.clock.now() + LOOK_AGAIN > end => break,
+                _ => sleep(LOOK_AGAIN).await,
+            }
+        }
+        (self.state().floating > 0).then(|| may_appear(""))
+    }
 }
 
 impl Undo for UndoAuthKey {
     fn undo<'a>(&'a self, scene: &'a Scene<'a>) -> BoxFuture<'a, Vec<Leftover>> {
         Box::pin(async move {
-            match self.state() {
-                State::NotOrdered => Vec::new(),
-                State::Minted(id) => self.revoke(scene, &id).await.into_iter().collect(),
-                State::Unresolved => {
-                    match scene.run.tailscale.find_keys_described(&self.description, scene.within()).await {
-                        Ok(keys) => {
-                            let mut left = Vec::new();
-                            for key in keys {
-                                left.extend(self.revoke(scene, &key.id).await);
-                            }
-                            left
-                        }
-                        Err(error) => {
-                            let why = format!("it may exist ({error}); nobody has its text, and it ends by itself");
-                            vec![self.leftover(None, why)]
-                        }
-                    }
-                }
+            let mut left = Vec::new();
+            if let Some(id) = self.state().minted {
+                left.extend(self.revoke(scene, &id).await);
             }
+            left.extend(self.settle(scene).await);
+            left
         })
     }
 
     fn may_leave(&self, why: &str) -> Option<Leftover> {
-        match self.state() {
-            State::NotOrdered => None,
-            State::Unresolved => Some(self.leftover(None, why)),
-            State::Minted(id) => Some(self.leftover(Some(&id), why)),
-        }
+        let State { floating, minted } = self.state();
+        (floating > 0 || minted.is_some()).then(|| self.leftover(minted.as_ref(), why))
     }
 }

@@ -7,40 +7,49 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 
 use super::super::enrollment::Expected;
-use super::super::error::Leftover;
-use super::super::event::Scope;
+use super::super::error::{Cause, Leftover};
+use super::super::event::{Scope, Step};
+use super::super::job::Claim;
+use super::super::run::{Doing, Run};
 use super::super::saga::{Machine, Scene, Undo};
-use crate::tailscale::{Device, TailscaleError};
+use crate::hetzner::HetznerError;
+use crate::tailscale::{Device, NodeId, TailscaleError};
 use crate::transport::sleep;
 
 /// How long a device may take to show in lists after its machine joined.
 const PATIENCE_WITH_LISTS: Duration = Duration::from_secs(15);
-const PATIENCE_IF_UNSURE: Duration = Duration::from_secs(5);
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// The devices that carry the job's host name before anything is made: remains of earlier attempts, or strangers.
+pub(in super::super) async fn known_before(run: &Run<'_>) -> Result<Vec<NodeId>, Cause> {
+    run.enter(Step::AuthKey);
+    let devices = run.guard(async {
+        let found = run.tailscale.find_devices(&run.job.name, run.within()).await;
+        found.doing("the devices could not be read")
+    });
+    Ok(devices.await?.into_iter().map(|device| device.node_id).collect())
+}
 
 /// Removes the devices of a server that this very call deleted.
 pub(in super::super) struct UndoDevice {
     hostname: String,
     attempt_started: i64,
+    known: Vec<NodeId>,
 }
 
 impl UndoDevice {
-    pub(in super::super) fn new(hostname: &str, attempt_started: i64) -> Self {
-        Self { hostname: hostname.to_owned(), attempt_started }
+    pub(in super::super) fn new(hostname: &str, attempt_started: i64, known: Vec<NodeId>) -> Self {
+        Self { hostname: hostname.to_owned(), attempt_started, known }
     }
 
     fn expected(&self) -> Expected<'_> {
-        Expected { hostname: &self.hostname, attempt_started: self.attempt_started }
+        Expected { hostname: &self.hostname, attempt_started: self.attempt_started, known: &self.known }
     }
 
     /// The devices that may be ours. A new one may not show at once, so who knows or cannot rule out that there is one
     /// looks for a while.
     async fn find(&self, scene: &Scene<'_>) -> Result<Vec<Device>, TailscaleError> {
-        let patience = match scene.key_used() {
-            Some(true) => PATIENCE_WITH_LISTS,
-            Some(false) => Duration::ZERO,
-            None => PATIENCE_IF_UNSURE,
-        };
+        let patience = if scene.key_used() == Some(false) { Duration::ZERO } else { PATIENCE_WITH_LISTS };
         let until = scene.deadline.min(scene.run.clock.now() + patience);
         loop {
             let mut devices = scene.run.tailscale.find_devices(&self.hostname, scene.within()).await?;
@@ -59,25 +68,34 @@ impl UndoDevice {
 
     async fn remove(&self, scene: &Scene<'_>, device: &Device) -> Option<Leftover> {
         let tailscale = &scene.run.tailscale;
-        let outcome: Result<bool, TailscaleError> = async {
-            // A fresh read decides: between the list and now the id may have come to mean another machine.
+        let outcome: Result<Option<&str>, TailscaleError> = async {
+            // A fresh read decides: between the list and now it may have gone, or have been changed.
             match tailscale.find_device(&device.node_id, scene.within()).await? {
-                Some(fresh) if self.expected().may_be(&fresh) => {
-                    tailscale.delete_device(&device.node_id, scene.within()).await?;
-                    Ok(tailscale.find_device(&device.node_id, scene.within()).await?.is_none())
-                }
-                Some(_) | None => Ok(true),
+                None => return Ok(None),
+                Some(fresh) if !self.expected().may_be(&fresh) => return Ok(Some("it is not provably ours any more")),
+                Some(_) => tailscale.delete_device(&device.node_id, scene.within()).await?,
             }
+            let shown = tailscale.find_device(&device.node_id, scene.within()).await?.is_some();
+            Ok(shown.then_some("Tailscale still shows it after its removal"))
         }
         .await;
         match outcome {
-            Ok(true) => {
+            Ok(None) => {
                 scene.run.say(Scope::Tailscale, format!("Device removed: id={}", device.node_id));
                 None
             }
-            Ok(false) => Some(self.leftover(Some(device), "Tailscale still shows it after its removal")),
+            Ok(Some(why)) => Some(self.leftover(Some(device), why)),
             Err(error) => Some(self.leftover(Some(device), error.to_string())),
         }
+    }
+
+    /// Whether another server of this name stands by now: the job was called again, and a device of that name may be
+    /// that server's machine.
+    async fn has_successor(&self, scene: &Scene<'_>) -> Result<bool, HetznerError> {
+        let server = scene.run.hetzner.find_server_by_name(&self.hostname, scene.within()).await?;
+        // Our own deleted server may still show for a moment; by its start it is known.
+        let claim = server.as_ref().map(Claim::read);
+        Ok(claim.is_some_and(|claim| claim.is_none_or(|claim| claim.started != self.attempt_started)))
     }
 }
 
@@ -102,11 +120,19 @@ impl Undo for UndoDevice {
                 );
             }
             for device in &devices {
-                if machine == Machine::Deleted {
-                    left.extend(self.remove(scene, device).await);
-                } else {
-                    left.push(self.leftover(Some(device), "its server was not deleted by this call"));
-                }
+                // Asked anew for each, after the list: a wrong delete is worse than an orphan.
+                let objection = match machine {
+                    Machine::Deleted => match self.has_successor(scene).await {
+                        Ok(false) => None,
+                        Ok(true) => Some("a newer server of this name stands, whose machine it may be".to_owned()),
+                        Err(error) => Some(format!("whether a newer server stands is not known ({error})")),
+                    },
+                    _ => Some("its server was not deleted by this call".to_owned()),
+                };
+                left.extend(match objection {
+                    Some(why) => Some(self.leftover(Some(device), why)),
+                    None => self.remove(scene, device).await,
+                });
             }
             left
         })

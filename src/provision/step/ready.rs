@@ -1,4 +1,4 @@
-//! The end of a job: one more look for rivals, the mark `ready`, and the key's end.
+//! The end of a job: one more look for rivals, and the mark `ready`.
 //!
 //! The machine is verified by now, so a caller who gives up, or a deadline, does not undo it any more; these last
 //! requests have a limit of their own.
@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use super::super::error::Cause;
 use super::super::event::{Scope, Step};
-use super::super::job::{Attempt, Claim, ready_labels};
+use super::super::job::{Claim, ready_labels};
 use super::super::run::{Doing, Run};
-use super::auth_key::Key;
 use crate::hetzner::{Server, ServerId};
 use crate::transport::{Patience, Within, sleep};
 
@@ -56,14 +55,4 @@ async fn sole_server(run: &Run<'_>, id: ServerId, within: Within) -> Result<Serv
     // A list may lag behind; the server itself decides.
     let found = run.hetzner.find_server(id, within).await.doing(doing)?;
     found.ok_or_else(|| Cause::Superseded(format!("server {id} was deleted by somebody else")))
-}
-
-/// Revokes the key that we made. It is spent by now, so a failure is a warning (fault M23).
-pub(in super::super) async fn revoke_key(run: &Run<'_>, key: &Key, attempt: &Attempt) {
-    let Some(id) = key.id.as_ref().filter(|_| key.minted) else { return };
-    let within = Within { deadline: run.clock.now() + LIMIT, patience: Patience::USUAL };
-    if let Err(error) = run.tailscale.revoke_key(id, within).await {
-        tracing::debug!(attempt = attempt.id, "key not revoked");
-        run.warn(Scope::Tailscale, format!("the spent auth key {id} could not be revoked: {error}"));
-    }
 }

@@ -27,18 +27,35 @@ pub(in super::super) enum Removal {
 }
 
 /// Deletes a server if a fresh read shows this job, this attempt, and not `ready`; then waits until it is gone.
-pub(in super::super) async fn remove_server(run: &Run<'_>, id: ServerId, attempt: &str, within: Within) -> Removal {
-    match try_remove(run, id, attempt, within).await {
+///
+/// With `only_if_dead`, the attempt must be past its end as well, by the cloud's clock now.
+pub(in super::super) async fn remove_server(
+    run: &Run<'_>,
+    id: ServerId,
+    attempt: &str,
+    only_if_dead: bool,
+    within: Within,
+) -> Removal {
+    match try_remove(run, id, attempt, only_if_dead, within).await {
         Ok(removal) => removal,
         Err(error) if error.is_protected() => Removal::Left("it is protected against deletion".to_owned()),
         Err(error) => Removal::Left(error.to_string()),
     }
 }
 
-async fn try_remove(run: &Run<'_>, id: ServerId, attempt: &str, within: Within) -> Result<Removal, HetznerError> {
+async fn try_remove(
+    run: &Run<'_>,
+    id: ServerId,
+    attempt: &str,
+    only_if_dead: bool,
+    within: Within,
+) -> Result<Removal, HetznerError> {
     let Some(server) = read_patiently(run, id, within).await? else { return Ok(Removal::WasGone) };
     if let Some(objection) = objection(run.job, attempt, &server) {
         return Ok(Removal::Left(objection.to_owned()));
+    }
+    if only_if_dead && !Claim::read(&server).is_some_and(|claim| claim.is_dead(run.clock.cloud_unix())) {
+        return Ok(Removal::Left("its attempt is not past its end".to_owned()));
     }
     run.hetzner.delete_server(id, within).await?;
     while run.hetzner.find_server(id, within).await?.is_some() {

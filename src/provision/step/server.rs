@@ -4,7 +4,6 @@
 //! that does not prove "not applied": look the name up; found with our attempt's label, the order was carried out; not
 //! found, order again under the same name. A name that is taken is looked up the same way.
 
-use std::pin::pin;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,15 +14,13 @@ use super::super::candidate::{Candidate, CandidateAttempt, choose};
 use super::super::error::{Cause, Leftover};
 use super::super::event::{Scope, Step};
 use super::super::job::{Attempt, Claim, Job};
-use super::super::run::{Doing, Run};
+use super::super::run::{Doing, Heard, Run};
 use super::super::saga::{Machine, Saga, Scene, Undo};
 use super::removal::{Removal, remove_primary_ips, remove_server};
 use crate::hetzner::{ActionId, CreateServer, Created, HetznerError, Labels, Price, PrimaryIpId, Server, ServerId};
 use crate::secret::Secret;
-use crate::transport::{Judge, Opinion, Within, sleep, timeout_at};
+use crate::transport::{Judge, Opinion, sleep};
 
-/// When the caller gives up while an order is out, its reply is worth this long: it names what has to be undone.
-const GRACE: Duration = Duration::from_secs(5);
 /// When to look for a server whose order got no answer: a read may lag by up to 5 s.
 const LOOKS: [Duration; 3] = [Duration::from_millis(500), Duration::from_secs(2), Duration::from_secs(3)];
 /// How often one candidate is ordered when answers get lost.
@@ -55,6 +52,8 @@ pub(in super::super) async fn create(
     let types = run
         .guard(async { run.hetzner.list_server_types(run.within()).await.doing("the server types could not be read") });
     let considered = choose(&run.settings.server_types, &types.await?, location, run.clock.cloud_unix());
+    let offers = considered.iter().flatten();
+    let prices: Vec<_> = offers.map(|candidate| (candidate.server_type.clone(), candidate.price.clone())).collect();
     let labels = run.job.labels(attempt, auth_key);
     let undo = saga.declare(UndoServer::new(run.job, attempt));
     let mut out_of_stock = false;
@@ -73,7 +72,7 @@ pub(in super::super) async fn create(
             location: location.to_owned(),
             refused: None,
         };
-        match order(run, &undo, attempt, &candidate, user_data, &labels).await? {
+        match order(run, &undo, attempt, &candidate, user_data, &labels, &prices).await? {
             Ok(made) => {
                 run.tried(outcome);
                 return accept(run, made);
@@ -119,6 +118,7 @@ async fn order(
     candidate: &Candidate,
     user_data: &Secret,
     labels: &Labels,
+    prices: &[(String, Option<Price>)],
 ) -> Result<Result<Made, HetznerError>, Cause> {
     let location = run.place.location;
     let order = CreateServer {
@@ -130,10 +130,14 @@ async fn order(
         user_data,
         labels,
     };
-    let made = |server, actions| Made { server, actions, price: candidate.price.clone() };
+    // A late order of an earlier candidate may be the one that was carried out.
+    let price_of = |server: &Server| {
+        prices.iter().find(|(name, _)| *name == server.server_type).and_then(|(_, price)| price.clone())
+    };
+    let made = |server: Server, actions| Made { price: price_of(&server), server, actions };
     let refused =
         |source| Cause::Order { server_type: candidate.server_type.clone(), location: location.to_owned(), source };
-    let (mut orders, mut first_clash) = (0, None);
+    let (mut orders, mut refusals, mut first_clash) = (0, 0, None);
     loop {
         orders += 1;
         let error = match hear(run, undo, &order).await? {
@@ -151,7 +155,7 @@ async fn order(
                 let since = *first_clash.get_or_insert_with(|| run.clock.now());
                 match run.guard(find_by_name(run, attempt)).await? {
                     Some(server) => return adopt_own(run, undo, server).await.map(|(s, a)| Ok(made(s, a))),
-                    None if run.clock.now() < since + NAME_HELD => run.guard(pause(LOOK_AGAIN)).await?,
+                    None if run.clock.now() < since + NAME_HELD => run.pause(LOOK_AGAIN).await?,
                     None => return Err(Cause::NameConflict { name: run.job.name.clone(), id: None }),
                 }
                 // A name that frees itself is waited for, not counted.
@@ -163,14 +167,19 @@ async fn order(
             }
             Some(error) if !error.may_have_applied() => {
                 undo.not_applied();
-                return Err(refused(error));
+                refusals += 1;
+                match run.pause_before_order(error.opinion(), refusals) {
+                    Some(pause) => run.pause(pause).await?,
+                    None => return Err(refused(error)),
+                }
+                orders -= 1;
             }
             unclear => {
                 let why =
                     unclear.as_ref().map_or_else(|| "the answer names another server".to_owned(), ToString::to_string);
                 run.say(Scope::Hetzner, format!("No clear answer to the order ({why}), looking for the server"));
                 for wait in LOOKS {
-                    run.guard(pause(wait)).await?;
+                    run.pause(wait).await?;
                     if let Some(server) = run.guard(find_by_name(run, attempt)).await? {
                         return adopt_own(run, undo, server).await.map(|(s, a)| Ok(made(s, a)));
                     }
@@ -186,7 +195,7 @@ async fn order(
     }
 }
 
-/// Sends the order and hears the reply out: a caller who gives up ends the wait only after [`GRACE`].
+/// Sends the order once and hears the reply out.
 async fn hear(
     run: &Run<'_>,
     undo: &UndoServer,
@@ -196,25 +205,17 @@ async fn hear(
         return Err(Cause::Aborted);
     }
     undo.ordered();
-    let within = Within { deadline: run.deadline + GRACE, ..run.within() };
-    let mut create = pin!(run.hetzner.create_server(order, within));
-    tokio::select! {
-        biased;
-        cause = run.interrupted() => {
-            match timeout_at(run.clock.now() + GRACE, create).await {
+    match run.hear(run.hetzner.create_server(order, run.within_grace())).await {
+        Heard::Reply(reply) => Ok(reply),
+        Heard::Interrupted(cause, reply) => {
+            match reply {
                 Some(Ok(created)) if created.server.name == order.name => undo.made(&created.server),
                 Some(Err(error)) if !error.may_have_applied() => undo.not_applied(),
                 _ => {}
             }
             Err(cause)
         }
-        answer = &mut create => Ok(answer),
     }
-}
-
-async fn pause(length: Duration) -> Result<(), Cause> {
-    sleep(length).await;
-    Ok(())
 }
 
 /// The server of our name, if it is this attempt's. Anything else of that name is an answer of its own.
@@ -256,6 +257,8 @@ async fn adopt_own(run: &Run<'_>, undo: &UndoServer, server: Server) -> Result<(
 pub(in super::super) struct UndoServer {
     name: String,
     attempt: String,
+    /// Somebody else's server: it goes only if its attempt is dead by the cloud's clock at that very moment.
+    only_if_dead: bool,
     state: Mutex<State>,
 }
 
@@ -268,13 +271,13 @@ struct State {
 
 impl UndoServer {
     fn new(job: &Job, attempt: &Attempt) -> Self {
-        Self { name: job.name.clone(), attempt: attempt.id.clone(), state: Mutex::default() }
+        Self { name: job.name.clone(), attempt: attempt.id.clone(), only_if_dead: false, state: Mutex::default() }
     }
 
     /// The undo of a server that a dead attempt left. Its addresses are not known to be its own, so they are left alone.
     pub(in super::super) fn of_dead(server: &Server, claim: &Claim) -> Self {
         let state = State { floating: 0, server: Some((server.id, Vec::new())) };
-        Self { name: server.name.clone(), attempt: claim.attempt.clone(), state: Mutex::new(state) }
+        Self { name: server.name.clone(), attempt: claim.attempt.clone(), only_if_dead: true, state: Mutex::new(state) }
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {
@@ -305,9 +308,11 @@ impl UndoServer {
     }
 
     async fn remove(&self, scene: &Scene<'_>, id: ServerId, primary_ips: &[PrimaryIpId]) -> Vec<Leftover> {
-        match remove_server(scene.run, id, &self.attempt, scene.within()).await {
-            Removal::Deleted => {
-                scene.set_machine(Machine::Deleted);
+        match remove_server(scene.run, id, &self.attempt, self.only_if_dead, scene.within()).await {
+            removal @ (Removal::Deleted | Removal::WasGone) => {
+                if removal == Removal::Deleted {
+                    scene.set_machine(Machine::Deleted);
+                }
                 let left = remove_primary_ips(scene.run, primary_ips, scene.within()).await;
                 let leftover = |(id, why): (PrimaryIpId, String)| Leftover {
                     kind: "primary_ip",
@@ -317,14 +322,7 @@ impl UndoServer {
                 };
                 left.into_iter().map(leftover).collect()
             }
-            Removal::WasGone => {
-                scene.set_machine(Machine::NotDeletedByUs);
-                Vec::new()
-            }
-            Removal::Left(why) => {
-                scene.set_machine(Machine::NotDeletedByUs);
-                vec![self.leftover(Some(id), why)]
-            }
+            Removal::Left(why) => vec![self.leftover(Some(id), why)],
         }
     }
 
@@ -359,6 +357,10 @@ impl Undo for UndoServer {
         Box::pin(async move {
             let State { floating, server } = self.state();
             let mut left = Vec::new();
+            if floating > 0 || server.is_some() {
+                // Until a read proves its deletion, there may be a machine, and a device of it.
+                scene.set_machine(Machine::NotDeletedByUs);
+            }
             if let Some((id, primary_ips)) = server {
                 left.extend(self.remove(scene, id, &primary_ips).await);
             }

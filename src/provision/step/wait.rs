@@ -20,6 +20,9 @@ const LAST_LOOK: Duration = Duration::from_secs(5);
 /// How often to see whether the server still exists at all (fault G15).
 const STILL_THERE: Duration = Duration::from_secs(30);
 
+/// How many readings in a row may leave an action out before it counts as forgotten.
+const READINGS: u32 = 3;
+
 const DEVICES: &str = "the devices could not be read";
 
 /// How far the waits have come, for when the deadline ends them.
@@ -53,6 +56,7 @@ fn lock(progress: &Mutex<Progress>) -> MutexGuard<'_, Progress> {
 
 async fn actions(run: &Run<'_>, made: &Made, progress: &Mutex<Progress>) -> Result<(), Cause> {
     let mut pending = made.actions.clone();
+    let mut unshown = 0;
     let began = run.clock.now();
     while !pending.is_empty() {
         sleep(action_pace(run.clock.now().duration_since(began))).await;
@@ -69,9 +73,11 @@ async fn actions(run: &Run<'_>, made: &Made, progress: &Mutex<Progress>) -> Resu
                 return Err(Cause::ActionFailed { command: action.command.clone(), reason });
             }
         }
-        // Hetzner forgets old actions; what it does not show any more cannot be waited for (fault G14).
-        let running = |id: &ActionId| shown.iter().any(|a| a.id == *id && a.status == ActionStatus::Running);
-        pending.retain(running);
+        // Hetzner forgets old actions, and may show new ones late: what it does not show for several readings cannot be
+        // waited for (fault G14).
+        unshown = if shown.len() < pending.len() { unshown + 1 } else { 0 };
+        let status_of = |id: &ActionId| shown.iter().find(|action| action.id == *id).map(|action| &action.status);
+        pending.retain(|id| status_of(id).map_or(unshown < READINGS, |status| *status == ActionStatus::Running));
     }
     lock(progress).actions_done = true;
     run.say(Scope::ProvisionVm, "Hetzner server is ready");
