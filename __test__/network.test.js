@@ -8,6 +8,7 @@ const { once } = require('node:events')
 const { mkdtempSync, readFileSync, rmSync, writeFileSync } = require('node:fs')
 const http = require('node:http')
 const https = require('node:https')
+const net = require('node:net')
 const { tmpdir } = require('node:os')
 const path = require('node:path')
 const { after, before, beforeEach, test } = require('node:test')
@@ -34,17 +35,13 @@ function certificates() {
   const authority = 'basicConstraints=critical,CA:TRUE'
   openssl('req', '-x509', ...name('test authority'), '-addext', authority, '-keyout', file('ca.key'), '-out', file('ca.pem'), '-days', '2')
   openssl('req', ...name('localhost'), '-keyout', file('key.pem'), '-out', file('csr.pem'))
-  writeFileSync(file('ext'), 'subjectAltName=DNS:localhost,IP:127.0.0.1\nbasicConstraints=CA:FALSE\n')
+  writeFileSync(file('ext'), 'subjectAltName=DNS:localhost,DNS:hetzner.invalid,DNS:tailscale.invalid,IP:127.0.0.1\nbasicConstraints=CA:FALSE\n')
   openssl('x509', '-req', '-in', file('csr.pem'), '-CA', file('ca.pem'), '-CAkey', file('ca.key'), '-CAcreateserial', '-extfile', file('ext'), '-out', file('cert.pem'), '-days', '2')
   return { ca: file('ca.pem'), key: readFileSync(file('key.pem')), cert: readFileSync(file('cert.pem')) }
 }
 
-test('https: an unknown authority is refused, one that NODE_EXTRA_CA_CERTS names is accepted', async (t) => {
-  try {
-    execFileSync('openssl', ['version'], { stdio: 'pipe' })
-  } catch {
-    return t.skip('openssl is not installed')
-  }
+/** A front of the local cloud that speaks TLS. */
+async function startFront(t) {
   const { ca, key, cert } = certificates()
   const { hostname, port } = new URL(cloud.greeting.url)
   const front = https.createServer({ key, cert }, (request, response) => {
@@ -57,7 +54,17 @@ test('https: an unknown authority is refused, one that NODE_EXTRA_CA_CERTS names
   })
   await once(front.listen(0, '127.0.0.1'), 'listening')
   t.after(() => front.close())
-  const base = `https://localhost:${front.address().port}`
+  return { ca, port: front.address().port }
+}
+
+test('https: an unknown authority is refused, one that NODE_EXTRA_CA_CERTS names is accepted', async (t) => {
+  try {
+    execFileSync('openssl', ['version'], { stdio: 'pipe' })
+  } catch {
+    return t.skip('openssl is not installed')
+  }
+  const { ca, port } = await startFront(t)
+  const base = `https://localhost:${port}`
   const env = cloud.env({ HETZNER_API_URL: `${base}/v1`, TAILSCALE_API_URL: `${base}/api/v2` })
 
   const refused = await failure(provisionVM(newJob(), { env, logger: false }))
@@ -71,6 +78,45 @@ test('https: an unknown authority is refused, one that NODE_EXTRA_CA_CERTS names
   const missing = { ...cloud.env(), NODE_EXTRA_CA_CERTS: path.join(folder, 'none.pem') }
   const { warnings } = await provisionVM(newJob(), { env: missing, logger: false })
   assert.match(warnings[0], /^no certificates could be read from /)
+})
+
+test('a proxy of the environment carries everything but loopback, sees no token, and NO_PROXY is heeded', async (t) => {
+  const seen = []
+  let target
+  const proxy = http.createServer((request, response) => {
+    seen.push(`${request.method} ${request.url} ${request.headers.authorization}`)
+    response.writeHead(403).end()
+  })
+  proxy.on('connect', (request, socket) => {
+    seen.push(`CONNECT ${request.url} ${request.headers.authorization}`)
+    const onward = net.connect(target, '127.0.0.1', () => {
+      socket.write('HTTP/1.1 200 Connection established\r\n\r\n')
+      onward.pipe(socket).pipe(onward)
+    })
+    for (const end of [onward, socket]) end.on('error', () => {})
+  })
+  await once(proxy.listen(0, '127.0.0.1'), 'listening')
+  t.after(() => proxy.close())
+  const address = `http://user:password@127.0.0.1:${proxy.address().port}`
+
+  const direct = cloud.env({ HTTP_PROXY: address, HTTPS_PROXY: address, ALL_PROXY: address })
+  await provisionVM(newJob(), { env: direct, logger: false })
+  assert.deepEqual(seen, [], 'loopback is never proxied')
+
+  const away = { HETZNER_API_URL: 'https://hetzner.invalid/v1', TAILSCALE_API_URL: 'https://tailscale.invalid/api/v2' }
+  const past = await failure(provisionVM(newJob(), { env: { ...direct, ...away, NO_PROXY: 'hetzner.invalid' }, logger: false, timeoutMs: 2000 }))
+  assert.ok(['UNREACHABLE', 'DEADLINE'].includes(past.code), past.message)
+  assert.deepEqual(seen, [])
+
+  try {
+    execFileSync('openssl', ['version'], { stdio: 'pipe' })
+  } catch {
+    return t.skip('openssl is not installed')
+  }
+  const front = await startFront(t)
+  target = front.port
+  await provisionVM(newJob(), { env: { ...direct, ...away, NODE_EXTRA_CA_CERTS: front.ca }, logger: false })
+  assert.deepEqual([...new Set(seen)].sort(), ['CONNECT hetzner.invalid:443 undefined', 'CONNECT tailscale.invalid:443 undefined'])
 })
 
 test('a body without end and a redirect are refused, and nothing is followed', async () => {

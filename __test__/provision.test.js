@@ -235,22 +235,3 @@ test('a process that has its answer ends by itself', async () => {
   const { stdout } = await promisify(execFile)(process.execPath, ['-e', program], { env: cloud.env(), timeout: 20_000 })
   assert.equal(stdout, 'settled')
 })
-
-test('proxies of the environment are used, and NO_PROXY is heeded', async () => {
-  const net = require('node:net')
-  let connections = 0
-  const proxy = net.createServer((socket) => {
-    connections += 1
-    socket.on('error', () => {})
-    socket.end('HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n')
-  })
-  await once(proxy.listen(0, '127.0.0.1'), 'listening')
-  const http_proxy = `http://127.0.0.1:${proxy.address().port}`
-  const error = await failure(provisionVM(newJob(), quiet({ env: cloud.env({ http_proxy }) })))
-  assert.equal(error.step, 'lookup')
-  assert.ok(connections > 0, 'the proxy was asked')
-  const asked = connections
-  await assertOneReady(await provisionVM(newJob(), quiet({ env: cloud.env({ http_proxy, NO_PROXY: '127.0.0.1' }) })))
-  assert.equal(connections, asked, 'and then it was not')
-  proxy.close()
-})

@@ -71,7 +71,8 @@ test('a signal at any moment of the wait undoes what was begun', async (t) => {
     ['with a booted server', (world) => world.servers[0]?.first_boot_done],
     ['with a device', (world) => world.devices.length > 0],
   ]
-  for (const [signal, expected] of [['SIGTERM', 143], ['SIGINT', 130]]) {
+  const ends = [['SIGTERM', 143, moments], ['SIGINT', 130, moments], ['SIGHUP', 129, moments.slice(3, 4)]]
+  for (const [signal, expected, moments] of ends) {
     for (const [name, reached] of moments) {
       await t.test(`${signal} ${name}`, async () => {
         await cloud.reset()
@@ -162,7 +163,7 @@ test('where the native module is missing, the script says so and ends', async ()
 test('help names every exit code', async () => {
   const { code, stdout } = await runScript(null, { args: ['--help'], env: { JOB_ID: undefined } }).ended
   assert.equal(code, 0)
-  for (const exit of ['0', '1', '2', '74', '130', '143']) assert.match(stdout, new RegExp(`\\b${exit}\\b`))
+  for (const exit of ['0', '1', '2', '74', '129', '130', '143']) assert.match(stdout, new RegExp(`\\b${exit}\\b`))
 })
 
 test('no secret is in any output, at the most verbose log level', async () => {

@@ -23,15 +23,18 @@ Environment:
   NO_COLOR               no colours
 
 Standard output gets one line of JSON: the result, or { "error": ... }. All else goes to standard error.
-The first SIGINT or SIGTERM undoes what was begun; a second one ends at once and says what may be left.
+The first SIGINT, SIGTERM or SIGHUP undoes what was begun; a second one ends at once and says what may be left.
 
 Exit codes:
   0    provisioned                           2    bad input or configuration
   1    failed; nothing is left behind, or    74   provisioned, but GITHUB_OUTPUT could not be written
-       the error names what is               130, 143   interrupted by SIGINT, SIGTERM; undone
+       the error names what is               129, 130, 143   ended by SIGHUP, SIGINT, SIGTERM; undone
 `
 
-const EXIT = { ok: 0, failed: 1, usage: 2, output: 74, SIGINT: 130, SIGTERM: 143 }
+const EXIT = { ok: 0, failed: 1, usage: 2, output: 74, SIGHUP: 129, SIGINT: 130, SIGTERM: 143 }
+
+/** What ends the script after its undo. A closed terminal says SIGHUP. */
+const SIGNALS = ['SIGHUP', 'SIGINT', 'SIGTERM']
 
 /** Where the arguments of the call come from, for messages. */
 const SOURCES = { 'params.jobId': 'JOB_ID', 'params.agentId': 'AGENT_ID', 'params.region': 'REGION' }
@@ -44,6 +47,9 @@ const SECRET_SETTINGS = [
   'ACTIONS_ID_TOKEN_REQUEST_TOKEN',
 ]
 
+/** Addresses that may hold a password. */
+const PROXIES = ['HTTPS_PROXY', 'https_proxy', 'HTTP_PROXY', 'http_proxy', 'ALL_PROXY', 'all_proxy']
+
 main(process.argv.slice(2), process.env)
 
 async function main(args, env) {
@@ -54,6 +60,7 @@ async function main(args, env) {
   const onActions = env.GITHUB_ACTIONS === 'true'
   const hide = onActions ? (secret) => mask(process.stderr, secret) : () => {}
   for (const name of SECRET_SETTINGS) hide(env[name] ?? '')
+  for (const name of PROXIES) hide(passwordOf(env[name]))
 
   const display = openDisplay(process.stderr, env)
   const outputs = openOutputs(env.GITHUB_OUTPUT, (complaint) => display.warn(complaint))
@@ -101,6 +108,10 @@ function help(args) {
   process.exitCode = EXIT.usage
 }
 
+function passwordOf(address) {
+  return /\/\/[^/@]*:([^/@]+)@/.exec(address ?? '')?.[1] ?? ''
+}
+
 /** The message, with the variable that a person can change instead of the argument that this script made of it. */
 function inTermsOfTheJob({ field, message }) {
   return SOURCES[field] ? message.replace(field, SOURCES[field]) : message
@@ -125,9 +136,9 @@ function catchSignals(display, known) {
     display.warn(`${name} again: ending at once. May be left behind: ${left}`)
     process.exit(EXIT[name])
   }
-  for (const name of ['SIGINT', 'SIGTERM']) process.on(name, onSignal)
+  for (const name of SIGNALS) process.on(name, onSignal)
   return {
     signal: controller.signal,
-    end: () => ['SIGINT', 'SIGTERM'].forEach((name) => process.off(name, onSignal)),
+    end: () => SIGNALS.forEach((name) => process.off(name, onSignal)),
   }
 }

@@ -177,6 +177,7 @@ fn describe(value: &Value) -> &str {
             Some("bigint") => "a bigint",
             Some("symbol") => "a symbol",
             Some("circular") => "a circular object",
+            Some("number") => "a number that JSON cannot hold",
             _ => "an object",
         },
     }

@@ -1,123 +1,137 @@
-//! User data, as cloud-init takes it apart (B2, B3).
-
-use std::collections::BTreeMap;
+//! A `#cloud-config` document: what cloud-init makes of the parts that a join needs (`facts/tailscale-and-first-boot.md`
+//! B1 and B2).
+//!
+//! cloud-init forgives much: what does not fit is logged and left out, and the boot goes on. Only YAML that cannot be
+//! read costs the whole document, and one bad item costs all of `runcmd`.
 
 use base64::Engine as _;
-use serde_json::Value;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value};
+use serde_saphyr::options;
 
-/// What a blob turned out to be.
-pub(super) enum Reading {
-    CloudConfig(CloudConfig),
-    Script(String),
-}
+use super::system::System;
+use super::user_data::gunzip;
 
-/// The parts of a `#cloud-config` that matter here.
-#[derive(Default)]
-pub(super) struct CloudConfig {
-    pub files: BTreeMap<String, String>,
-    pub commands: Vec<Command>,
-    pub hostname: Option<String>,
-}
-
-/// One item of `runcmd`.
-pub(super) enum Command {
-    /// A list: words that no shell touches.
-    Words(Vec<String>),
-    /// A string: a line for the shell.
-    Line(String),
-}
-
-impl CloudConfig {
-    /// A file that the document delivers.
-    pub(super) fn file(&self, path: &str) -> Option<String> {
-        self.files.get(path).cloned()
-    }
-}
-
-/// Reads a blob. The error is why cloud-init would ignore it, or part of it.
-pub(super) fn read(blob: &str) -> Result<Reading, String> {
-    if blob.is_empty() {
-        return Err("there is no user data".to_owned());
-    }
-    if blob.starts_with('\u{feff}') {
-        return Err("a byte order mark stands before the document".to_owned());
-    }
-    // Only a blob that is strict base64 as a whole is decoded; a line end at its close spoils it.
-    let decoded =
-        base64::engine::general_purpose::STANDARD.decode(blob).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-    let text = decoded.as_deref().unwrap_or(blob);
-    let start = text.trim_start();
-    if start.starts_with("#!") {
-        return Ok(Reading::Script(text.to_owned()));
-    }
-    let head = text.get(..4096.min(text.len())).unwrap_or(text).to_ascii_lowercase();
-    if head.contains("mime-version:") {
-        return Err("it goes through the e-mail parser, and multipart documents are not read here".to_owned());
-    }
-    if !start.to_ascii_lowercase().starts_with("#cloud-config") {
-        return Err("the first line is not #cloud-config".to_owned());
-    }
-    if text.chars().any(|letter| matches!(letter, '\u{7f}'..='\u{84}' | '\u{86}'..='\u{9f}')) {
-        return Err("it holds control characters, for which YAML refuses the whole document".to_owned());
-    }
-    let tree: Value = serde_saphyr::from_str(start).map_err(|_| "it is no YAML".to_owned())?;
-    let Value::Object(tree) = tree else { return Err("it is no mapping".to_owned()) };
-    let mut config = CloudConfig {
-        hostname: tree.get("hostname").and_then(Value::as_str).map(str::to_owned),
-        ..CloudConfig::default()
-    };
-    for file in tree.get("write_files").and_then(Value::as_array).into_iter().flatten() {
-        config.write(file)?;
-    }
-    match tree.get("runcmd") {
+/// Reads a document, puts its files onto the machine, and returns the script that its `runcmd` becomes.
+pub(super) fn apply(system: &mut System, text: &str) -> Result<String, String> {
+    let document = parse(text)?;
+    name(system, &document);
+    match document.get("write_files") {
         None | Some(Value::Null) => {}
-        Some(Value::Array(items)) => {
-            for item in items {
-                config.commands.push(command(item)?);
+        Some(Value::Array(files)) => {
+            // Those that are put off are written in the last stage, still before runcmd.
+            let (late, early): (Vec<&Value>, Vec<&Value>) = files.iter().partition(|file| file["defer"] == true);
+            for file in early.into_iter().chain(late) {
+                if let Err(why) = write(system, file) {
+                    system.note(&format!("write_files: {why}"));
+                }
             }
         }
-        Some(_) => return Err("runcmd is no list".to_owned()),
+        Some(_) => system.note("write_files is no list and is left out"),
     }
-    Ok(Reading::CloudConfig(config))
+    if document.contains_key("bootcmd") {
+        system.note("bootcmd is not read here");
+    }
+    script(document.get("runcmd"))
 }
 
-impl CloudConfig {
-    fn write(&mut self, file: &Value) -> Result<(), String> {
-        let path = file["path"].as_str().ok_or("a file of write_files has no path")?;
-        let content = file["content"].as_str().unwrap_or_default();
-        let content = match file["encoding"].as_str().unwrap_or_default() {
-            "" | "text/plain" => content.to_owned(),
-            "b64" | "base64" => {
-                let compact: String = content.split_whitespace().collect();
-                let bytes = base64::engine::general_purpose::STANDARD.decode(compact);
-                bytes
-                    .ok()
-                    .and_then(|bytes| String::from_utf8(bytes).ok())
-                    .ok_or_else(|| format!("{path} is no base64"))?
+fn parse(text: &str) -> Result<Map<String, Value>, String> {
+    // U+0085 is a line end to YAML; the other control characters are an error.
+    let forbidden = |letter: char| matches!(letter, '\0'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{7f}'..='\u{84}' | '\u{86}'..='\u{9f}');
+    if text.contains(forbidden) {
+        return Err("a control character makes the whole document invalid YAML".to_owned());
+    }
+    // YAML 1.1, as PyYAML reads it: of keys that stand twice the last counts, 0700 is octal, `yes` is a truth value.
+    let options = options! {
+        duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins,
+        legacy_octal_numbers: true,
+        strict_booleans: false,
+    };
+    match serde_saphyr::from_str_with_options(text, options) {
+        Ok(Value::Object(document)) => Ok(document),
+        Ok(Value::Null) => Ok(Map::new()),
+        Ok(_) => Err("the document is no mapping".to_owned()),
+        Err(_) => Err("the document is no valid YAML".to_owned()),
+    }
+}
+
+/// `hostname` wins over `fqdn`, which wins over the server's name; a full name gives its first label.
+fn name(system: &mut System, document: &Map<String, Value>) {
+    let given = ["hostname", "fqdn"].into_iter().find_map(|key| document.get(key).and_then(Value::as_str));
+    if let Some(label) = given.and_then(|name| name.split('.').next()).filter(|label| !label.is_empty()) {
+        label.clone_into(&mut system.hostname);
+    }
+}
+
+fn write(system: &mut System, file: &Value) -> Result<(), String> {
+    let path = file["path"].as_str().filter(|path| !path.is_empty()).ok_or("an entry has no path")?;
+    let content = match &file["content"] {
+        Value::Null => String::new(),
+        content => as_python_writes(content),
+    };
+    let decode = |content: &str| {
+        let compact: String = content.split_whitespace().collect();
+        STANDARD.decode(compact).map_err(|_| format!("{path} is no base64"))
+    };
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).map_err(|_| format!("{path} is no text"));
+    let content = match file["encoding"].as_str().unwrap_or_default().to_ascii_lowercase().as_str() {
+        "b64" | "base64" => text(decode(&content)?)?,
+        "gz+base64" | "gzip+base64" | "gz+b64" | "gzip+b64" => gunzip(&decode(&content)?)?,
+        "" | "text/plain" => content,
+        // Bytes of gzip are no text, so they cannot stand in the document.
+        "gz" | "gzip" => return Err(format!("{path} is no gzip")),
+        other => {
+            system.note(&format!("write_files: unknown encoding {other:?}, taken as text"));
+            content
+        }
+    };
+    let mode = match &file["permissions"] {
+        Value::Null => 0o644,
+        Value::String(digits) => u32::from_str_radix(digits.trim_start_matches("0o"), 8).unwrap_or_else(|_| {
+            system.note(&format!("write_files: {digits:?} are no permissions"));
+            0o644
+        }),
+        number => {
+            system.note(&format!("schema: permissions of {path} are no string"));
+            number.as_u64().and_then(|mode| u32::try_from(mode).ok()).unwrap_or(0o644)
+        }
+    };
+    system.write(path, Some(content), file["append"] == true);
+    system.set_mode(path, |_| mode);
+    system.note(&format!("writes {path}"));
+    Ok(())
+}
+
+/// The script that `runcmd` becomes: lists are words that no shell touches, texts are lines of it.
+fn script(runcmd: Option<&Value>) -> Result<String, String> {
+    let items = match runcmd {
+        None | Some(Value::Null) => return Ok(String::new()),
+        Some(Value::Array(items)) => items,
+        Some(_) => return Err("runcmd is no list, so nothing of it is run".to_owned()),
+    };
+    let mut script = "#!/bin/sh\n".to_owned();
+    for item in items {
+        match item {
+            Value::String(line) => script.push_str(line),
+            Value::Array(words) => {
+                let quote = |word: &Value| format!("'{}'", as_python_writes(word).replace('\'', r"'\''"));
+                script.push_str(&words.iter().map(quote).collect::<Vec<_>>().join(" "));
             }
-            other => return Err(format!("{path} has the encoding {other}, which is not read here")),
-        };
-        let entry = self.files.entry(path.to_owned()).or_default();
-        if file["append"].as_bool() == Some(true) {
-            entry.push_str(&content);
-        } else {
-            *entry = content;
+            Value::Null => {}
+            _ => return Err("an item of runcmd is neither text nor list, so nothing of it is run".to_owned()),
         }
-        Ok(())
+        script.push('\n');
     }
+    Ok(script)
 }
 
-fn command(item: &Value) -> Result<Command, String> {
-    match item {
-        Value::String(line) => Ok(Command::Line(line.clone())),
-        Value::Array(words) => {
-            let word = |word: &Value| match word {
-                Value::String(text) => Ok(text.clone()),
-                Value::Number(number) => Ok(number.to_string()),
-                _ => Err("a word of runcmd is no text".to_owned()),
-            };
-            words.iter().map(word).collect::<Result<_, _>>().map(Command::Words)
-        }
-        _ => Err("an item of runcmd is neither list nor text".to_owned()),
+/// What Python's `str` makes of a value.
+fn as_python_writes(value: &Value) -> String {
+    match value {
+        Value::Null => "None".to_owned(),
+        Value::Bool(true) => "True".to_owned(),
+        Value::Bool(false) => "False".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
     }
 }

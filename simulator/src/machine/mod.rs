@@ -1,28 +1,41 @@
 //! A booting machine: it reads its user data as cloud-init would, and joins with what it finds, or does not.
 //!
-//! The rules are those of `facts/tailscale-and-first-boot.md`, part B. Scripts are not run but read: the reader follows
-//! `runcmd` into the scripts that the document delivers, and looks for `tailscale up`. What it cannot follow is a
-//! machine that never joins, with the reason.
+//! The rules are those of `facts/tailscale-and-first-boot.md`, part B. Nothing is run: `runcmd` becomes one shell script
+//! as it does on a real machine, and that script is read, with the scripts that the document delivers, until a
+//! `tailscale up` is found that could work. What cannot be followed is a machine that never joins, with the reason.
+//!
+//! A document passes through `user_data` (what is this blob?), `cloud_config` (files, name, script), `shell` (which
+//! commands?), `program` (what do they do?) and `tailscale_up` (would that work?); `system` is what they work on.
 
 mod cloud_config;
+mod program;
 mod shell;
+mod system;
+mod tailscale_up;
+mod user_data;
 
-use cloud_config::{CloudConfig, Command, Reading};
-use shell::Script;
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use system::System;
+use user_data::UserData;
 
 /// What becomes of a first boot.
 #[derive(Clone, Debug)]
 pub struct FirstBoot {
     /// How the machine joins, or why it never will.
     pub join: Result<JoinPlan, String>,
+    /// What happened on the way, a line each, without secrets. cloud-init would log much of it and report success.
+    pub log: Vec<String>,
 }
 
 /// How a machine joins.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JoinPlan {
-    /// The key.
+    /// The key, `tskey-auth-...`; whether it is any good is the tailnet's to say.
     pub auth_key: String,
-    /// The name.
+    /// The name that it reports.
     pub hostname: String,
     /// Whether it installs Tailscale first.
     pub installs: bool,
@@ -39,124 +52,26 @@ impl std::fmt::Debug for JoinPlan {
 
 /// Reads user data as a machine of this name would at its first boot.
 pub fn first_boot(user_data: Option<&str>, server_name: &str) -> FirstBoot {
-    FirstBoot { join: plan(user_data.unwrap_or_default(), server_name) }
+    let mut system = System::named(server_name);
+    let join = plan(&mut system, user_data.unwrap_or_default());
+    FirstBoot { join, log: system.log }
 }
 
-fn plan(user_data: &str, server_name: &str) -> Result<JoinPlan, String> {
-    let config = match cloud_config::read(user_data)? {
-        Reading::CloudConfig(config) => config,
-        Reading::Script(text) => CloudConfig { commands: vec![Command::Line(text)], ..CloudConfig::default() },
+fn plan(system: &mut System, user_data: &str) -> Result<JoinPlan, String> {
+    let script = match user_data::open(user_data)? {
+        UserData::CloudConfig(text) => cloud_config::apply(system, &text)?,
+        UserData::Script(text) => text,
     };
-    let mut found =
-        Found { hostname: config.hostname.clone().unwrap_or_else(|| server_name.to_owned()), ..Found::default() };
-    for command in &config.commands {
-        match command {
-            Command::Line(text) => found.read(&config, text, &[], 0),
-            Command::Words(words) => found.call(&config, words, 0),
-        }
+    shell::run(system, &script, vec!["runcmd".to_owned()], BTreeMap::new());
+    match system.join.take() {
+        Some(Ok(join)) => Ok(JoinPlan { auth_key: join.auth_key, hostname: join.hostname, installs: system.installs }),
+        Some(Err(why)) => Err(why),
+        // What stopped it, if anything was noted, tells more than that nothing came.
+        None => Err(match system.log.last() {
+            Some(last) => format!("nothing comes to `tailscale up`; the last that happened: {last}"),
+            None => "nothing calls `tailscale up`".to_owned(),
+        }),
     }
-    found.into_plan()
-}
-
-/// What was found on the way through the scripts.
-#[derive(Default)]
-struct Found {
-    hostname: String,
-    installs: bool,
-    up: Option<Result<(String, Option<String>), String>>,
-}
-
-/// Scripts that call scripts that call scripts are not followed for ever.
-const DEEPEST: u32 = 5;
-
-impl Found {
-    fn read(&mut self, config: &CloudConfig, text: &str, arguments: &[String], depth: u32) {
-        if depth > DEEPEST {
-            return;
-        }
-        let mut script = Script::new(arguments);
-        for words in script.commands(text, &|path| config.file(path)) {
-            self.call(config, &words, depth);
-        }
-    }
-
-    fn call(&mut self, config: &CloudConfig, words: &[String], depth: u32) {
-        self.installs |= installs_tailscale(words);
-        if let Some(at) = words.windows(2).position(|pair| is_program(&pair[0], "tailscale") && pair[1] == "up") {
-            // The first that is reached counts; a second `up` is a retry.
-            let flags = read_flags(config, &words[at + 2..]);
-            self.up.get_or_insert(flags);
-        }
-        let shells = ["sh", "bash", "dash", "/bin/sh", "/bin/bash"];
-        let rest =
-            if words.first().is_some_and(|first| shells.contains(&first.as_str())) { &words[1..] } else { words };
-        match rest {
-            [flag, text, arguments @ ..] if flag == "-c" => self.read(config, text, arguments, depth + 1),
-            [path, arguments @ ..] => {
-                let path = path.clone();
-                if let Some(text) = config.file(&path) {
-                    self.read(config, &text, arguments, depth + 1);
-                }
-            }
-            [] => {}
-        }
-    }
-
-    fn into_plan(self) -> Result<JoinPlan, String> {
-        let (auth_key, hostname) = self.up.ok_or("nothing calls `tailscale up`")??;
-        let hostname = hostname.unwrap_or(self.hostname);
-        if !auth_key.starts_with("tskey-auth-") {
-            return Err("the auth key is none".to_owned());
-        }
-        let label = |label: &str| {
-            (1..=63).contains(&label.len())
-                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-                && !label.starts_with('-')
-                && !label.ends_with('-')
-        };
-        if !hostname.split('.').all(label) {
-            return Err(format!("tailscale refuses the host name {hostname:?}"));
-        }
-        Ok(JoinPlan { auth_key, hostname, installs: self.installs })
-    }
-}
-
-fn is_program(word: &str, name: &str) -> bool {
-    word.rsplit('/').next() == Some(name)
-}
-
-fn installs_tailscale(words: &[String]) -> bool {
-    let has = |wanted: &str| words.iter().any(|word| word == wanted || word.starts_with(&format!("{wanted}=")));
-    let by_package = words.iter().any(|word| is_program(word, "apt-get") || is_program(word, "apt"))
-        && has("install")
-        && has("tailscale");
-    by_package
-        || words.iter().any(|word| word.contains("tailscale.com/install.sh") || word.contains("pkgs.tailscale.com"))
-}
-
-/// The key and the name out of the flags, given as `--flag=value` or `--flag value`.
-fn read_flags(config: &CloudConfig, words: &[String]) -> Result<(String, Option<String>), String> {
-    let (mut key, mut hostname) = (None, None);
-    let mut words = words.iter();
-    while let Some(word) = words.next() {
-        let (flag, value) = match word.split_once('=') {
-            Some((flag, value)) => (flag, Some(value.to_owned())),
-            None => (word.as_str(), None),
-        };
-        match flag.trim_start_matches('-') {
-            "auth-key" | "authkey" => key = value.or_else(|| words.next().cloned()),
-            "hostname" => hostname = value.or_else(|| words.next().cloned()),
-            _ => {}
-        }
-    }
-    let key = key.ok_or("`tailscale up` is given no auth key")?;
-    let key = match key.strip_prefix("file:") {
-        Some(path) => {
-            config.file(path).ok_or_else(|| format!("no file {path}, where the auth key should be"))?.trim().to_owned()
-        }
-        None => key,
-    };
-    Ok((key, hostname))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Devices (A3).
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,7 +8,7 @@ use http::{Request, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Tailscale, TailscaleConfig, token::Token};
+use super::{Tailscale, TailscaleConfig, config::length, token::Token};
 use crate::context::Context;
 use crate::reply::{json_reply, query_of, tailscale_error};
 
@@ -30,6 +30,12 @@ pub struct PlantedDevice {
     pub created: Option<i64>,
     /// Where it connects from.
     pub public_ip: Option<IpAddr>,
+    /// Its addresses, if not the ones that the tailnet would give it.
+    pub addresses: Option<Vec<String>>,
+    /// What tailnet lock says against it; nothing if empty.
+    pub lock_error: String,
+    /// Whether another tailnet shares it with this one.
+    pub external: bool,
 }
 
 impl Default for PlantedDevice {
@@ -42,6 +48,9 @@ impl Default for PlantedDevice {
             connected: true,
             created: None,
             public_ip: None,
+            addresses: None,
+            lock_error: String::new(),
+            external: false,
         }
     }
 }
@@ -56,15 +65,26 @@ pub(super) struct Device {
     tags: Vec<String>,
     pub ephemeral: bool,
     authorized: bool,
+    /// When somebody approves it.
+    approved_from: Option<Duration>,
     pub connected: bool,
+    /// Before this, a device that is connected does not count as such yet.
+    connected_from: Duration,
+    /// Until then a device whose machine is gone still counts as connected.
+    pub missed_from: Duration,
     pub last_seen: Duration,
     created: String,
     visible_from: Duration,
-    ipv4: Option<Ipv4Addr>,
+    addresses: Vec<String>,
     machine_key: String,
     node_key: String,
     key_expiry_disabled: bool,
+    expired: Option<Duration>,
+    lock_error: String,
+    external: bool,
     public_ip: Option<IpAddr>,
+    /// The key with which it joined. No answer of the API tells; only the true state does.
+    key_id: Option<String>,
 }
 
 impl Device {
@@ -76,7 +96,6 @@ impl Device {
         planted: PlantedDevice,
         config: &TailscaleConfig,
     ) -> Self {
-        let octet = |shift: u32| u8::try_from((number >> shift) & 0xff).unwrap_or(0);
         // A world of its own for the moment, since it may lie before this one began.
         let created = planted.created.map_or_else(|| cx.timestamp(), |unix| Context::new(0, unix).timestamp());
         let lag = if planted.created.is_some() { 0.0 } else { config.visibility_seconds };
@@ -89,15 +108,30 @@ impl Device {
             tags: planted.tags,
             ephemeral: planted.ephemeral,
             authorized: planted.authorized,
+            approved_from: None,
             connected: planted.connected,
+            connected_from: cx.now,
+            missed_from: cx.now,
             last_seen: cx.now,
             created,
-            visible_from: cx.now + Duration::from_secs_f64(lag),
-            ipv4: (!config.ipv6_only).then(|| Ipv4Addr::new(100, 64 + octet(16) % 64, octet(8), octet(0).max(1))),
+            visible_from: cx.now.saturating_add(length(lag)),
+            addresses: planted.addresses.unwrap_or_else(|| addresses(number, config.ipv6_only)),
             machine_key: format!("mkey:{}", cx.text(64, "0123456789abcdef")),
             node_key: format!("nodekey:{}", cx.text(64, "0123456789abcdef")),
+            expired: None,
+            lock_error: planted.lock_error,
+            external: planted.external,
             public_ip: planted.public_ip,
+            key_id: None,
         }
+    }
+
+    /// A machine has joined as this device; much of it shows only after a while.
+    pub(super) fn joins(&mut self, cx: &Context, key_id: String, config: &TailscaleConfig) {
+        self.key_id = Some(key_id);
+        self.connected_from = cx.now.saturating_add(length(config.connected_after_seconds));
+        let approval = config.approved_after_seconds.filter(|_| !config.never_authorized);
+        self.approved_from = approval.map(|seconds| cx.now.saturating_add(length(seconds)));
     }
 
     /// The name within the tailnet.
@@ -105,24 +139,37 @@ impl Device {
         self.name.split('.').next().unwrap_or_default()
     }
 
-    fn addresses(&self) -> Vec<String> {
-        let ipv6 = format!("fd7a:115c:a1e0::{:x}:{:x}", self.number >> 16 & 0xffff, self.number & 0xffff);
-        self.ipv4.iter().map(Ipv4Addr::to_string).chain([ipv6]).collect()
+    fn is_authorized(&self, cx: &Context) -> bool {
+        self.authorized || self.approved_from.is_some_and(|at| at <= cx.now)
+    }
+
+    fn is_connected(&self, cx: &Context) -> bool {
+        let in_touch = self.connected || cx.now < self.missed_from;
+        in_touch && self.connected_from <= cx.now && self.expired.is_none()
+    }
+
+    fn ipv4(&self) -> Option<&String> {
+        self.addresses.iter().find(|address| address.parse::<Ipv4Addr>().is_ok())
     }
 
     /// As the API writes it, by its omission rules: no `tags` when there are none, no `isEphemeral` when it is not, no
-    /// `lastSeen` while connected.
+    /// `lastSeen` while connected or if it never was. Devices of others lack what is not this tailnet's to tell.
     fn json(&self, cx: &Context, all: bool) -> Value {
+        let ours = |text: &str| if self.external { String::new() } else { text.to_owned() };
+        let expires = self.expired.map_or_else(|| "0001-01-01T00:00:00Z".to_owned(), |at| cx.timestamp_at(at));
+        let connected = self.is_connected(cx);
         let mut json = json!({
             "id": self.number.to_string(), "nodeId": self.node_id, "name": self.name, "hostname": self.hostname,
-            "user": "", "addresses": self.addresses(), "clientVersion": "1.102.3-t0123456789-gabcdef0123",
-            "updateAvailable": false, "os": "linux", "created": self.created, "connectedToControl": self.connected,
-            "keyExpiryDisabled": self.key_expiry_disabled, "expires": "0001-01-01T00:00:00Z", "authorized": self.authorized,
-            "isExternal": false, "machineKey": self.machine_key, "nodeKey": self.node_key,
+            "user": "", "addresses": self.addresses, "clientVersion": ours("1.102.3-t0123456789-gabcdef0123"),
+            "updateAvailable": false, "os": "linux", "created": ours(&self.created), "connectedToControl": connected,
+            "keyExpiryDisabled": self.key_expiry_disabled, "expires": expires, "authorized": self.is_authorized(cx),
+            "isExternal": self.external, "machineKey": ours(&self.machine_key), "nodeKey": self.node_key,
             "blocksIncomingConnections": false, "tailnetLockKey": format!("nlpub:{}", &self.machine_key[5..]),
-            "tailnetLockError": "",
+            "tailnetLockError": self.lock_error,
+            // Fields come without notice; who decodes must not mind this one.
+            "notYetDocumented": { "since": 2026 },
         });
-        if !self.connected {
+        if !connected && self.connected_from <= cx.now {
             json["lastSeen"] = json!(cx.timestamp_at(self.last_seen));
         }
         if self.ephemeral {
@@ -136,9 +183,10 @@ impl Device {
             json["advertisedRoutes"] = json!([]);
             json["sshEnabled"] = json!(false);
             json["distro"] = json!({ "name": "ubuntu", "version": "22.04", "codeName": "jammy" });
+            json["postureIdentity"] = json!({ "disabled": true });
             json["clientConnectivity"] = json!({
-                "endpoints": self.public_ip.iter().map(|ip| format!("{ip}:41641")).collect::<Vec<_>>(),
-                "mappingVariesByDestIP": false, "latency": {},
+                "endpoints": self.public_ip.iter().map(|ip| SocketAddr::new(*ip, 41641).to_string()).collect::<Vec<_>>(),
+                "mappingVariesByDestIP": false, "latency": { "Frankfurt": { "latencyMs": 5.2, "preferred": true } },
                 "clientSupports": { "hairPinning": null, "ipv6": true, "pcp": false, "pmp": false, "udp": true, "upnp": false },
             });
         }
@@ -148,9 +196,9 @@ impl Device {
     pub(super) fn truth(&self, cx: &Context) -> Value {
         json!({
             "node_id": self.node_id, "id": self.number.to_string(), "name": self.name, "hostname": self.hostname,
-            "tags": self.tags, "ephemeral": self.ephemeral, "authorized": self.authorized,
-            "connected": self.connected, "ip": self.ipv4.map(|ip| ip.to_string()), "created": self.created,
-            "visible": self.visible_from <= cx.now,
+            "tags": self.tags, "ephemeral": self.ephemeral, "authorized": self.is_authorized(cx),
+            "connected": self.is_connected(cx), "ip": self.ipv4(), "created": self.created,
+            "visible": self.visible_from <= cx.now, "external": self.external, "key": self.key_id,
         })
     }
 
@@ -159,14 +207,27 @@ impl Device {
     }
 }
 
+/// An address of each kind. The last part of the first is never 0 or 255.
+fn addresses(number: u64, ipv6_only: bool) -> Vec<String> {
+    let part = |value: u64| u8::try_from(value).unwrap_or_default();
+    let (net, host) = (number / 254, number % 254 + 1);
+    let ipv4 = Ipv4Addr::new(100, 64 + part(net / 256 % 32), part(net % 256), part(host));
+    let ipv6 = format!("fd7a:115c:a1e0::{:x}:{:x}", number >> 16 & 0xffff, number & 0xffff);
+    (!ipv6_only).then(|| ipv4.to_string()).into_iter().chain([ipv6]).collect()
+}
+
 impl Tailscale {
     pub(super) fn list_devices(&self, cx: &mut Context, request: &Request<Bytes>) -> Response<Bytes> {
         let query = query_of(request);
         let all = query.iter().any(|(name, value)| name == "fields" && value == "all");
         let filters: Vec<&(String, String)> =
             query.iter().filter(|(name, _)| name != "fields" && !self.config.ignore_filters).collect();
-        let visible = self.devices.values().filter(|device| device.visible_from <= cx.now);
-        let mut devices: Vec<Value> = visible
+        let shown =
+            |device: &&Device| device.visible_from <= cx.now && (!device.external || self.config.shows_external);
+        let mut devices: Vec<Value> = self
+            .devices
+            .values()
+            .filter(shown)
             .map(|device| device.json(cx, all))
             .filter(|json| filters.iter().all(|(name, value)| fits(&json[name.as_str()], value)))
             .collect();
@@ -178,8 +239,10 @@ impl Tailscale {
         json_reply(200, &json!({ "devices": devices }))
     }
 
+    /// A device that this credential gets to see.
     fn find(&self, id: &str) -> Option<&Device> {
-        self.devices.values().find(|device| device.is(id))
+        let shown = |device: &&Device| device.is(id) && (!device.external || self.config.shows_external);
+        self.devices.values().find(shown)
     }
 
     pub(super) fn get_device(&self, cx: &Context, request: &Request<Bytes>, id: &str) -> Response<Bytes> {
@@ -190,10 +253,11 @@ impl Tailscale {
         }
     }
 
-    pub(super) fn delete_device(&mut self, id: &str) -> Response<Bytes> {
-        match self.find(id).map(|device| device.node_id.clone()) {
-            Some(node) => {
-                self.devices.remove(&node);
+    pub(super) fn delete_device(&mut self, cx: &Context, id: &str) -> Response<Bytes> {
+        match self.find(id).map(|device| (device.node_id.clone(), device.external)) {
+            Some((_, true)) => tailscale_error(501, "cannot delete devices outside of your tailnet"),
+            Some((node, false)) => {
+                self.remove(cx, &node);
                 json_reply(200, &Value::Null)
             }
             None => no_such_device(),
@@ -202,41 +266,51 @@ impl Tailscale {
 
     pub(super) fn change_device(
         &mut self,
+        cx: &Context,
         token: &Token,
         request: &Request<Bytes>,
         id: &str,
         what: &str,
     ) -> Response<Bytes> {
-        let Some(node) = self.find(id).map(|device| device.node_id.clone()) else { return no_such_device() };
-        let body: Value = serde_json::from_slice(request.body()).unwrap_or_default();
-        let tags: Option<Vec<String>> = serde_json::from_value(body["tags"].clone()).ok();
-        match (&tags, what) {
-            (Some(tags), "tags") if tags.is_empty() => {
-                return tailscale_error(400, "tagged nodes cannot be untagged without reauth");
-            }
-            (Some(tags), "tags") if !self.may_give(token, tags) => {
-                let message = format!("requested tags [{}] are invalid or not permitted", tags.join(" "));
-                return tailscale_error(400, &message);
-            }
-            _ => {}
+        let Some(device) = self.find(id) else { return no_such_device() };
+        let (node, hostname, own_name) =
+            (device.node_id.clone(), device.hostname.clone(), device.short_name().to_owned());
+        let body: Value = match serde_json::from_slice(request.body()) {
+            Ok(body) => body,
+            // There is nothing to say about an expiry.
+            Err(_) if what == "expire" => Value::Null,
+            Err(_) => return tailscale_error(400, "unexpected end of JSON input"),
+        };
+        let tags: Vec<String> = serde_json::from_value(body["tags"].clone()).unwrap_or_default();
+        if what == "tags" && tags.is_empty() {
+            return tailscale_error(400, "tagged nodes cannot be untagged without reauth");
         }
-        if what == "name"
-            && let Some(name) = body["name"].as_str()
-            && self.devices.values().any(|device| device.short_name() == name && device.node_id != node)
-        {
-            return tailscale_error(400, &format!("name \"{name}\" is already taken"));
+        if what == "tags" && !self.may_give(token, &tags) {
+            let message = format!("requested tags [{}] are invalid or not permitted", tags.join(" "));
+            return tailscale_error(400, &message);
         }
+        let name = match body["name"].as_str().unwrap_or_default() {
+            // Back to what the machine calls itself, as near as that can be had.
+            "" => self.unique_name(cx, &hostname),
+            name if name != own_name && self.is_taken(cx, name) => {
+                return tailscale_error(400, &format!("name \"{name}\" is already taken"));
+            }
+            name => name.to_owned(),
+        };
         let Some(device) = self.devices.get_mut(&node) else { return no_such_device() };
         match what {
-            "authorized" => device.authorized = body["authorized"].as_bool().unwrap_or(device.authorized),
-            "tags" => device.tags = tags.unwrap_or_default(),
-            "key" => device.key_expiry_disabled = body["keyExpiryDisabled"].as_bool().unwrap_or_default(),
-            "name" => {
-                let wanted = body["name"].as_str().filter(|name| !name.is_empty());
-                let name = wanted.unwrap_or(&device.hostname).to_owned();
-                device.name = format!("{name}.tail0simulator.ts.net");
+            "authorized" => {
+                device.authorized = body["authorized"] == true;
+                device.approved_from = None;
             }
-            _ => device.connected = false,
+            "tags" => device.tags = tags,
+            "key" => device.key_expiry_disabled = body["keyExpiryDisabled"] == true,
+            "name" => device.name = format!("{name}.tail0simulator.ts.net"),
+            // The device has to log in anew; until then it is out.
+            _ => {
+                device.expired = Some(cx.now);
+                device.last_seen = cx.now;
+            }
         }
         json_reply(200, &Value::Null)
     }

@@ -1,5 +1,6 @@
 //! Auth keys (A2).
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,6 +27,26 @@ pub(super) struct Key {
     pub used: bool,
 }
 
+/// An order for a key. Everything may be left out, or be null.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Order {
+    key_type: Option<String>,
+    capabilities: Option<OrderedCapabilities>,
+    expiry_seconds: Option<i64>,
+    description: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct OrderedCapabilities {
+    devices: Option<OrderedDevices>,
+}
+
+#[derive(Deserialize)]
+struct OrderedDevices {
+    create: Option<Capabilities>,
+}
+
 /// What a key lets its bearer do.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -39,6 +60,14 @@ pub(super) struct Capabilities {
 impl Key {
     fn expires(&self) -> Duration {
         self.created + self.life
+    }
+
+    pub(super) fn is_revoked(&self) -> bool {
+        self.revoked.is_some()
+    }
+
+    pub(super) fn id(&self) -> &str {
+        &self.id
     }
 
     /// Whether a machine could still join with it.
@@ -84,19 +113,26 @@ impl Tailscale {
             .headers()
             .get(http::header::CONTENT_TYPE)
             .is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
-        let body: Value = serde_json::from_slice(request.body()).unwrap_or_default();
-        let devices = &body["capabilities"]["devices"];
-        let kind = body["keyType"].as_str().unwrap_or("auth");
-        if !is_json || !devices.is_object() || kind != "auth" {
-            return tailscale_error(400, "exactly one capability scope must be populated");
+        // Whatever is not understood has this one text.
+        let not_understood = || tailscale_error(400, "exactly one capability scope must be populated");
+        let Ok(order) = serde_json::from_slice::<Order>(request.body()) else { return not_understood() };
+        if !is_json {
+            return not_understood();
         }
-        let Ok(capabilities) = serde_json::from_value::<Option<Capabilities>>(devices["create"].clone()) else {
-            return tailscale_error(400, "exactly one capability scope must be populated");
+        if order.key_type.as_deref().is_some_and(|kind| kind != "auth") {
+            // Credentials are made with scopes that no token here has.
+            return tailscale_error(403, super::NOT_ALLOWED);
+        }
+        let Some(devices) = order.capabilities.and_then(|capabilities| capabilities.devices) else {
+            return not_understood();
         };
-        let capabilities = capabilities.unwrap_or_default();
-        let life = body["expirySeconds"].as_i64().unwrap_or_default();
-        let description = body["description"].as_str().unwrap_or_default();
-        if let Some(refusal) = self.objection(token, &capabilities, life, description) {
+        if let Some((status, message)) = &self.config.plan_refusal {
+            return tailscale_error(*status, message);
+        }
+        let capabilities = devices.create.unwrap_or_default();
+        let life = order.expiry_seconds.unwrap_or_default();
+        let description = order.description.unwrap_or_default();
+        if let Some(refusal) = self.objection(token, &capabilities, life, &description) {
             return refusal;
         }
         let life = if life == 0 { LONGEST_LIFE } else { life };
@@ -105,7 +141,7 @@ impl Tailscale {
         let key = Key {
             id: id.clone(),
             secret,
-            description: description.to_owned(),
+            description,
             capabilities,
             created: cx.now,
             life: Duration::from_secs(life.unsigned_abs()),
@@ -138,22 +174,26 @@ impl Tailscale {
 
     /// The rule that most people stumble over: all of the credential's tags, or tags that one of them owns.
     pub(super) fn may_give(&self, token: &Token, wanted: &[String]) -> bool {
-        let whole = wanted.len() == token.tags.len() && wanted.iter().all(|tag| token.tags.contains(tag));
+        let set = |tags: &[String]| tags.iter().cloned().collect::<BTreeSet<_>>();
+        let whole = set(wanted) == set(&token.tags);
         let owned = |tag: &String| {
             self.config.tag_owners.get(tag).is_some_and(|owners| token.tags.iter().any(|held| owners.contains(held)))
         };
-        wanted.iter().all(|tag| tag.starts_with("tag:")) && (whole || wanted.iter().all(owned))
+        wanted.iter().all(|tag| is_tag(tag)) && (whole || wanted.iter().all(owned))
     }
 
     pub(super) fn list_keys(&self, cx: &Context, request: &Request<Bytes>) -> Response<Bytes> {
-        // Without `all`, a token of an OAuth client sees the clients and no auth keys.
+        // One of active keys. Without `all`, a token of an OAuth client sees the clients and no auth keys.
         let all = query_of(request).iter().any(|(name, value)| name == "all" && value == "true");
-        let shown = |key: &&Key| all && (key.is_usable(cx.now) || !self.config.hide_invalid_keys);
+        let shown = |key: &&Key| all && (key.is_usable(cx.now) || self.config.list_invalid_keys);
         let keys: Vec<Value> = self.keys.values().filter(shown).map(|key| key.json(cx, false)).collect();
         json_reply(200, &json!({ "keys": keys }))
     }
 
     pub(super) fn get_key(&self, cx: &Context, id: &str) -> Response<Bytes> {
+        if !is_id(id) {
+            return tailscale_error(400, "invalid key ID");
+        }
         let shown = |key: &&Key| key.is_usable(cx.now) || !self.config.hide_invalid_keys;
         match self.keys.get(id).filter(shown) {
             Some(key) => json_reply(200, &key.json(cx, false)),
@@ -162,16 +202,31 @@ impl Tailscale {
     }
 
     pub(super) fn revoke_key(&mut self, cx: &Context, id: &str) -> Response<Bytes> {
-        if !id.starts_with('k') || !id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        if !is_id(id) {
             return tailscale_error(400, "invalid key ID");
         }
-        let hide = self.config.hide_invalid_keys;
-        match self.keys.get_mut(id).filter(|key| key.is_usable(cx.now) || !hide) {
+        let (hide, spent_is_gone) = (self.config.hide_invalid_keys, self.config.spent_key_is_gone);
+        let gone =
+            |key: &Key| !key.is_usable(cx.now) && (hide || (spent_is_gone && key.used && !key.capabilities.reusable));
+        match self.keys.get_mut(id).filter(|key| !gone(key)) {
             Some(key) => {
+                // The record stays; devices that joined with it do, too.
                 key.revoked.get_or_insert(cx.now);
                 json_reply(200, &Value::Null)
             }
             None => tailscale_error(404, "key not found"),
         }
     }
+}
+
+fn is_id(id: &str) -> bool {
+    id.starts_with('k') && id.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
+/// `tag:`, a letter, and then letters, digits and hyphens.
+fn is_tag(tag: &str) -> bool {
+    tag.strip_prefix("tag:").is_some_and(|name| {
+        name.starts_with(|letter: char| letter.is_ascii_alphabetic())
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    })
 }

@@ -7,7 +7,7 @@ mod device;
 mod key;
 mod token;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -19,21 +19,25 @@ use serde_json::{Value, json};
 pub use config::{OAuthClient, TailscaleConfig};
 pub use device::PlantedDevice;
 
+use config::length;
 use device::Device;
 use key::Key;
 use token::Token;
 
 use crate::context::Context;
-use crate::reply::{bearer_of, tailscale_error, text_reply};
+use crate::reply::{tailscale_error, text_reply};
 
 const LETTERS: &str = "ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz123456789";
+
+/// For a token whose scopes do not reach that far.
+const NOT_ALLOWED: &str = "calling actor does not have enough permissions to perform this function";
 
 /// The preferred id of a device.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct NodeId(pub String);
 
 /// A machine that wants in.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Join {
     pub auth_key: String,
     pub hostname: String,
@@ -48,11 +52,20 @@ pub(crate) struct Tailscale {
     keys: BTreeMap<String, Key>,
     devices: BTreeMap<String, Device>,
     next_device: u64,
+    /// Names of removed devices, and until when they stay taken.
+    held_names: BTreeMap<String, Duration>,
 }
 
 impl Tailscale {
     pub(crate) fn new(config: TailscaleConfig) -> Self {
-        Self { config, tokens: BTreeMap::new(), keys: BTreeMap::new(), devices: BTreeMap::new(), next_device: 1 }
+        Self {
+            config,
+            tokens: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            devices: BTreeMap::new(),
+            next_device: 1,
+            held_names: BTreeMap::new(),
+        }
     }
 
     pub(crate) fn configure(&mut self, config: TailscaleConfig) {
@@ -76,30 +89,23 @@ impl Tailscale {
     }
 
     fn authorized(&mut self, cx: &mut Context, request: &Request<Bytes>, path: &str) -> Response<Bytes> {
-        let token = bearer_of(request).and_then(|token| self.tokens.get(token));
-        let Some(token) = token.filter(|token| token.expires > cx.now).cloned() else {
-            return tailscale_error(401, "API token invalid");
-        };
+        let Some(token) = self.token_of(cx, request) else { return tailscale_error(401, "API token invalid") };
         let parts: Vec<&str> = path.split('/').collect();
         let method = request.method().as_str();
-        let reads = |scope: &str| {
-            token.scopes.iter().any(|held| held == "all" || *held == scope || *held == format!("{scope}:read"))
-        };
-        let writes = |scope: &str| token.scopes.iter().any(|held| held == "all" || held == scope);
-        let allowed = match (method, parts.as_slice()) {
-            ("GET", ["tailnet", _, "keys", ..]) => reads("auth_keys"),
-            (_, ["tailnet", _, "keys", ..]) => writes("auth_keys"),
-            ("GET", ["tailnet", _, "devices"] | ["device", _]) => reads("devices:core"),
-            (_, ["device", ..]) => writes("devices:core"),
+        let writes = method != "GET";
+        let allowed = match parts.as_slice() {
+            ["tailnet", _, "keys"] | ["tailnet", _, "keys", _] => token.may("auth_keys", writes),
+            ["tailnet", _, "devices"] | ["device", ..] => token.may("devices:core", writes),
             _ => true,
         };
         if let ["tailnet", tailnet, ..] = parts.as_slice()
             && *tailnet != "-"
+            && **tailnet != self.config.tailnet_id
         {
             return tailscale_error(404, &format!("tailnet \"{tailnet}\" not found"));
         }
         if !allowed {
-            return tailscale_error(403, "calling actor does not have enough permissions to perform this function");
+            return tailscale_error(403, NOT_ALLOWED);
         }
         match (method, parts.as_slice()) {
             ("POST", ["tailnet", _, "keys"]) => self.create_key(cx, &token, request),
@@ -109,11 +115,17 @@ impl Tailscale {
             ("PUT", ["tailnet", _, "keys", _]) => tailscale_error(400, "keys of type \"auth\" can not be updated"),
             ("GET", ["tailnet", _, "devices"]) => self.list_devices(cx, request),
             ("GET", ["device", id]) => self.get_device(cx, request, id),
-            ("DELETE", ["device", id]) => self.delete_device(id),
-            ("POST", ["device", id, "authorized" | "tags" | "name" | "expire" | "key"]) => {
-                self.change_device(&token, request, id, parts[2])
+            ("DELETE", ["device", id]) => self.delete_device(cx, id),
+            ("POST", ["device", id, what @ ("authorized" | "tags" | "name" | "expire" | "key")]) => {
+                self.change_device(cx, &token, request, id, what)
             }
-            (_, ["tailnet", _, "keys" | "devices", ..] | ["device", ..]) => text_reply(405, "text/plain", ""),
+            (
+                _,
+                ["tailnet", _, "keys" | "devices"]
+                | ["tailnet", _, "keys", _]
+                | ["device", _]
+                | ["device", _, "authorized" | "tags" | "name" | "expire" | "key"],
+            ) => text_reply(405, "text/plain", ""),
             _ => text_reply(404, "text/plain; charset=utf-8", "404 page not found\n"),
         }
     }
@@ -121,62 +133,102 @@ impl Tailscale {
     /// A machine runs `tailscale up`. The error is what it would print.
     pub(crate) fn join(&mut self, cx: &mut Context, join: Join) -> Result<NodeId, String> {
         let id = join.auth_key.strip_prefix("tskey-auth-").and_then(|rest| rest.split('-').next()).unwrap_or_default();
-        let key = self.keys.get_mut(id).filter(|key| key.secret == join.auth_key);
+        let key = self.keys.get_mut(id).filter(|key| key.secret == join.auth_key && !key.is_revoked());
         let key = key.ok_or("invalid key: API key does not exist")?;
         if !key.is_usable(cx.now) {
             return Err(format!("invalid key: API key {id} not valid"));
         }
         key.used = true;
-        let (tags, ephemeral) = (key.capabilities.tags.clone(), key.capabilities.ephemeral);
-        let approved = key.capabilities.preauthorized || !self.config.device_approval;
-        let device = PlantedDevice {
+        let capabilities = key.capabilities.clone();
+        let key_id = key.id().to_owned();
+        let approved = capabilities.preauthorized || !self.config.device_approval;
+        let planted = PlantedDevice {
             hostname: join.hostname,
-            tags: self.config.device_tags.clone().unwrap_or(tags),
-            ephemeral,
+            tags: self.config.device_tags.clone().unwrap_or(capabilities.tags),
+            ephemeral: capabilities.ephemeral,
             authorized: approved && !self.config.never_authorized,
-            connected: true,
-            created: None,
+            addresses: self.config.device_addresses.clone(),
+            lock_error: self.config.device_lock_error.clone(),
             public_ip: join.public_ip,
+            ..PlantedDevice::default()
         };
-        Ok(self.plant_device(cx, device))
+        let node = self.plant_device(cx, planted);
+        if let Some(device) = self.devices.get_mut(&node.0) {
+            device.joins(cx, key_id, &self.config);
+        }
+        Ok(node)
     }
 
     pub(crate) fn plant_device(&mut self, cx: &mut Context, planted: PlantedDevice) -> NodeId {
         let number = self.next_device;
         self.next_device += 1;
         let node_id = format!("n{}CNTRL", cx.text(10, LETTERS));
-        let device =
-            Device::new(cx, number, node_id.clone(), &self.unique_name(&planted.hostname), planted, &self.config);
+        let name = self.unique_name(cx, &planted.hostname);
+        let device = Device::new(cx, number, node_id.clone(), &name, planted, &self.config);
         self.devices.insert(node_id.clone(), device);
         NodeId(node_id)
     }
 
+    /// Whether another device has this name, or had it until a short while ago.
+    fn is_taken(&self, cx: &Context, name: &str) -> bool {
+        self.devices.values().any(|device| device.short_name() == name)
+            || self.held_names.get(name).is_some_and(|until| *until > cx.now)
+    }
+
     /// The first of a name keeps it; later ones get `-1`, `-2` and so on.
-    fn unique_name(&self, hostname: &str) -> String {
-        let name = hostname.to_ascii_lowercase();
-        let taken = |candidate: &str| self.devices.values().any(|device| device.short_name() == candidate);
-        if !taken(&name) {
-            return name;
+    fn unique_name(&self, cx: &Context, hostname: &str) -> String {
+        let name: String = hostname
+            .to_ascii_lowercase()
+            .chars()
+            .map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '-' })
+            .collect();
+        let name = Some(name.trim_matches('-')).filter(|name| !name.is_empty()).unwrap_or("device");
+        let held = self.held_names.iter().filter(|(_, until)| **until > cx.now).map(|(name, _)| name.as_str());
+        let taken: BTreeSet<&str> = self.devices.values().map(Device::short_name).chain(held).collect();
+        if !taken.contains(name) {
+            return name.to_owned();
         }
-        // As many names as there are devices are enough for one to be free.
-        let mut names = (1..=self.devices.len()).map(|number| format!("{name}-{number}"));
-        names.find(|candidate| !taken(candidate)).unwrap_or(name)
+        // One of more names than are taken is free.
+        let mut names = (1..=taken.len() + 1).map(|number| format!("{name}-{number}"));
+        names.find(|candidate| !taken.contains(candidate.as_str())).unwrap_or_else(|| name.to_owned())
+    }
+
+    /// Takes a device off the tailnet. Its name may stay taken for a while.
+    fn remove(&mut self, cx: &Context, node: &str) {
+        if let Some(device) = self.devices.remove(node) {
+            let until = cx.now.saturating_add(length(self.config.name_held_seconds));
+            self.held_names.retain(|_, until| *until > cx.now);
+            self.held_names.insert(device.short_name().to_owned(), until);
+        }
     }
 
     pub(crate) fn set_connected(&mut self, cx: &mut Context, node: &NodeId, connected: bool) {
         if let Some(device) = self.devices.get_mut(&node.0) {
+            if device.connected && !connected {
+                device.missed_from = cx.now.saturating_add(length(self.config.disconnect_seconds));
+            }
             device.connected = connected;
             device.last_seen = cx.now;
         }
     }
 
+    /// When an ephemeral device that is away will be removed: with the first batch after its time.
     fn ephemeral_end(&self, device: &Device) -> Option<Duration> {
-        (device.ephemeral && !device.connected)
-            .then(|| device.last_seen + Duration::from_secs_f64(self.config.ephemeral_seconds))
+        if !device.ephemeral || device.connected {
+            return None;
+        }
+        let earliest = device.last_seen.saturating_add(length(self.config.ephemeral_seconds));
+        let batch = length(self.config.ephemeral_batch_seconds).as_millis();
+        if batch == 0 {
+            return Some(earliest);
+        }
+        let end = earliest.as_millis().div_ceil(batch).saturating_mul(batch);
+        Some(Duration::from_millis(u64::try_from(end).unwrap_or(u64::MAX)).max(earliest))
     }
 
-    /// Removes ephemeral devices that have been away for too long.
+    /// Removes ephemeral devices that have been away for too long, and forgets tokens whose time is up.
     pub(crate) fn tick(&mut self, cx: &mut Context) {
+        self.tokens.retain(|_, token| token.expires > cx.now);
         let gone: Vec<String> = self
             .devices
             .values()
@@ -184,7 +236,7 @@ impl Tailscale {
             .map(|device| device.node_id.clone())
             .collect();
         for id in gone {
-            self.devices.remove(&id);
+            self.remove(cx, &id);
         }
     }
 
@@ -194,8 +246,12 @@ impl Tailscale {
 
     /// What is true; no secrets.
     pub(crate) fn snapshot(&self, cx: &Context) -> Value {
+        let tokens = self.tokens.values().filter(|token| token.expires > cx.now).count();
         let keys: Vec<Value> = self.keys.values().map(|key| key.truth(cx)).collect();
         let devices: Vec<Value> = self.devices.values().map(|device| device.truth(cx)).collect();
-        json!({ "keys": keys, "devices": devices, "tokens": self.tokens.len() })
+        json!({ "keys": keys, "devices": devices, "tokens": tokens })
     }
 }
+
+#[cfg(test)]
+mod tests;
