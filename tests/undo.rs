@@ -209,3 +209,71 @@ async fn an_attempt_that_may_still_live_is_named_with_the_time_at_which_it_count
     let outcome = cloud.provision(&settings()).await;
     cloud.truth().assert_one_ready(&outcome);
 }
+
+#[tokio::test(start_paused = true)]
+async fn p06_an_order_that_is_carried_out_during_the_undo_is_undone_too() {
+    for (after_ms, left) in [(3_000, 0), (12_000, 0), (19_000, 0), (600_000, 1)] {
+        let cloud = Cloud::usual();
+        cloud.world().inject(fault(Api::Hetzner, "POST", "/servers", 1, FaultKind::ResetThenApply { after_ms }));
+        let cancel = CancellationToken::new();
+        let (params, settings, process) = (params(), settings(), cloud.process(7));
+        let call = process.provision(&params, &settings, cancel.clone(), Arc::new(Notebook::default()));
+        let giving_up = async {
+            while cloud.truth().faults_fired() == 0 {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            cancel.cancel();
+        };
+        let (outcome, ()) = tokio::join!(call, giving_up);
+        let leftovers = outcome.unwrap_err().leftovers;
+        assert_eq!(leftovers.len(), left, "{after_ms}: {leftovers:?}");
+        assert!(leftovers.iter().all(|left| left.kind == "server" && left.why.starts_with("may appear")));
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        cloud.truth().assert_empty();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn x14_a_server_whose_labels_somebody_changed_is_left_and_named() {
+    let mut config = Config::default();
+    config.machine.boot = BootOutcome::NeverJoins;
+    for (label, value) in [("attempt", "another"), ("provisioning_job_id", "another"), ("managed_by", "somebody")] {
+        let cloud = Cloud::new(config.clone());
+        let settings = with_timeout(60);
+        let meddling = async {
+            tokio::time::sleep(Duration::from_secs(20)).await;
+            let server = cloud.truth().servers()[0].clone();
+            let mut labels: std::collections::BTreeMap<String, String> =
+                serde_json::from_value(server["labels"].clone()).unwrap();
+            labels.insert(label.to_owned(), value.to_owned());
+            cloud.world().touch_server(server["id"].as_u64().unwrap(), Some(labels), None);
+        };
+        let (outcome, ()) = tokio::join!(cloud.provision(&settings), meddling);
+        let leftovers = outcome.unwrap_err().leftovers;
+        assert_eq!(cloud.truth().servers().len(), 1, "{label}: it was deleted");
+        assert!(leftovers.len() == 1 && leftovers[0].why.contains("not provably ours"), "{label}: {leftovers:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_marked_ready_is_never_deleted_by_an_undo() {
+    let cloud = Cloud::usual();
+    let settings = settings();
+    let meddling = async {
+        // The mark is written, and no read can confirm it in time.
+        while cloud.truth().servers().first().is_none_or(|server| server["labels"]["state"] != "ready") {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        cloud.world().inject(fault(Api::Hetzner, "GET", "/servers/*", 9, page(500)));
+    };
+    let (outcome, ()) = tokio::join!(cloud.provision(&settings), meddling);
+    let error = outcome.unwrap_err();
+    let truth = cloud.truth();
+    assert_eq!((truth.servers().len(), truth.devices().len()), (1, 1), "{error} {}", truth.0);
+    let kinds: Vec<&str> = error.leftovers.iter().map(|left| left.kind).collect();
+    assert!(kinds.contains(&"server") && error.leftovers[0].why.contains("marked ready"), "{:?}", error.leftovers);
+    cloud.world().clear_faults();
+    let outcome = cloud.provision(&settings).await;
+    assert!(outcome.as_ref().unwrap().reused);
+    cloud.truth().assert_one_ready(&outcome);
+}
