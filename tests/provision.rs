@@ -313,6 +313,21 @@ async fn candidates_are_tried_in_turn() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn p12_an_order_that_points_at_a_setting_names_it() {
+    let cloud = Cloud::usual();
+    let keys = vec![provision_vm::hetzner::IdOrName::Id(99)];
+    let outcome = cloud.provision(&Settings { ssh_keys: keys, ..settings() }).await;
+    assert_eq!(code(&outcome), Code::Config);
+    assert_eq!(outcome.unwrap_err().cause.field(), Some("HETZNER_SSH_KEY_ID"));
+    cloud.truth().assert_empty();
+
+    let image = Source::Image(provision_vm::hetzner::IdOrName::Name("ubuntu-1.0".to_owned()));
+    let outcome = cloud.provision(&Settings { source: image, ..settings() }).await;
+    assert_eq!(code(&outcome), Code::Config);
+    cloud.truth().assert_empty();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_type_that_sold_out_since_the_list_was_read_costs_one_order() {
     let body = serde_json::json!({ "error": { "code": "resource_unavailable", "message": "error during placement" } });
     for (status, code) in [(412, "resource_unavailable"), (422, "placement_error")] {

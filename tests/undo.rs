@@ -264,7 +264,9 @@ async fn a_server_that_is_marked_ready_is_never_deleted_by_an_undo() {
         while cloud.truth().servers().first().is_none_or(|server| server["labels"]["state"] != "ready") {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        cloud.world().inject(fault(Api::Hetzner, "GET", "/servers/*", 9, page(500)));
+        cloud.world().inject(fault(Api::Hetzner, "GET", "/servers/*", 99, page(500)));
+        tokio::time::sleep(Duration::from_secs(31)).await;
+        cloud.world().clear_faults();
     };
     let (outcome, ()) = tokio::join!(cloud.provision(&settings), meddling);
     let error = outcome.unwrap_err();
@@ -272,7 +274,6 @@ async fn a_server_that_is_marked_ready_is_never_deleted_by_an_undo() {
     assert_eq!((truth.servers().len(), truth.devices().len()), (1, 1), "{error} {}", truth.0);
     let kinds: Vec<&str> = error.leftovers.iter().map(|left| left.kind).collect();
     assert!(kinds.contains(&"server") && error.leftovers[0].why.contains("marked ready"), "{:?}", error.leftovers);
-    cloud.world().clear_faults();
     let outcome = cloud.provision(&settings).await;
     assert!(outcome.as_ref().unwrap().reused);
     cloud.truth().assert_one_ready(&outcome);

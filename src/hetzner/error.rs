@@ -181,6 +181,13 @@ impl HetznerError {
         self.is(&["invalid_input"])
     }
 
+    /// The refusal points at this field of the request.
+    pub fn names(&self, field: &str) -> bool {
+        self.refusal_of(|refusal| {
+            refusal.fields.iter().any(|named| named.starts_with(field)) || refusal.message.contains(field)
+        })
+    }
+
     /// The token may not do this.
     pub fn is_forbidden(&self) -> bool {
         self.is(&["forbidden"])

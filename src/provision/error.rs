@@ -281,6 +281,9 @@ impl Cause {
         match self {
             Self::Input { field, .. } => Some(field),
             Self::Setting { setting, .. } => Some(setting),
+            Self::Order { source, .. } if self.code() == Code::Config => {
+                source.names("ssh_keys").then_some("HETZNER_SSH_KEY_ID")
+            }
             _ => None,
         }
     }
@@ -332,11 +335,12 @@ fn order_code(error: &HetznerError) -> Code {
     const FROM_SETTINGS: [&str; 4] = ["image", "ssh_keys", "server_type", "location"];
     match error {
         HetznerError::Refused(_) if error.is_not_found() => Code::Config,
-        HetznerError::Refused(refusal) if error.is_invalid_input() => {
-            let named = |name: &&str| {
-                refusal.fields.iter().any(|field| field.starts_with(*name)) || refusal.message.contains(*name)
-            };
-            if FROM_SETTINGS.iter().any(named) { Code::Config } else { Code::InvalidInput }
+        HetznerError::Refused(_) if error.is_invalid_input() => {
+            if FROM_SETTINGS.iter().any(|name| error.names(name)) {
+                Code::Config
+            } else {
+                Code::InvalidInput
+            }
         }
         _ => hetzner_code(error),
     }

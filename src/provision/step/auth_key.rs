@@ -158,7 +158,7 @@ async fn check_given(run: &Run<'_>, given: &Secret) -> Result<Key, Cause> {
         }
         Ok(Some(_)) => {}
         Ok(None) => {
-            run.warn(Scope::Tailscale, "TAILSCALE_AUTH_KEY could not be checked: Tailscale does not show this key")
+            run.warn(Scope::Tailscale, "TAILSCALE_AUTH_KEY could not be checked: Tailscale does not show this key");
         }
         Err(error) if error.is_forbidden() => {
             run.warn(Scope::Tailscale, "TAILSCALE_AUTH_KEY could not be checked: reading keys is not permitted");

@@ -19,7 +19,7 @@ use super::super::saga::{Machine, Saga, Scene, Undo};
 use super::removal::{Removal, remove_primary_ips, remove_server};
 use crate::hetzner::{ActionId, CreateServer, Created, HetznerError, Labels, Price, PrimaryIpId, Server, ServerId};
 use crate::secret::Secret;
-use crate::transport::{Judge, Opinion, sleep};
+use crate::transport::{Judge, Opinion, sleep_until};
 
 /// When to look for a server whose order got no answer: a read may lag by up to 5 s.
 const LOOKS: [Duration; 3] = [Duration::from_millis(500), Duration::from_secs(2), Duration::from_secs(3)];
@@ -331,7 +331,9 @@ impl UndoServer {
         let run = scene.run;
         let end = scene.deadline.min(run.clock.now() + SETTLE);
         let mut left = Vec::new();
-        while floating > 0 && run.clock.now() < end {
+        while floating > 0 {
+            // The last look is at the very end.
+            let is_last = run.clock.now() >= end;
             let found = run.hetzner.find_server_by_name(&self.name, scene.within()).await;
             let claim = found.as_ref().ok().and_then(|server| server.as_ref()).and_then(Claim::read);
             match (found, claim) {
@@ -340,9 +342,11 @@ impl UndoServer {
                     floating -= 1;
                 }
                 (Err(error), _) if error.opinion() == Opinion::Stop => {
-                    return vec![self.leftover(None, format!("may appear: an order got no answer ({error})"))];
+                    left.push(self.leftover(None, format!("may appear: an order got no answer ({error})")));
+                    return left;
                 }
-                _ => sleep(LOOK_AGAIN).await,
+                _ if is_last => break,
+                _ => sleep_until(end.min(run.clock.now() + LOOK_AGAIN)).await,
             }
         }
         if floating > 0 {
