@@ -25,7 +25,7 @@ test('the types compile under strict, and know the error codes', () => {
 
 test('the codes of the types, of the core and of the pages are the same', () => {
   const types = [...read('index.d.ts').matchAll(/^ {2}\| '([A-Z_]+)'$/gm)].map(([, code]) => code)
-  const core = [...read('src/provision/error.rs').matchAll(/^ {4}\w+ "([A-Z_]+)" (?:true|false),$/gm)].map(([, code]) => code)
+  const core = [...read('src/provision/code.rs').matchAll(/^ {4}\w+ "([A-Z_]+)" (?:true|false),$/gm)].map(([, code]) => code)
   const pages = readdirSync(path.join(ROOT, 'docs', 'errors')).map((file) => path.parse(file).name).filter((name) => name !== 'README')
   assert.ok(types.length > 20)
   assert.deepEqual(types, core)

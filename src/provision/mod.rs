@@ -8,6 +8,7 @@
 
 mod adopt;
 mod candidate;
+mod code;
 mod enrollment;
 mod error;
 mod event;
@@ -27,7 +28,8 @@ pub use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 pub use candidate::{CandidateAttempt, USUAL as USUAL_SERVER_TYPES};
-pub use error::{Cause, Code, Leftover, ProvisionError};
+pub use code::Code;
+pub use error::{Cause, Leftover, ProvisionError};
 pub use event::{Event, Known, Observer, Scope, Silent, Step};
 pub use run::Timing;
 pub use settings::{Settings, Source, USUAL_IMAGE, USUAL_TIMEOUT};

@@ -1,0 +1,156 @@
+//! A job that is called for again: returned, followed, taken over, or refused.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use provision_vm::provision::{CancellationToken, Code};
+use simulator::{BootOutcome, Config, PlantedServer};
+use support::{Cloud, Notebook, Outcome, labels, params, settings, with_timeout};
+
+fn code(outcome: &Outcome) -> Code {
+    outcome.as_ref().err().unwrap_or_else(|| panic!("the call succeeded")).cause.code()
+}
+
+#[tokio::test(start_paused = true)]
+async fn q08_the_same_job_again_gives_the_same_server_without_any_side_effect() {
+    let cloud = Cloud::usual();
+    let first = cloud.provision(&settings()).await;
+    let before = cloud.truth();
+    let second = cloud.provision(&settings()).await;
+    let after = cloud.truth();
+    after.assert_one_ready(&second);
+    assert_eq!(first.unwrap().server.id, second.as_ref().unwrap().server.id);
+    assert!(second.unwrap().reused);
+    assert_eq!(after.servers_ever(), 1);
+    assert_eq!(before.0["keys"], after.0["keys"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn q02_two_processes_at_once_end_with_one_server_for_both() {
+    for (seed, later_ms) in [(1, 0), (2, 50), (3, 400), (4, 2_000), (5, 9_000), (6, 30_000)] {
+        let cloud = Cloud::new(Config { seed, ..Config::default() });
+        let (one, two) = (cloud.process(seed), cloud.process(seed + 100));
+        let (params, settings) = (params(), settings());
+        let notes = || Arc::new(Notebook::default());
+        let late = async {
+            tokio::time::sleep(Duration::from_millis(later_ms)).await;
+            two.provision(&params, &settings, CancellationToken::new(), notes()).await
+        };
+        let (first, second) = tokio::join!(one.provision(&params, &settings, CancellationToken::new(), notes()), late);
+        let truth = cloud.truth();
+        truth.assert_one_ready(&first);
+        truth.assert_one_ready(&second);
+        assert_eq!(truth.servers_ever(), 1);
+        let reused = [first.unwrap().reused, second.unwrap().reused];
+        assert_eq!(reused.iter().filter(|reused| **reused).count(), 1, "seed {seed}: one of the two made it");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn p18_a_name_that_is_not_ours_is_never_touched() {
+    let name = {
+        let cloud = Cloud::usual();
+        cloud.provision(&settings()).await.unwrap().server.name
+    };
+    let ours = [("managed_by", "provision-vm"), ("state", "creating"), ("attempt", "x"), ("attempt_started", "1")];
+    let job = [("provisioning_job_id", "job-1"), ("agent_id", "550e8400-e29b")];
+    let other = [("provisioning_job_id", "job-2"), ("agent_id", "550e8400-e29b")];
+    let mismatch = [("provisioning_job_id", "job-1"), ("agent_id", "another")];
+    for (case, name, labels, expected) in [
+        ("a stranger's", name.as_str(), labels(&[]), Code::NameConflict),
+        ("another job's", name.as_str(), labels(&[&ours[..], &other[..]].concat()), Code::NameConflict),
+        ("another agent's", "elsewhere", labels(&[&ours[..], &mismatch[..]].concat()), Code::JobMismatch),
+        ("the old orchestrator's", "agent-550e8400-1700000000", labels(&job), Code::NameConflict),
+    ] {
+        let cloud = Cloud::usual();
+        let id = cloud.world().plant_server(PlantedServer { name: name.to_owned(), labels, ..Default::default() });
+        let before = cloud.truth();
+        let outcome = cloud.provision(&settings()).await;
+        assert_eq!(code(&outcome), expected, "{case}");
+        let after = cloud.truth();
+        assert_eq!(before.servers(), after.servers(), "{case}");
+        assert_eq!(after.servers()[0]["id"], id);
+        assert_eq!(after.0["keys"].as_array().unwrap().len(), 0, "{case}: no key is made for a job that cannot be");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_is_followed_while_it_may_live_and_redone_when_it_is_dead() {
+    let mut config = Config::default();
+    config.machine.boot = BootOutcome::NeverJoins;
+    let cloud = Cloud::new(config);
+    // The process dies while it waits: the call is dropped, nothing is undone.
+    let died = tokio::time::timeout(Duration::from_secs(40), cloud.provision(&with_timeout(120))).await;
+    assert!(died.is_err());
+    let dead = cloud.truth();
+    assert_eq!(dead.servers().len(), 1);
+
+    // Too early: it may still live. It is followed and left alone.
+    let outcome = cloud.provision(&with_timeout(60)).await;
+    assert_eq!(code(&outcome), Code::Deadline);
+    assert_eq!(cloud.truth().servers(), dead.servers());
+
+    // Past its end: removed, and made anew.
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    cloud.world().configure(|config| config.machine.boot = BootOutcome::Joins);
+    let outcome = cloud.provision(&settings()).await;
+    let truth = cloud.truth();
+    truth.assert_one_ready(&outcome);
+    assert_ne!(truth.servers()[0]["id"], dead.servers()[0]["id"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_attempt_whose_machine_joined_is_taken_as_it_is() {
+    let cloud = Cloud::usual();
+    let died = tokio::time::timeout(Duration::from_secs(15), cloud.provision(&with_timeout(120))).await;
+    assert!(died.is_err());
+    tokio::time::sleep(Duration::from_secs(900)).await;
+    let before = cloud.truth();
+    assert_eq!(before.devices().len(), 1, "its machine joined on its own");
+    let outcome = cloud.provision(&settings()).await;
+    cloud.truth().assert_one_ready(&outcome);
+    assert!(outcome.as_ref().unwrap().reused);
+    assert_eq!(cloud.truth().servers_ever(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn q05_a_follower_who_gives_up_removes_nothing() {
+    let cloud = Cloud::usual();
+    let (params, settings) = (params(), settings());
+    let (maker, other) = (cloud.process(1), cloud.process(2));
+    let notes = || Arc::new(Notebook::default());
+    let cancel = CancellationToken::new();
+    let late = async {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        other.provision(&params, &settings, cancel.clone(), notes()).await
+    };
+    let giving_up = async {
+        tokio::time::sleep(Duration::from_secs(9)).await;
+        cancel.cancel();
+    };
+    let made = maker.provision(&params, &settings, CancellationToken::new(), notes());
+    let (made, followed, ()) = tokio::join!(made, late, giving_up);
+    assert_eq!(code(&followed), Code::Aborted);
+    assert!(followed.unwrap_err().leftovers.is_empty());
+    cloud.truth().assert_one_ready(&made);
+}
+
+#[tokio::test(start_paused = true)]
+async fn q03_a_follower_hears_that_the_attempt_was_undone() {
+    let mut config = Config::default();
+    config.machine.boot = BootOutcome::NeverJoins;
+    let cloud = Cloud::new(config);
+    let (params, short, long) = (params(), with_timeout(60), settings());
+    let (maker, other) = (cloud.process(1), cloud.process(2));
+    let notes = || Arc::new(Notebook::default());
+    let late = async {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        other.provision(&params, &long, CancellationToken::new(), notes()).await
+    };
+    let (made, followed) = tokio::join!(maker.provision(&params, &short, CancellationToken::new(), notes()), late);
+    assert_eq!((code(&made), code(&followed)), (Code::EnrollTimeout, Code::Superseded));
+    cloud.truth().assert_empty();
+}
