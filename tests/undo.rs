@@ -52,6 +52,32 @@ async fn a_second_call_during_an_undo_keeps_its_device() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn two_calls_of_the_same_second_keep_apart_in_the_undo() {
+    for slow_ms in [6_000, 10_000, 15_000] {
+        let cloud = Cloud::usual();
+        let (params, settings) = (params(), settings());
+        let (slow, quick) = (cloud.process(1), cloud.process(2));
+        cloud.world().inject(fault(Api::Tailscale, "POST", "/tailnet/-/keys", 1, FaultKind::Slow { ms: slow_ms }));
+        let limited = FaultKind::RateLimited { with_headers: false };
+        cloud.world().inject(fault(Api::Tailscale, "DELETE", "/tailnet/-/keys/*", 12, limited));
+        let cancel = CancellationToken::new();
+        let notes = || Arc::new(Notebook::default());
+        let giving_up = async {
+            tokio::time::sleep(Duration::from_secs(4)).await;
+            cancel.cancel();
+        };
+        let one = slow.provision(&params, &settings, CancellationToken::new(), notes());
+        let two = quick.provision(&params, &settings, cancel.clone(), notes());
+        let (one, two, ()) = tokio::join!(one, two, giving_up);
+        assert_eq!(two.unwrap_err().cause.code(), Code::Aborted);
+        let done = one.unwrap();
+        let truth = cloud.truth();
+        assert_eq!(truth.servers().len(), 1);
+        assert!(truth.devices().iter().any(|device| device["node_id"] == done.node_id.as_str()), "{}", truth.0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_page_that_is_no_answer_of_the_api_proves_no_absence() {
     for (method, path) in [("GET", "/servers/*"), ("DELETE", "/servers/*")] {
         for times in [1, 2, 60] {

@@ -186,7 +186,7 @@ pub(super) async fn take_over(
     }
     run.say(Scope::ProvisionVm, format!("Removing what a dead attempt of this job left: id={}", server.id));
     let remains = Saga::default();
-    remains.declare(UndoDevice::new(&server.name, claim.started, Vec::new()));
+    remains.declare(UndoDevice::new(&server.name, &claim.attempt, claim.started, Vec::new()));
     if let Some(key) = &claim.auth_key {
         remains.declare(UndoAuthKey::of_dead(key));
     }

@@ -235,7 +235,7 @@ async fn make(run: &Run<'_>, saga: &Saga) -> Result<Provisioned, Cause> {
     let attempt = run.begin_attempt();
     let known = device::known_before(run).await?;
     // A key in a machine's hands makes a device, so the device's undo is declared before there is a key.
-    saga.declare(UndoDevice::new(&run.job.name, attempt.started, known.clone()));
+    saga.declare(UndoDevice::new(&run.job.name, &attempt.id, attempt.started, known.clone()));
     let key = auth_key::ensure(run, saga, &attempt).await?;
     let user_data = first_boot::render(run, &key.text)?;
     let key_label = key.minted_id().map(|id| id.0.as_str());

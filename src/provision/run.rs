@@ -1,6 +1,7 @@
 //! What one call carries from step to step: its clouds, its limits, and what it has told so far.
 
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -125,6 +126,14 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// What has ended the call already, if anything: after that nothing new is ordered.
+    pub(super) fn ended(&self) -> Option<Cause> {
+        if self.cancel.is_cancelled() {
+            return Some(Cause::Aborted);
+        }
+        (self.clock.now() >= self.deadline).then_some(Cause::Deadline)
+    }
+
     /// The limits of one order that is heard out.
     pub(super) fn within_grace(&self) -> Within {
         Within { deadline: self.deadline + GRACE, patience: Patience::Tries(1) }
@@ -198,7 +207,9 @@ impl<'a> Run<'a> {
             (notes.step, notes.known.clone())
         };
         let elapsed = self.clock.now().duration_since(self.began);
-        self.observer.event(Event { step, scope, is_warning, message, elapsed, known });
+        let event = Event { step, scope, is_warning, message, elapsed, known };
+        // A listener that breaks down must not take the undo with it.
+        let _ = std::panic::catch_unwind(AssertUnwindSafe(|| self.observer.event(event)));
     }
 
     /// From here on every event names this server.

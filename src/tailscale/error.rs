@@ -76,7 +76,7 @@ impl TailscaleError {
     }
 
     /// The answer was no error document of Tailscale's: a proxy's page, or nothing at all. It proves nothing.
-    fn is_unsigned(&self) -> bool {
+    pub(super) fn is_unsigned(&self) -> bool {
         matches!(self, Self::Refused { message, .. } if message.is_empty())
     }
 
@@ -87,7 +87,7 @@ impl TailscaleError {
 
     /// The credential lacks a scope, or the plan a feature.
     pub fn is_forbidden(&self) -> bool {
-        self.status() == Some(403)
+        self.status() == Some(403) && !self.is_unsigned()
     }
 
     /// The tags of a key are not this credential's to give. The API uses one text for all its causes.

@@ -145,6 +145,7 @@ impl Tailscale {
     ) -> Result<T, TailscaleError> {
         let call = Call { operation, request: draft.build()?, repeat: Repeat::Safe, attempt_limit: ATTEMPT_LIMIT };
         let read = |answer: &http::Response<Bytes>| match self.accept(answer) {
+            Err(error) if error.is_unsigned() => Err(error),
             Err(TailscaleError::Refused { status: status @ (400..=428 | 430..=499), request_id, .. }) => {
                 Err(TailscaleError::Credential { who, status, request_id })
             }

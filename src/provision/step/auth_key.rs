@@ -20,6 +20,8 @@ const LIFE_MARGIN: Duration = Duration::from_secs(60);
 const ORDERS: u32 = 3;
 /// How long an order that got no answer may still be carried out.
 const SETTLE: Duration = Duration::from_secs(20);
+/// How long to ask whether a key was used before it is revoked.
+const CURIOSITY: Duration = Duration::from_secs(2);
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// The time for revoking a key that has served.
 const RETIRE_LIMIT: Duration = Duration::from_secs(30);
@@ -96,6 +98,9 @@ async fn hear(
     wanted: &Capabilities,
     undo: &UndoAuthKey,
 ) -> Result<Result<CreatedKey, TailscaleError>, Cause> {
+    if let Some(cause) = run.ended() {
+        return Err(cause);
+    }
     let life = run.deadline.saturating_duration_since(run.clock.now()) + LIFE_MARGIN;
     let order = KeyOrder { capabilities: wanted, life, description: &undo.description };
     undo.change(|state| state.floating += 1);
@@ -248,7 +253,8 @@ impl UndoAuthKey {
         let tailscale = &scene.run.tailscale;
         // A single-use key that is spent before we revoke it has let a machine in, whether that shows yet or not. Worth
         // knowing, but not worth a delay of the revocation.
-        let once = Within { patience: Patience::Tries(1), ..scene.within() };
+        let soon = scene.deadline.min(scene.run.clock.now() + CURIOSITY);
+        let once = Within { deadline: soon, patience: Patience::Tries(1) };
         if let (true, Ok(before)) = (self.tells_use, tailscale.find_key(id, once).await) {
             scene.set_key_used(before.is_none_or(|key| key.invalid));
         }

@@ -33,13 +33,14 @@ pub(in super::super) async fn known_before(run: &Run<'_>) -> Result<Vec<NodeId>,
 /// Removes the devices of a server that this very call deleted.
 pub(in super::super) struct UndoDevice {
     hostname: String,
+    attempt: String,
     attempt_started: i64,
     known: Vec<NodeId>,
 }
 
 impl UndoDevice {
-    pub(in super::super) fn new(hostname: &str, attempt_started: i64, known: Vec<NodeId>) -> Self {
-        Self { hostname: hostname.to_owned(), attempt_started, known }
+    pub(in super::super) fn new(hostname: &str, attempt: &str, attempt_started: i64, known: Vec<NodeId>) -> Self {
+        Self { hostname: hostname.to_owned(), attempt: attempt.to_owned(), attempt_started, known }
     }
 
     fn expected(&self) -> Expected<'_> {
@@ -93,9 +94,9 @@ impl UndoDevice {
     /// that server's machine.
     async fn has_successor(&self, scene: &Scene<'_>) -> Result<bool, HetznerError> {
         let server = scene.run.hetzner.find_server_by_name(&self.hostname, scene.within()).await?;
-        // Our own deleted server may still show for a moment; by its start it is known.
+        // Our own deleted server may still show for a moment; by its attempt it is known.
         let claim = server.as_ref().map(Claim::read);
-        Ok(claim.is_some_and(|claim| claim.is_none_or(|claim| claim.started != self.attempt_started)))
+        Ok(claim.is_some_and(|claim| claim.is_none_or(|claim| claim.attempt != self.attempt)))
     }
 }
 

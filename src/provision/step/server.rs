@@ -201,8 +201,8 @@ async fn hear(
     undo: &UndoServer,
     order: &CreateServer<'_>,
 ) -> Result<Result<Created, HetznerError>, Cause> {
-    if run.cancel.is_cancelled() {
-        return Err(Cause::Aborted);
+    if let Some(cause) = run.ended() {
+        return Err(cause);
     }
     undo.ordered();
     match run.hear(run.hetzner.create_server(order, run.within_grace())).await {
@@ -327,7 +327,7 @@ impl UndoServer {
     }
 
     /// Looks for a server that an unanswered order may still make, and removes it.
-    async fn settle(&self, scene: &Scene<'_>, mut floating: u32) -> Vec<Leftover> {
+    async fn settle(&self, scene: &Scene<'_>, mut floating: u32, mut seen: Vec<ServerId>) -> Vec<Leftover> {
         let run = scene.run;
         let end = scene.deadline.min(run.clock.now() + SETTLE);
         let mut left = Vec::new();
@@ -337,7 +337,9 @@ impl UndoServer {
             let found = run.hetzner.find_server_by_name(&self.name, scene.within()).await;
             let claim = found.as_ref().ok().and_then(|server| server.as_ref()).and_then(Claim::read);
             match (found, claim) {
-                (Ok(Some(server)), Some(claim)) if claim.attempt == self.attempt => {
+                // A list may still show what was removed a moment ago; that is no second server.
+                (Ok(Some(server)), Some(claim)) if claim.attempt == self.attempt && !seen.contains(&server.id) => {
+                    seen.push(server.id);
                     left.extend(self.remove(scene, server.id, &server.primary_ips).await);
                     floating -= 1;
                 }
@@ -365,10 +367,11 @@ impl Undo for UndoServer {
                 // Until a read proves its deletion, there may be a machine, and a device of it.
                 scene.set_machine(Machine::NotDeletedByUs);
             }
+            let seen = server.iter().map(|(id, _)| *id).collect();
             if let Some((id, primary_ips)) = server {
                 left.extend(self.remove(scene, id, &primary_ips).await);
             }
-            left.extend(self.settle(scene, floating).await);
+            left.extend(self.settle(scene, floating, seen).await);
             left
         })
     }
