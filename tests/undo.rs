@@ -6,7 +6,7 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use provision_vm::provision::{CancellationToken, Code};
+use provision_vm::provision::{CancellationToken, Certainty, Code, Kind};
 use simulator::{Api, BootOutcome, Config, Fault, FaultKind};
 use support::{Cloud, Notebook, params, settings, with_timeout};
 
@@ -93,7 +93,7 @@ async fn a_page_that_is_no_answer_of_the_api_proves_no_absence() {
             let error = outcome.unwrap_err();
             let truth = cloud.truth();
             assert!(truth.faults_fired() > 0, "{method} {path}: the fault did not fire");
-            let named = error.leftovers.iter().any(|left| left.kind == "server");
+            let named = error.leftovers.iter().any(|left| left.kind == Kind::Server);
             assert_eq!(
                 named,
                 !truth.servers().is_empty(),
@@ -118,7 +118,7 @@ async fn a_key_whose_order_is_carried_out_late_is_revoked_or_named() {
             let truth = cloud.truth();
             let named = match &outcome {
                 Ok(done) => done.warnings.iter().any(|warning| warning.contains("auth key")),
-                Err(error) => error.leftovers.iter().any(|left| left.kind == "auth_key"),
+                Err(error) => error.leftovers.iter().any(|left| left.kind == Kind::AuthKey),
             };
             assert!(named || truth.usable_keys() == 0, "{name} x{times}: {outcome:?} {}", truth.0);
             assert!(named || after_ms < 60_000, "{name} x{times}: what may still come is not named");
@@ -157,7 +157,7 @@ async fn a_key_that_cannot_be_read_is_revoked_all_the_same() {
     let error = cloud.provision(&with_timeout(60)).await.unwrap_err();
     assert_eq!(cloud.truth().usable_keys(), 0);
     assert!(
-        error.leftovers.iter().any(|left| left.kind == "auth_key"),
+        error.leftovers.iter().any(|left| left.kind == Kind::AuthKey),
         "it could not be confirmed: {:?}",
         error.leftovers
     );
@@ -229,7 +229,7 @@ async fn an_attempt_that_may_still_live_is_named_with_the_time_at_which_it_count
     let id = cloud.truth().servers()[0]["id"].clone();
     assert_eq!(error.cause.code(), Code::Deadline);
     assert!(error.to_string().contains(&format!("still holds server {id}")), "{error}");
-    let wait = error.cause.retry_after().unwrap();
+    let wait = error.retry_after().unwrap();
     tokio::time::sleep(wait).await;
     cloud.world().configure(|config| config.machine.boot = BootOutcome::Joins);
     let outcome = cloud.provision(&settings()).await;
@@ -253,7 +253,7 @@ async fn p06_an_order_that_is_carried_out_during_the_undo_is_undone_too() {
         let (outcome, ()) = tokio::join!(call, giving_up);
         let leftovers = outcome.unwrap_err().leftovers;
         assert_eq!(leftovers.len(), left, "{after_ms}: {leftovers:?}");
-        assert!(leftovers.iter().all(|left| left.kind == "server" && left.why.starts_with("may appear")));
+        assert!(leftovers.iter().all(|left| left.kind == Kind::Server && left.certainty == Certainty::MayAppear));
         tokio::time::sleep(Duration::from_secs(30)).await;
         cloud.truth().assert_empty();
     }
@@ -298,8 +298,8 @@ async fn a_server_that_is_marked_ready_is_never_deleted_by_an_undo() {
     let error = outcome.unwrap_err();
     let truth = cloud.truth();
     assert_eq!((truth.servers().len(), truth.devices().len()), (1, 1), "{error} {}", truth.0);
-    let kinds: Vec<&str> = error.leftovers.iter().map(|left| left.kind).collect();
-    assert!(kinds.contains(&"server") && error.leftovers[0].why.contains("marked ready"), "{:?}", error.leftovers);
+    let kinds: Vec<Kind> = error.leftovers.iter().map(|left| left.kind).collect();
+    assert!(kinds.contains(&Kind::Server) && error.leftovers[0].why.contains("marked ready"), "{:?}", error.leftovers);
     let outcome = cloud.provision(&settings).await;
     assert!(outcome.as_ref().unwrap().reused);
     cloud.truth().assert_one_ready(&outcome);

@@ -168,8 +168,8 @@ impl From<ProvisionError> for Fault {
             step: error.step.as_str().to_owned(),
             message: error.to_string(),
             field: error.cause.field().map(str::to_owned),
-            retryable: code.is_retryable(),
-            retry_after_ms: error.cause.retry_after().map(milliseconds),
+            retryable: error.is_retryable(),
+            retry_after_ms: error.retry_after().map(milliseconds),
             request_ids: error.cause.request_ids(),
             hint: code.hint(),
             causes: error.causes(),
@@ -193,7 +193,7 @@ impl From<provision::Timing> for Timing {
 
 impl From<Left> for Leftover {
     fn from(left: Left) -> Self {
-        Self { kind: left.kind.to_owned(), id: left.id, name: left.name, why: left.why }
+        Self { kind: left.kind.as_str().to_owned(), why: left.reason(), id: left.id, name: left.name }
     }
 }
 

@@ -81,6 +81,11 @@ struct Actions {
     actions: Vec<WireAction>,
 }
 
+#[derive(Deserialize)]
+struct Begun {
+    action: WireAction,
+}
+
 impl Hetzner {
     /// How these actions stand. Actions that Hetzner does not know any more are left out.
     pub async fn get_actions(&self, ids: &[ActionId], within: Within) -> Result<Vec<Action>, HetznerError> {
@@ -93,6 +98,13 @@ impl Hetzner {
             all.extend(actions.into_iter().map(Action::from));
         }
         Ok(all)
+    }
+
+    /// Gives a server power. Nothing changes for one that has it.
+    pub async fn power_on(&self, server: ServerId, within: Within) -> Result<Action, HetznerError> {
+        let draft = self.draft(Method::POST, &format!("/servers/{server}/actions/poweron"), &[]);
+        let Begun { action } = self.fetch("power on", draft, within).await?;
+        Ok(action.into())
     }
 
     /// All actions of a server that Hetzner remembers, for when the create's own answer was lost.

@@ -8,9 +8,10 @@ use std::time::Duration;
 use futures_util::future::try_join;
 
 use super::enrollment::{Enrolled, Enrollment, Expected, Obstacle, judge};
-use super::error::{Cause, Leftover};
+use super::error::Cause;
 use super::event::{Scope, Step};
 use super::job::Claim;
+use super::leftover::{Kind, Leftover};
 use super::run::{Doing, Run};
 use super::saga::Saga;
 use super::step::auth_key::UndoAuthKey;
@@ -18,7 +19,7 @@ use super::step::device::UndoDevice;
 use super::step::ready;
 use super::step::server::UndoServer;
 use crate::hetzner::Server;
-use crate::transport::{Judge, Opinion, sleep};
+use crate::transport::{Judge, Opinion, Pace, sleep};
 
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// How long a machine that was handed over before may take to show itself.
@@ -88,34 +89,49 @@ pub(super) fn classify(run: &Run<'_>, server: Server) -> Result<Standing, Cause>
 pub(super) async fn follow(run: &Run<'_>, server: Server) -> Result<Standing, Cause> {
     run.enter(Step::Follow);
     run.say(Scope::ProvisionVm, format!("Another attempt of this job is under way, following it: id={}", server.id));
-    let gone = || Cause::Superseded("the attempt that was followed removed its server".to_owned());
-    let expires = Claim::read(&server).and_then(|claim| claim.expires);
-    let mut missing = 0;
-    let followed = run.guard(async {
-        loop {
-            sleep(LOOK_AGAIN).await;
-            match run.hetzner.find_server(server.id, run.within()).await {
-                Ok(Some(fresh)) => match classify(run, fresh)? {
-                    Standing::Underway(..) => missing = 0,
-                    settled => return Ok(settled),
-                },
-                // Twice, since a read may lag behind a create.
-                Ok(None) if missing >= 2 => return Err(gone()),
-                Ok(None) => missing += 1,
-                Err(error) if error.opinion() == Opinion::Stop => {
-                    return Err(error).doing("the followed server could not be read");
-                }
-                Err(_) => {}
-            }
-        }
-    });
-    match followed.await {
+    match run.guard(watch(run, &server)).await {
         Err(Cause::Deadline) => {
-            let seconds = expires.map_or(0, |expires| expires.saturating_sub(run.clock.cloud_unix()));
-            let dead_in = Duration::from_secs(u64::try_from(seconds).unwrap_or_default());
+            let expires = Claim::read(&server).and_then(|claim| claim.expires);
+            let dead_in = |expires: i64| u64::try_from(expires.saturating_sub(run.clock.cloud_unix())).unwrap_or(0);
+            let dead_in = expires.map(|expires| Duration::from_secs(dead_in(expires)));
             Err(Cause::StillFollowing { id: server.id.0, dead_in })
         }
         outcome => outcome,
+    }
+}
+
+async fn watch(run: &Run<'_>, server: &Server) -> Result<Standing, Cause> {
+    let (began, mut pace, mut missing) = (run.clock.now(), Pace::default(), 0);
+    loop {
+        sleep(pace.next(follow_pace(run.clock.now().duration_since(began)))).await;
+        match run.hetzner.find_server(server.id, run.within_a_look()).await {
+            Ok(Some(fresh)) => match classify(run, fresh)? {
+                Standing::Underway(..) => missing = 0,
+                settled => return Ok(settled),
+            },
+            // Thrice, since a read may lag behind a create.
+            Ok(None) if missing >= 2 => {
+                return Err(Cause::Superseded("the attempt that was followed removed its server".to_owned()));
+            }
+            Ok(None) => missing += 1,
+            Err(error) if error.opinion() == Opinion::Stop => {
+                return Err(error).doing("the followed server could not be read");
+            }
+            Err(error) => {
+                pace.went_badly(error.opinion(), run.chance.fraction());
+                continue;
+            }
+        }
+        pace.went_well();
+    }
+}
+
+/// Others wait longer than the maker does, so they look less often.
+fn follow_pace(waited: Duration) -> Duration {
+    match waited.as_secs() {
+        0..20 => LOOK_AGAIN,
+        20..60 => Duration::from_secs(4),
+        _ => Duration::from_secs(12),
     }
 }
 
@@ -164,14 +180,18 @@ async fn look_at_device(run: &Run<'_>, expected: &Expected<'_>) -> Result<Result
 ///
 /// # Errors
 ///
-/// With what could not be removed.
+/// With what could not be finished or removed.
 pub(super) async fn take_over(
     run: &Run<'_>,
     server: &Server,
     claim: &Claim,
 ) -> Result<Option<Enrolled>, (Cause, Vec<Leftover>)> {
+    let still_there = |cause| {
+        let why = "left by a dead attempt of this job, and neither finished nor removed by this call";
+        (cause, vec![Leftover::exists(Kind::Server, why).id(&server.id).name(&server.name)])
+    };
     let expected = Expected { hostname: &server.name, attempt_started: claim.started, known: &[] };
-    let look = run.guard(look_patiently(run, &expected)).await.map_err(|cause| (cause, Vec::new()))?;
+    let look = run.guard(look_patiently(run, &expected)).await.map_err(still_there)?;
     if let Ok(enrolled) = look {
         run.know_server(server);
         run.say(
@@ -181,7 +201,7 @@ pub(super) async fn take_over(
         run.verified(&enrolled);
         return match ready::mark(run, server.id, &claim.attempt).await {
             Ok(()) => Ok(Some(enrolled)),
-            Err(cause) => Err((cause, Vec::new())),
+            Err(cause) => Err(still_there(cause)),
         };
     }
     run.say(Scope::ProvisionVm, format!("Removing what a dead attempt of this job left: id={}", server.id));

@@ -149,6 +149,7 @@ mod tests {
             authorized: true,
             connected: true,
             lock_error: None,
+            endpoints: vec![],
         }
     }
 

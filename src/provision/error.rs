@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::candidate::CandidateAttempt;
 use super::code::Code;
 use super::event::Step;
+use super::leftover::{Hold, Leftover};
 use crate::cloud_init::CloudInitError;
 use crate::hetzner::{HetznerError, Server};
 use crate::tailscale::TailscaleError;
@@ -142,12 +143,12 @@ pub enum Cause {
     #[error("the deadline passed")]
     Deadline,
     /// The deadline passed while another attempt of the job was still at work.
-    #[error("another attempt of this job still holds server {id}; it counts as dead in {} s", dead_in.as_secs())]
+    #[error("another attempt of this job still holds server {id}{}", describe_end(*dead_in))]
     StillFollowing {
         /// The server.
         id: u64,
-        /// When a call may remove it and begin anew.
-        dead_in: Duration,
+        /// When a call may remove it and begin anew; never, if somebody removed the label that says so.
+        dead_in: Option<Duration>,
     },
     /// The server went away, or another attempt won.
     #[error("{0}")]
@@ -212,11 +213,11 @@ impl Cause {
     }
 
     /// How long a caller should wait before it tries again, if that is known.
-    pub fn retry_after(&self) -> Option<Duration> {
+    fn retry_after(&self) -> Option<Duration> {
         let opinion = match self {
             Self::Hetzner { source, .. } | Self::Order { source, .. } => source.opinion(),
             Self::Tailscale { source, .. } => source.opinion(),
-            Self::StillFollowing { dead_in, .. } => return Some(*dead_in + Duration::from_secs(1)),
+            Self::StillFollowing { dead_in, .. } => return dead_in.map(|dead_in| dead_in + Duration::from_secs(1)),
             _ => return None,
         };
         match opinion {
@@ -224,6 +225,13 @@ impl Cause {
             Opinion::Slow(wish) => Some(wish.unwrap_or(Duration::from_secs(60))),
             _ => None,
         }
+    }
+}
+
+fn describe_end(dead_in: Option<Duration>) -> String {
+    match dead_in {
+        Some(dead_in) => format!("; it counts as dead in {} s", dead_in.as_secs()),
+        None => ", and no label says when it counts as dead: look at it".to_owned(),
     }
 }
 
@@ -260,10 +268,11 @@ fn order_code(error: &HetznerError) -> Code {
 }
 
 fn tailscale_code(error: &TailscaleError) -> Code {
+    let error = error.root();
     match error {
         TailscaleError::Transport(error) => transport_code(error),
         TailscaleError::Unreadable { .. } => Code::Protocol,
-        TailscaleError::Credential { .. } => Code::AuthTailscale,
+        TailscaleError::Credential { .. } | TailscaleError::NoToken(_) => Code::AuthTailscale,
         TailscaleError::Refused { .. } if error.is_unauthorized() => Code::AuthTailscale,
         TailscaleError::Refused { .. } if error.is_forbidden() || error.is_tag_refused() => Code::Forbidden,
         TailscaleError::Refused { .. } if error.is_rate_limited() => Code::RateLimited,
@@ -287,19 +296,6 @@ fn transport_code(error: &TransportError) -> Code {
     }
 }
 
-/// Something of this call that is still there, or may be.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Leftover {
-    /// `server`, `device`, `auth_key` or `primary_ip`.
-    pub kind: &'static str,
-    /// Its id, where known.
-    pub id: Option<String>,
-    /// Its name, host name or description, where known.
-    pub name: Option<String>,
-    /// Why it was left.
-    pub why: String,
-}
-
 /// A job that failed, after its undo.
 #[derive(Clone, Debug)]
 pub struct ProvisionError {
@@ -311,12 +307,32 @@ pub struct ProvisionError {
     pub attempts: Vec<CandidateAttempt>,
     /// What the undo could not remove. Empty only if the absence was confirmed.
     pub leftovers: Vec<Leftover>,
+    /// The cloud's unix time at the end of the call.
+    pub ended_at: i64,
 }
 
 impl ProvisionError {
     /// A failure before anything was begun.
     pub fn at_the_door(cause: Cause) -> Box<Self> {
-        Box::new(Self { cause, step: Step::Validate, attempts: Vec::new(), leftovers: Vec::new() })
+        Box::new(Self { cause, step: Step::Validate, attempts: Vec::new(), leftovers: Vec::new(), ended_at: 0 })
+    }
+
+    /// Whether the unchanged call may succeed later without anybody doing anything.
+    pub fn is_retryable(&self) -> bool {
+        let is_stuck = matches!(self.cause, Cause::StillFollowing { dead_in: None, .. })
+            || self.leftovers.iter().any(|left| left.hold == Hold::Person);
+        self.cause.code().is_retryable() && !is_stuck
+    }
+
+    /// How long a caller should wait before it tries again, if that is known. A server that was left is followed by the
+    /// next call until its attempt counts as dead, so an earlier call would only wait for that moment.
+    pub fn retry_after(&self) -> Option<Duration> {
+        let until = |left: &Leftover| match left.hold {
+            Hold::Until(moment) => u64::try_from(moment.saturating_add(1).saturating_sub(self.ended_at)).ok(),
+            Hold::None | Hold::Person => None,
+        };
+        let held = self.leftovers.iter().filter_map(until).map(Duration::from_secs).max();
+        if self.is_retryable() { self.cause.retry_after().max(held) } else { None }
     }
 
     /// The texts of the causes below the first, outermost first.

@@ -13,6 +13,7 @@ mod enrollment;
 mod error;
 mod event;
 mod job;
+mod leftover;
 mod region;
 mod run;
 mod saga;
@@ -29,8 +30,9 @@ use tracing::Instrument;
 
 pub use candidate::{CandidateAttempt, USUAL as USUAL_SERVER_TYPES};
 pub use code::Code;
-pub use error::{Cause, Leftover, ProvisionError};
+pub use error::{Cause, ProvisionError};
 pub use event::{Event, Known, Observer, Scope, Silent, Step};
+pub use leftover::{Certainty, Hold, Kind, Leftover};
 pub use run::Timing;
 pub use settings::{Settings, Source, USUAL_IMAGE, USUAL_TIMEOUT};
 
@@ -46,7 +48,7 @@ use step::{auth_key, device, first_boot, ready, server, wait};
 use crate::hetzner::{Hetzner, Price, Server};
 use crate::secret::Secret;
 use crate::tailscale::Tailscale;
-use crate::transport::{Chain, Chance, Clock, Live, Transport};
+use crate::transport::{Chain, Chance, Clock, Live, RetryBudget, Transport};
 use settings::Network;
 
 /// How often a call looks again because another attempt came between. Each turn is caused by somebody else's progress.
@@ -97,6 +99,7 @@ pub struct Provisioned {
 pub struct Provisioner {
     transport: Arc<dyn Transport>,
     chance: Arc<Chance>,
+    budget: Arc<RetryBudget>,
     warnings: Vec<String>,
 }
 
@@ -104,12 +107,17 @@ impl Provisioner {
     /// Over the real network.
     pub fn live(network: &Network) -> Result<Self, Box<ProvisionError>> {
         let (live, warnings) = Live::new(network).map_err(|error| ProvisionError::at_the_door(error.into()))?;
-        Ok(Self { transport: Arc::new(live), chance: Arc::new(Chance::from_system()), warnings })
+        Ok(Self {
+            transport: Arc::new(live),
+            chance: Arc::new(Chance::from_system()),
+            budget: Arc::default(),
+            warnings,
+        })
     }
 
     /// Over any transport, with all random choices from one seed.
     pub fn over(transport: Arc<dyn Transport>, seed: u64) -> Self {
-        Self { transport, chance: Arc::new(Chance::from_seed(seed)), warnings: Vec::new() }
+        Self { transport, chance: Arc::new(Chance::from_seed(seed)), budget: Arc::default(), warnings: Vec::new() }
     }
 
     /// Provisions one VM for one job (design 2.1). On any failure what was begun is undone before this returns.
@@ -150,20 +158,35 @@ impl Provisioner {
     ) -> Run<'a> {
         let clock = Arc::new(Clock::default());
         // Hetzner's clock is the one that labels are written in.
-        let chain = |keeps_time| Chain::new(self.transport.clone(), clock.clone(), self.chance.clone(), keeps_time);
+        let chain = |keeps_time| {
+            let (transport, chance, budget) = (self.transport.clone(), self.chance.clone(), self.budget.clone());
+            Chain::new(transport, clock.clone(), chance, budget, keeps_time)
+        };
         let hetzner = Hetzner::new(chain(true), settings.hetzner_url.clone(), settings.hetzner_token.clone());
         let masking = observer.clone();
         let on_secret = Arc::new(move |secret: &Secret| masking.secret(secret));
         let credentials = settings.tailscale_credentials.clone();
         let tailscale = Tailscale::new(chain(false), settings.tailscale_url.clone(), credentials, on_secret);
-        Run::new(job, settings, place, hetzner, tailscale, clock.clone(), self.chance.clone(), cancel, observer)
+        Run::new(
+            job,
+            settings,
+            place,
+            hetzner,
+            tailscale,
+            clock.clone(),
+            self.chance.clone(),
+            self.budget.clone(),
+            cancel,
+            observer,
+        )
     }
 }
 
 fn failure(run: &Run<'_>, cause: Cause, leftovers: Vec<Leftover>) -> ProvisionError {
     let mut notes = run.notes();
     let failed_at = notes.failed_at.unwrap_or(notes.step);
-    ProvisionError { cause, step: failed_at, attempts: std::mem::take(&mut notes.candidates), leftovers }
+    let (attempts, ended_at) = (std::mem::take(&mut notes.candidates), run.clock.cloud_unix());
+    ProvisionError { cause, step: failed_at, attempts, leftovers, ended_at }
 }
 
 fn locate(params: &Params, settings: &Settings) -> Result<region::Placement, Cause> {
@@ -181,6 +204,16 @@ type Failure = (Cause, Vec<Leftover>);
 /// Turns until the job is settled. A turn ends with a machine, with a failure, or because another attempt of the same
 /// job moved, which makes it worth looking again.
 async fn settle(run: &Run<'_>) -> Result<Provisioned, Failure> {
+    // What an attempt of ours left before it met another one. It stays left whatever becomes of the job.
+    let mut before = Vec::new();
+    let outcome = take_turns(run, &mut before).await;
+    outcome.map_err(|(cause, mut left)| {
+        left.append(&mut before);
+        (cause, left)
+    })
+}
+
+async fn take_turns(run: &Run<'_>, before: &mut Vec<Leftover>) -> Result<Provisioned, Failure> {
     let nothing_left = |cause| (cause, Vec::new());
     let mut standing = adopt::look_up(run).await.map_err(nothing_left)?;
     for _ in 0..TURNS {
@@ -200,7 +233,9 @@ async fn settle(run: &Run<'_>) -> Result<Provisioned, Failure> {
             Standing::Absent => match attempt(run).await {
                 Ok(provisioned) => return Ok(provisioned),
                 // Our own attempt is undone; the other one's server is what stands there now.
-                Err((Cause::Taken(server), left)) if left.is_empty() => {
+                Err((Cause::Taken(server), left)) => {
+                    before.extend(left);
+                    run.end_undo();
                     adopt::classify(run, *server).map_err(nothing_left)?
                 }
                 Err(failure) => return Err(failure),
@@ -222,12 +257,7 @@ async fn attempt(run: &Run<'_>) -> Result<Provisioned, Failure> {
         return Err((cause, Vec::new()));
     }
     run.begin_undo(&cause);
-    let leftovers = saga.compensate(run).await;
-    for left in &leftovers {
-        let named = left.id.as_deref().or(left.name.as_deref()).unwrap_or("unnamed");
-        run.warn(Scope::ProvisionVm, format!("Left behind: {} {named}: {}", left.kind, left.why));
-    }
-    Err((cause, leftovers))
+    Err((cause, saga.compensate(run).await))
 }
 
 /// The ten steps, from the key to the mark.

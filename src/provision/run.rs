@@ -18,12 +18,15 @@ use super::settings::Settings;
 use crate::hetzner::{Hetzner, HetznerError, Server};
 use crate::tailscale::{Tailscale, TailscaleError};
 use crate::transport::{
-    Chance, Clock, Instant, Opinion, Patience, Repeat, Within, retry, sleep, sleep_until, timeout_at,
+    Chance, Clock, Instant, Opinion, Patience, Repeat, RetryBudget, Within, retry, sleep, sleep_until, timeout_at,
 };
 
-/// Beyond the deadline, an attempt may need this long to undo itself, and clocks may differ by this much. Until then
-/// nobody may take it for dead (fault Q06).
+/// The time for all undos of one attempt together. Neither the caller's signal nor the deadline shortens it.
 const UNDO_BUDGET: Duration = Duration::from_secs(60);
+/// What an undo has at least, if what came before it took longer than it should.
+const LEAST_UNDO_BUDGET: Duration = Duration::from_secs(30);
+/// Beyond the deadline and the undo, clocks may differ by this much. Until then nobody may take an attempt for dead
+/// (fault Q06).
 const CLOCK_MARGIN: Duration = Duration::from_secs(300);
 /// What the reply to an order is worth after the caller has given up.
 const GRACE: Duration = Duration::from_secs(5);
@@ -46,6 +49,7 @@ pub(super) struct Run<'a> {
     pub tailscale: Tailscale,
     pub clock: Arc<Clock>,
     pub chance: Arc<Chance>,
+    pub budget: Arc<RetryBudget>,
     pub cancel: CancellationToken,
     pub deadline: Instant,
     observer: Arc<dyn Observer>,
@@ -58,6 +62,7 @@ pub(super) struct Notes {
     pub step: Step,
     /// Where the job stood when its undo began.
     pub failed_at: Option<Step>,
+    undo_began: Option<Instant>,
     step_began: Instant,
     pub timings: Vec<Timing>,
     pub candidates: Vec<CandidateAttempt>,
@@ -75,6 +80,7 @@ impl<'a> Run<'a> {
         tailscale: Tailscale,
         clock: Arc<Clock>,
         chance: Arc<Chance>,
+        budget: Arc<RetryBudget>,
         cancel: CancellationToken,
         observer: Arc<dyn Observer>,
     ) -> Self {
@@ -82,6 +88,7 @@ impl<'a> Run<'a> {
         let notes = Notes {
             step: Step::Validate,
             failed_at: None,
+            undo_began: None,
             step_began: began,
             timings: Vec::new(),
             candidates: Vec::new(),
@@ -90,7 +97,21 @@ impl<'a> Run<'a> {
         };
         let deadline = began + settings.timeout;
         let notes = Mutex::new(notes);
-        Self { job, settings, place, hetzner, tailscale, clock, chance, cancel, deadline, observer, began, notes }
+        Self {
+            job,
+            settings,
+            place,
+            hetzner,
+            tailscale,
+            clock,
+            chance,
+            budget,
+            cancel,
+            deadline,
+            observer,
+            began,
+            notes,
+        }
     }
 
     /// A new attempt, beginning now.
@@ -115,15 +136,18 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Sends one order, once, and hears its reply out: when the caller gives up or the deadline passes, a reply that is on
-    /// its way is still worth [`GRACE`], since it names what has to be undone. `order` must not try again by itself.
+    /// Sends one order, once, and hears its reply out. When the caller gives up or the deadline passes, the undo begins at
+    /// once, and its first act is to wait up to [`GRACE`] for a reply that is on its way, since it names what has to be
+    /// undone. `order` must not try again by itself.
     pub(super) async fn hear<T>(&self, order: impl Future<Output = T>) -> Heard<T> {
         let mut order = pin!(order);
-        tokio::select! {
+        let cause = tokio::select! {
             biased;
-            cause = self.interrupted() => Heard::Interrupted(cause, timeout_at(self.clock.now() + GRACE, order).await),
-            reply = &mut order => Heard::Reply(reply),
-        }
+            cause = self.interrupted() => cause,
+            reply = &mut order => return Heard::Reply(reply),
+        };
+        self.begin_undo(&cause);
+        Heard::Interrupted(cause, timeout_at(self.clock.now() + GRACE, order).await)
     }
 
     /// What has ended the call already, if anything: after that nothing new is ordered.
@@ -142,6 +166,12 @@ impl<'a> Run<'a> {
     /// How long to wait before an order that was surely not applied is made again; `None` to give up.
     pub(super) fn pause_before_order(&self, opinion: Opinion, tried: u32) -> Option<Duration> {
         retry::pause(opinion, Repeat::OnlyIfNotApplied, Patience::USUAL, tried, self.chance.fraction())
+            .filter(|_| self.budget.take())
+    }
+
+    /// The limits of one look of a wait: the wait itself is the repetition.
+    pub(super) fn within_a_look(&self) -> Within {
+        Within { deadline: self.deadline, patience: Patience::Tries(1) }
     }
 
     /// Waits, unless the call is ended first.
@@ -182,12 +212,32 @@ impl<'a> Run<'a> {
         notes.step_began = now;
     }
 
-    /// Notes where the job failed, and that its undo begins.
+    /// Notes where the job failed, and that its undo begins; its time counts from now.
     pub(super) fn begin_undo(&self, cause: &Cause) {
-        let failed_at = self.notes().step;
-        self.notes().failed_at = Some(failed_at);
+        {
+            let mut notes = self.notes();
+            if notes.undo_began.is_some() {
+                return;
+            }
+            notes.undo_began = Some(self.clock.now());
+            notes.failed_at = Some(notes.step);
+        }
         self.enter(Step::Undo);
         self.say(Scope::ProvisionVm, format!("Undoing what was begun: {cause}"));
+    }
+
+    /// When the undo that has begun, or begins now, has to be done.
+    pub(super) fn undo_end(&self) -> Instant {
+        let now = self.clock.now();
+        let began = self.notes().undo_began.unwrap_or(now);
+        (began.min(self.deadline) + UNDO_BUDGET).max(now + LEAST_UNDO_BUDGET).min(began + UNDO_BUDGET)
+    }
+
+    /// Notes that the undo is done and the job goes on.
+    pub(super) fn end_undo(&self) {
+        let mut notes = self.notes();
+        notes.undo_began = None;
+        notes.failed_at = None;
     }
 
     pub(super) fn say(&self, scope: Scope, message: impl Into<String>) {

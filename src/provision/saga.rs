@@ -10,6 +10,7 @@
 //!
 //! Undos are idempotent and take names, not answers: an answer may have been lost.
 
+use std::net::Ipv4Addr;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,12 +18,11 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use super::error::Leftover;
+use super::event::Scope;
+use super::leftover::Leftover;
 use super::run::Run;
 use crate::transport::{Instant, Patience, Within, timeout_at};
 
-/// The time for all undos of one attempt together.
-pub(super) const BUDGET: Duration = Duration::from_secs(60);
 /// What is kept back for each undo that has still to run, so that one that hangs does not starve the rest.
 const RESERVE: Duration = Duration::from_secs(8);
 
@@ -56,7 +56,10 @@ pub(super) enum Machine {
     /// No server was made, so nothing can have joined.
     NeverMade,
     /// This call deleted its server, and a read confirmed it.
-    Deleted,
+    Deleted {
+        /// Where it connected from.
+        ip: Option<Ipv4Addr>,
+    },
     /// The server is still there, or somebody else removed it.
     NotDeletedByUs,
 }
@@ -111,7 +114,7 @@ impl Saga {
     /// Runs every undo in reverse and returns what is left.
     pub(super) async fn compensate(&self, run: &Run<'_>) -> Vec<Leftover> {
         let mut undos = std::mem::take(&mut *self.declared.lock().unwrap_or_else(PoisonError::into_inner));
-        let end = run.clock.now() + BUDGET;
+        let end = run.undo_end();
         let facts = Mutex::new(Facts { machine: Machine::NeverMade, key_used: None });
         let mut leftovers = Vec::new();
         while let Some(undo) = undos.pop() {
@@ -125,6 +128,9 @@ impl Saga {
                 Some(Err(_)) => leftovers.extend(undo.may_leave("its undo broke down")),
                 None => leftovers.extend(undo.may_leave("the time for the undo ran out")),
             }
+        }
+        for left in &leftovers {
+            run.warn(Scope::ProvisionVm, format!("Left behind: {left}"));
         }
         tracing::debug!(left = leftovers.len(), "undone");
         leftovers

@@ -1,7 +1,7 @@
 //! Devices of the tailnet (`facts/tailscale-and-first-boot.md` A3).
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use http::Method;
 use serde::Deserialize;
@@ -44,6 +44,8 @@ pub struct Device {
     pub connected: bool,
     /// What the tailnet lock has against it.
     pub lock_error: Option<String>,
+    /// Where it can be reached outside the tailnet, as it says of itself. Only the device's own answer has it, not lists.
+    pub endpoints: Vec<IpAddr>,
 }
 
 #[derive(Deserialize)]
@@ -78,6 +80,14 @@ struct WireDevice {
     last_seen: Option<String>,
     #[serde(default)]
     tailnet_lock_error: Option<String>,
+    #[serde(default)]
+    client_connectivity: Option<WireConnectivity>,
+}
+
+#[derive(Deserialize)]
+struct WireConnectivity {
+    #[serde(default)]
+    endpoints: Option<Vec<String>>,
 }
 
 impl From<WireDevice> for Device {
@@ -98,6 +108,14 @@ impl From<WireDevice> for Device {
             authorized: wire.authorized.unwrap_or_default(),
             // `lastSeen` is left out while a device is connected; it speaks where the younger field is missing.
             connected: wire.connected_to_control.unwrap_or(wire.last_seen.is_none()),
+            endpoints: wire
+                .client_connectivity
+                .and_then(|connectivity| connectivity.endpoints)
+                .unwrap_or_default()
+                .iter()
+                .filter_map(|text| text.parse::<SocketAddr>().ok())
+                .map(|endpoint| endpoint.ip())
+                .collect(),
             lock_error: wire.tailnet_lock_error.map(|text| clean(&text)).filter(|text| !text.is_empty()),
         }
     }
@@ -118,7 +136,7 @@ impl Tailscale {
 
     /// The device of this id, if it exists and is of this tailnet.
     pub async fn find_device(&self, id: &NodeId, within: Within) -> Result<Option<Device>, TailscaleError> {
-        let draft = || self.draft(Method::GET, &format!("/device/{id}"), &[("fields", "default")]);
+        let draft = || self.draft(Method::GET, &format!("/device/{id}"), &[("fields", "all")]);
         match self.fetch::<WireDevice>("get device", draft, within).await {
             Ok(device) => Ok(Some(device.into())),
             Err(error) if error.is_not_found() => Ok(None),

@@ -35,6 +35,9 @@ pub enum TailscaleError {
         /// Tailscale's request id.
         request_id: Option<String>,
     },
+    /// No access token was to be had, so the request itself was never sent.
+    #[error("no access token: {0}")]
+    NoToken(Box<TailscaleError>),
     /// An answer that claims success but cannot be read.
     #[error("Tailscale's answer cannot be read: {what}")]
     Unreadable {
@@ -63,9 +66,15 @@ impl TailscaleError {
         }
     }
 
+    /// What went wrong at the token, if that is what went wrong.
+    pub fn root(&self) -> &Self {
+        if let Self::NoToken(why) = self { why.root() } else { self }
+    }
+
     fn status(&self) -> Option<u16> {
         match self {
             Self::Refused { status, .. } | Self::Credential { status, .. } => Some(*status),
+            Self::NoToken(why) => why.status(),
             Self::Transport(_) | Self::Unreadable { .. } => None,
         }
     }
@@ -87,7 +96,7 @@ impl TailscaleError {
 
     /// The credential lacks a scope, or the plan a feature.
     pub fn is_forbidden(&self) -> bool {
-        self.status() == Some(403) && !self.is_unsigned()
+        matches!(self, Self::Refused { status: 403, .. }) && !self.is_unsigned()
     }
 
     /// The tags of a key are not this credential's to give. The API uses one text for all its causes.
@@ -106,6 +115,7 @@ impl TailscaleError {
         match self {
             Self::Transport(error) => error.fate() == Fate::PerhapsApplied,
             Self::Unreadable { .. } => true,
+            Self::NoToken(_) => false,
             Self::Refused { .. } | Self::Credential { .. } => self.opinion() == Opinion::LookFirst,
         }
     }
@@ -114,6 +124,7 @@ impl TailscaleError {
     pub fn request_id(&self) -> Option<&str> {
         match self {
             Self::Transport(_) => None,
+            Self::NoToken(why) => why.request_id(),
             Self::Refused { request_id, .. }
             | Self::Credential { request_id, .. }
             | Self::Unreadable { request_id, .. } => request_id.as_deref(),
@@ -125,6 +136,10 @@ impl Judge for TailscaleError {
     fn opinion(&self) -> Opinion {
         match self {
             Self::Transport(error) => error.opinion(),
+            Self::NoToken(why) => match why.opinion() {
+                Opinion::LookFirst => Opinion::Retry,
+                opinion => opinion,
+            },
             Self::Refused { retry_after, .. } if self.is_rate_limited() => Opinion::Slow(*retry_after),
             Self::Unreadable { .. } | Self::Refused { status: 500..=599, .. } => Opinion::LookFirst,
             Self::Refused { .. } if self.is_unsigned() => Opinion::LookFirst,

@@ -74,7 +74,7 @@ impl Tailscale {
     ) -> Result<T, TailscaleError> {
         let mut renewed = false;
         loop {
-            let token = self.access_token(within).await?;
+            let token = self.access_token(within).await.map_err(|error| TailscaleError::NoToken(Box::new(error)))?;
             let call =
                 Call { operation, request: draft().bearer(&token).build()?, repeat, attempt_limit: ATTEMPT_LIMIT };
             let outcome =

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::retry::{self, Judge, Patience, Repeat};
-use super::{Chance, Clock, Instant, Transport, TransportError, sleep, timeout_at};
+use super::{Chance, Clock, Instant, RetryBudget, Transport, TransportError, sleep, timeout_at};
 
 /// One request of an API, and how it may be treated.
 #[derive(Debug)]
@@ -36,14 +36,21 @@ pub struct Chain {
     transport: Arc<dyn Transport>,
     clock: Arc<Clock>,
     chance: Arc<Chance>,
+    budget: Arc<RetryBudget>,
     keeps_time: bool,
     sent: AtomicU32,
 }
 
 impl Chain {
     /// A way to one API. `keeps_time` says that this API's `Date` is the one that labels are written in.
-    pub fn new(transport: Arc<dyn Transport>, clock: Arc<Clock>, chance: Arc<Chance>, keeps_time: bool) -> Self {
-        Self { transport, clock, chance, keeps_time, sent: AtomicU32::new(0) }
+    pub fn new(
+        transport: Arc<dyn Transport>,
+        clock: Arc<Clock>,
+        chance: Arc<Chance>,
+        budget: Arc<RetryBudget>,
+        keeps_time: bool,
+    ) -> Self {
+        Self { transport, clock, chance, budget, keeps_time, sent: AtomicU32::new(0) }
     }
 
     /// The clock that this way keeps.
@@ -73,7 +80,10 @@ impl Chain {
             tried += 1;
             let error =
                 match self.attempt(call, within.deadline).await.map_err(E::from).and_then(|answer| read(&answer)) {
-                    Ok(value) => return Ok(value),
+                    Ok(value) => {
+                        self.budget.succeeded(tried);
+                        return Ok(value);
+                    }
                     Err(error) => error,
                 };
             let opinion = error.opinion();
@@ -84,6 +94,10 @@ impl Chain {
             };
             if self.clock.now() + pause >= within.deadline {
                 tracing::debug!(operation = call.operation, tried, %error, "no time for another try");
+                return Err(error);
+            }
+            if within.patience != Patience::UntilDeadline && !self.budget.take() {
+                tracing::debug!(operation = call.operation, tried, %error, "the process has no retries left");
                 return Err(error);
             }
             tracing::debug!(operation = call.operation, tried, %error, ?pause, "trying again");

@@ -10,8 +10,10 @@
 //! 2. *exchange*: the trait below;
 //! 3. *observation*: the cloud's clock is read from the answer;
 //! 4. *decoding*: the room's own function reads the answer **inside** the loop, so that a body cut short is tried again;
-//! 5. *retry*: the room's opinion on the failure ([`Judge`]) meets the strategy here ([`retry`]).
+//! 5. *retry*: the room's opinion on the failure ([`Judge`]) meets the strategy here ([`retry`]), as long as the process
+//!    has retries left ([`RetryBudget`]).
 
+mod budget;
 mod chain;
 mod clock;
 mod error;
@@ -23,12 +25,13 @@ mod upstream_text;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
+pub use budget::RetryBudget;
 pub use chain::{Call, Chain, Within};
 pub use clock::{Chance, Clock, Instant, sleep, sleep_until, timeout_at};
 pub use error::{Fate, TransportError};
 pub use live::{Live, Network, Proxy};
 pub use request::{BaseUrl, BaseUrlError};
-pub use retry::{Judge, Opinion, Patience, Repeat};
+pub use retry::{Judge, Opinion, Pace, Patience, Repeat};
 pub use upstream_text::clean;
 
 /// Answers above this size are refused before they are held in memory (fault G28). A tailnet of 5,000 devices with

@@ -89,6 +89,32 @@ pub fn pause(opinion: Opinion, repeat: Repeat, patience: Patience, tried: u32, f
     }
 }
 
+/// The rhythm of a wait that looks again and again: the usual one while looks succeed, slower and slower while they fail.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pace {
+    failures: u32,
+    least: Duration,
+}
+
+impl Pace {
+    /// How long to wait before the next look.
+    pub fn next(&self, usual: Duration) -> Duration {
+        usual.max(self.least)
+    }
+
+    /// Notes a look that succeeded.
+    pub fn went_well(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Notes a look that failed for a passing reason.
+    pub fn went_badly(&mut self, opinion: Opinion, fraction: f64) {
+        self.failures += 1;
+        let pause = pause(opinion, Repeat::Safe, Patience::UntilDeadline, self.failures, fraction);
+        self.least = pause.unwrap_or(CAP);
+    }
+}
+
 /// Reads `Retry-After`: seconds or a date, bounded; anything else is ignored (fault G23).
 pub fn retry_after(headers: &http::HeaderMap, cloud_unix: i64) -> Option<Duration> {
     let text = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim();
@@ -129,6 +155,21 @@ mod tests {
         assert!(at(Opinion::Retry, 1) < FIRST && at(Opinion::Retry, 40) < CAP);
         assert!(at(Opinion::Slow(None), 1) >= SLOW_FIRST && at(Opinion::Slow(None), 40) <= SLOW_CAP);
         assert_eq!(pause(Opinion::Retry, Repeat::Safe, Patience::Tries(4), 4, 0.5), None);
+    }
+
+    #[test]
+    fn a_wait_slows_down_while_its_looks_fail() {
+        let usual = Duration::from_secs(1);
+        let mut pace = Pace::default();
+        assert_eq!(pace.next(usual), usual);
+        for _ in 0..6 {
+            pace.went_badly(Opinion::Retry, 0.9);
+        }
+        assert!(pace.next(usual) > Duration::from_secs(10) && pace.next(usual) <= CAP);
+        pace.went_badly(Opinion::Slow(Some(Duration::from_secs(20))), 0.9);
+        assert_eq!(pace.next(usual), Duration::from_secs(20), "a wish is heeded");
+        pace.went_well();
+        assert_eq!(pace.next(usual), usual);
     }
 
     #[test]

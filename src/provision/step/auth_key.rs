@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
-use super::super::error::{Cause, Leftover};
+use super::super::error::Cause;
 use super::super::event::{Scope, Step};
 use super::super::job::{Attempt, TAG};
+use super::super::leftover::{Kind, Leftover};
 use super::super::run::{Doing, Heard, Run};
 use super::super::saga::{Saga, Scene, Undo};
 use crate::secret::Secret;
 use crate::tailscale::{Capabilities, CreatedKey, KeyId, KeyOrder, TailscaleError, key_id_of};
-use crate::transport::{Judge, Opinion, Patience, Within, sleep};
+use crate::transport::{Judge, Opinion, Patience, Within, sleep_until};
 
 /// A key outlives the deadline by this much, so that it cannot end before the machine had its chance (fault K08).
 const LIFE_MARGIN: Duration = Duration::from_secs(60);
@@ -197,8 +198,8 @@ pub(in super::super) async fn retire(run: &Run<'_>, key: &Key) {
 /// Revokes the key of this attempt by its id, and by its description what unanswered orders made.
 pub(in super::super) struct UndoAuthKey {
     description: String,
-    /// Whether an invalid key must have been used. The key of a dead attempt has expired by itself.
-    tells_use: bool,
+    /// Minted by an attempt that is past its end, and so is the key.
+    is_dead: bool,
     state: Mutex<State>,
 }
 
@@ -211,13 +212,13 @@ struct State {
 
 impl UndoAuthKey {
     fn new(description: String) -> Self {
-        Self { description, tells_use: true, state: Mutex::default() }
+        Self { description, is_dead: false, state: Mutex::default() }
     }
 
     /// The undo of the key that a dead attempt minted, as its server's label names it.
     pub(in super::super) fn of_dead(id: &str) -> Self {
         let state = State { floating: 0, minted: Some(KeyId(id.to_owned())) };
-        Self { description: "auth key of a dead attempt".to_owned(), tells_use: false, state: Mutex::new(state) }
+        Self { description: "auth key of a dead attempt".to_owned(), is_dead: true, state: Mutex::new(state) }
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {
@@ -226,11 +227,6 @@ impl UndoAuthKey {
 
     fn state(&self) -> State {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn leftover(&self, id: Option<&KeyId>, why: impl Into<String>) -> Leftover {
-        let id = id.map(|id| id.0.clone());
-        Leftover { kind: "auth_key", id, name: Some(self.description.clone()), why: why.into() }
     }
 
     /// Revokes every usable key of this description but the one in hand. Where listing is not permitted nothing is
@@ -255,38 +251,46 @@ impl UndoAuthKey {
         // knowing, but not worth a delay of the revocation.
         let soon = scene.deadline.min(scene.run.clock.now() + CURIOSITY);
         let once = Within { deadline: soon, patience: Patience::Tries(1) };
-        if let (true, Ok(before)) = (self.tells_use, tailscale.find_key(id, once).await) {
-            scene.set_key_used(before.is_none_or(|key| key.invalid));
+        // The key of a dead attempt has ended by itself, which says nothing about its use.
+        let mut is_useless = self.is_dead;
+        if !self.is_dead
+            && let Ok(before) = tailscale.find_key(id, once).await
+        {
+            is_useless = before.is_none_or(|key| key.invalid);
+            scene.set_key_used(is_useless);
         }
         let outcome: Result<_, TailscaleError> = async {
             tailscale.revoke_key(id, scene.within()).await?;
             tailscale.find_key(id, scene.within()).await
         }
         .await;
-        match outcome {
-            Ok(Some(key)) if !key.invalid => Some(self.leftover(Some(id), "Tailscale still shows it as usable")),
+        let leftover = match outcome {
+            Ok(Some(key)) if !key.invalid => Leftover::exists(Kind::AuthKey, "Tailscale still shows it as usable"),
             Ok(_) => {
                 scene.run.say(Scope::Tailscale, format!("Auth key revoked: id={id}"));
-                None
+                return None;
             }
-            Err(error) => Some(self.leftover(Some(id), format!("{error}; it ends by itself soon after the deadline"))),
-        }
+            Err(_) if is_useless => return None,
+            Err(error) => {
+                Leftover::unconfirmed(Kind::AuthKey, format!("{error}; it ends by itself soon after the deadline"))
+            }
+        };
+        Some(leftover.id(id).name(&self.description))
     }
 
     /// Looks for keys that unanswered orders may still make, and revokes them.
     async fn settle(&self, scene: &Scene<'_>) -> Option<Leftover> {
         let end = scene.deadline.min(scene.run.clock.now() + SETTLE);
         let may_appear = |why: &str| {
-            self.leftover(
-                None,
-                format!("may appear: an order got no answer{why}; nobody has its text, and it ends by itself"),
-            )
+            let why = format!("an order got no answer{why}; nobody has its text, and it ends by itself");
+            Leftover::may_appear(Kind::AuthKey, why).name(&self.description)
         };
         while self.state().floating > 0 {
             match self.revoke_unheard(scene.run, scene.within()).await {
                 Err(error) if error.opinion() == Opinion::Stop => return Some(may_appear(&format!(" ({error})"))),
-                _ if scene.run.clock.now() + LOOK_AGAIN > end => break,
-                _ => sleep(LOOK_AGAIN).await,
+                _ if scene.run.clock.now() >= end => break,
+                // The last look is at the very end.
+                _ => sleep_until(end.min(scene.run.clock.now() + LOOK_AGAIN)).await,
             }
         }
         (self.state().floating > 0).then(|| may_appear(""))
@@ -307,6 +311,9 @@ impl Undo for UndoAuthKey {
 
     fn may_leave(&self, why: &str) -> Option<Leftover> {
         let State { floating, minted } = self.state();
-        (floating > 0 || minted.is_some()).then(|| self.leftover(minted.as_ref(), why))
+        match minted {
+            Some(id) => Some(Leftover::unconfirmed(Kind::AuthKey, why).id(&id).name(&self.description)),
+            None => (floating > 0).then(|| Leftover::may_appear(Kind::AuthKey, why).name(&self.description)),
+        }
     }
 }

@@ -2,14 +2,16 @@
 //! may, so its undo is declared before the key: in reverse it runs last, when the server is gone and the key revoked and
 //! no further device can come (faults M08, M09).
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
 use super::super::enrollment::Expected;
-use super::super::error::{Cause, Leftover};
+use super::super::error::Cause;
 use super::super::event::{Scope, Step};
 use super::super::job::Claim;
+use super::super::leftover::{Kind, Leftover};
 use super::super::run::{Doing, Run};
 use super::super::saga::{Machine, Scene, Undo};
 use crate::hetzner::HetznerError;
@@ -62,18 +64,18 @@ impl UndoDevice {
         }
     }
 
-    fn leftover(&self, device: Option<&Device>, why: impl Into<String>) -> Leftover {
-        let id = device.map(|device| device.node_id.0.clone());
-        Leftover { kind: "device", id, name: Some(self.hostname.clone()), why: why.into() }
-    }
-
-    async fn remove(&self, scene: &Scene<'_>, device: &Device) -> Option<Leftover> {
+    /// Removes one of the devices that may be ours. Of several only the one that connects from the machine's address is
+    /// provably it (fault M14).
+    async fn remove(&self, scene: &Scene<'_>, device: &Device, among: usize, ip: Option<Ipv4Addr>) -> Option<Leftover> {
         let tailscale = &scene.run.tailscale;
         let outcome: Result<Option<&str>, TailscaleError> = async {
             // A fresh read decides: between the list and now it may have gone, or have been changed.
             match tailscale.find_device(&device.node_id, scene.within()).await? {
                 None => return Ok(None),
                 Some(fresh) if !self.expected().may_be(&fresh) => return Ok(Some("it is not provably ours any more")),
+                Some(fresh) if among > 1 && !ip.is_some_and(|ip| fresh.endpoints.contains(&IpAddr::V4(ip))) => {
+                    return Ok(Some("several devices claim to be this machine, and this one connects from elsewhere"));
+                }
                 Some(_) => tailscale.delete_device(&device.node_id, scene.within()).await?,
             }
             let shown = tailscale.find_device(&device.node_id, scene.within()).await?.is_some();
@@ -85,8 +87,8 @@ impl UndoDevice {
                 scene.run.say(Scope::Tailscale, format!("Device removed: id={}", device.node_id));
                 None
             }
-            Ok(Some(why)) => Some(self.leftover(Some(device), why)),
-            Err(error) => Some(self.leftover(Some(device), error.to_string())),
+            Ok(Some(why)) => Some(Leftover::exists(Kind::Device, why)),
+            Err(error) => Some(Leftover::unconfirmed(Kind::Device, error.to_string())),
         }
     }
 
@@ -109,37 +111,39 @@ impl Undo for UndoDevice {
             }
             let devices = match self.find(scene).await {
                 Ok(devices) => devices,
-                Err(error) => return vec![self.leftover(None, format!("it may exist ({error})"))],
+                Err(error) => {
+                    let why = format!("the devices could not be read ({error})");
+                    return vec![Leftover::may_appear(Kind::Device, why).name(&self.hostname)];
+                }
             };
             let mut left = Vec::new();
             if devices.is_empty() && scene.key_used() == Some(true) {
-                left.push(
-                    self.leftover(
-                        None,
-                        "may appear: a machine joined, but no list shows a device that is provably its",
-                    ),
-                );
+                let why = "a machine joined, but no list shows a device that is provably its";
+                left.push(Leftover::may_appear(Kind::Device, why));
             }
             for device in &devices {
                 // Asked anew for each, after the list: a wrong delete is worse than an orphan.
-                let objection = match machine {
-                    Machine::Deleted => match self.has_successor(scene).await {
-                        Ok(false) => None,
-                        Ok(true) => Some("a newer server of this name stands, whose machine it may be".to_owned()),
-                        Err(error) => Some(format!("whether a newer server stands is not known ({error})")),
+                let leftover = match machine {
+                    Machine::Deleted { ip } => match self.has_successor(scene).await {
+                        Ok(false) => self.remove(scene, device, devices.len(), ip).await,
+                        Ok(true) => {
+                            let why = "a newer server of this name stands, whose machine it may be";
+                            Some(Leftover::exists(Kind::Device, why))
+                        }
+                        Err(error) => {
+                            let why = format!("whether a newer server stands is not known ({error})");
+                            Some(Leftover::exists(Kind::Device, why))
+                        }
                     },
-                    _ => Some("its server was not deleted by this call".to_owned()),
+                    _ => Some(Leftover::exists(Kind::Device, "its server was not deleted by this call")),
                 };
-                left.extend(match objection {
-                    Some(why) => Some(self.leftover(Some(device), why)),
-                    None => self.remove(scene, device).await,
-                });
+                left.extend(leftover.map(|leftover| leftover.id(&device.node_id)));
             }
-            left
+            left.into_iter().map(|leftover| leftover.name(&self.hostname)).collect()
         })
     }
 
     fn may_leave(&self, why: &str) -> Option<Leftover> {
-        Some(self.leftover(None, why))
+        Some(Leftover::may_appear(Kind::Device, why).name(&self.hostname))
     }
 }

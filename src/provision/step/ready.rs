@@ -13,6 +13,8 @@ use crate::hetzner::{Server, ServerId};
 use crate::transport::{Patience, Within, sleep};
 
 const LIMIT: Duration = Duration::from_secs(30);
+/// They may outlive the deadline by this much; it is taken off the time for an undo.
+const BEYOND_DEADLINE: Duration = Duration::from_secs(15);
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Marks the attempt's server ready and confirms it by a read.
@@ -20,7 +22,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// `ready` is what makes it untouchable for every undo, cleanup and reaper, so no call succeeds without it.
 pub(in super::super) async fn mark(run: &Run<'_>, id: ServerId, attempt: &str) -> Result<(), Cause> {
     run.enter(Step::Ready);
-    let within = Within { deadline: run.clock.now() + LIMIT, patience: Patience::UntilDeadline };
+    let deadline = (run.clock.now() + LIMIT).min(run.deadline + BEYOND_DEADLINE);
+    let within = Within { deadline, patience: Patience::UntilDeadline };
     let server = sole_server(run, id, within).await?;
     let claim = Claim::read(&server).filter(|claim| run.job.owns(claim) && claim.attempt == attempt);
     if claim.is_none() {

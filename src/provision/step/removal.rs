@@ -4,14 +4,19 @@ use std::time::Duration;
 
 use super::super::event::Scope;
 use super::super::job::{Claim, Job};
+use super::super::leftover::{Hold, Kind, Leftover};
 use super::super::run::Run;
 use crate::hetzner::{HetznerError, PrimaryIpId, Server, ServerId};
-use crate::transport::{Within, sleep};
+use crate::transport::{Instant, Judge, Patience, Repeat, Within, retry, sleep, sleep_until};
 
 /// A new server may be missing from reads for up to 5 s (fault G32), so a first "not there" is not believed.
 const READS: [Duration; 3] = [Duration::ZERO, Duration::from_millis(2500), Duration::from_secs(3)];
 /// Between two looks at whether a deleted server is gone.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// How long a deleted server may still show, before the deletion itself counts as failed (faults X03, X08).
+const STILL_SHOWN: Duration = Duration::from_secs(15);
+/// How often a deletion is asked for that Hetzner accepts and does not carry out.
+const DELETIONS: u32 = 2;
 /// How often an address is looked at that should go with its server.
 const ADDRESS_LOOKS: u32 = 8;
 
@@ -22,55 +27,87 @@ pub(in super::super) enum Removal {
     Deleted,
     /// It was gone already.
     WasGone,
-    /// It is still there, and why.
-    Left(String),
+    /// It is, or may be, still there.
+    Left(Leftover),
+}
+
+/// A server that is to go.
+#[derive(Clone, Copy, Debug)]
+pub(in super::super) struct Target<'a> {
+    pub id: ServerId,
+    /// The attempt that made it.
+    pub attempt: &'a str,
+    /// When that attempt counts as dead, if its server says so.
+    pub expires: Option<i64>,
+    /// Somebody else's: it goes only if its attempt is past its end, by the cloud's clock at that very moment.
+    pub only_if_dead: bool,
 }
 
 /// Deletes a server if a fresh read shows this job, this attempt, and not `ready`; then waits until it is gone.
 ///
-/// With `only_if_dead`, the attempt must be past its end as well, by the cloud's clock now.
-pub(in super::super) async fn remove_server(
-    run: &Run<'_>,
-    id: ServerId,
-    attempt: &str,
-    only_if_dead: bool,
-    within: Within,
-) -> Removal {
-    match try_remove(run, id, attempt, only_if_dead, within).await {
-        Ok(removal) => removal,
-        Err(error) if error.is_protected() => Removal::Left("it is protected against deletion".to_owned()),
-        Err(error) => Removal::Left(error.to_string()),
-    }
-}
-
-async fn try_remove(
-    run: &Run<'_>,
-    id: ServerId,
-    attempt: &str,
-    only_if_dead: bool,
-    within: Within,
-) -> Result<Removal, HetznerError> {
-    let Some(server) = read_patiently(run, id, within).await? else { return Ok(Removal::WasGone) };
-    if let Some(objection) = objection(run.job, attempt, &server) {
-        return Ok(Removal::Left(objection.to_owned()));
-    }
-    if only_if_dead && !Claim::read(&server).is_some_and(|claim| claim.is_dead(run.clock.cloud_unix())) {
-        return Ok(Removal::Left("its attempt is not past its end".to_owned()));
-    }
-    run.hetzner.delete_server(id, within).await?;
-    while run.hetzner.find_server(id, within).await?.is_some() {
-        if run.clock.now() + LOOK_AGAIN >= within.deadline {
-            return Ok(Removal::Left("Hetzner still shows it after its deletion".to_owned()));
+/// Every single delete has a read of its own before it, since between two tries the server may have become another's.
+pub(in super::super) async fn remove_server(run: &Run<'_>, target: Target<'_>, within: Within) -> Removal {
+    let once = Within { patience: Patience::Tries(1), ..within };
+    let hold = target.expires.map_or(Hold::None, Hold::Until);
+    let unconfirmed = |why: String| Removal::Left(Leftover::unconfirmed(Kind::Server, why).id(&target.id).hold(hold));
+    let exists = |why: &str, hold| Removal::Left(Leftover::exists(Kind::Server, why).id(&target.id).hold(hold));
+    let (mut is_asked, mut deletions, mut tried) = (false, 0, 0);
+    loop {
+        let reads = if is_asked { &READS[..1] } else { &READS[..] };
+        let shown = match read_patiently(run, target.id, reads, within).await {
+            Ok(shown) => shown,
+            Err(error) => return unconfirmed(error.to_string()),
+        };
+        let Some(server) = shown else {
+            return if is_asked { deleted(run, target.id) } else { Removal::WasGone };
+        };
+        if let Some((objection, hold)) = objection(run, target, &server) {
+            return exists(objection, hold);
         }
-        sleep(LOOK_AGAIN).await;
+        match run.hetzner.delete_server(target.id, once).await {
+            Ok(()) => {
+                is_asked = true;
+                let until = within.deadline.min(run.clock.now() + STILL_SHOWN);
+                match gone_by(run, target.id, until, within).await {
+                    Ok(true) => return deleted(run, target.id),
+                    Ok(false) => {}
+                    Err(error) => return unconfirmed(format!("it was deleted, but no read confirms it ({error})")),
+                }
+                // The action behind it may have failed, so it is asked for once more (fault X08).
+                deletions += 1;
+                if deletions == DELETIONS {
+                    return unconfirmed("Hetzner still shows it after its deletion".to_owned());
+                }
+            }
+            Err(error) if error.is_protected() => return exists("it is protected against deletion", Hold::Person),
+            Err(error) => {
+                tried += 1;
+                is_asked |= error.may_have_applied();
+                let fraction = run.chance.fraction();
+                let pause = retry::pause(error.opinion(), Repeat::Safe, Patience::UntilDeadline, tried, fraction);
+                match pause.filter(|pause| run.clock.now() + *pause < within.deadline) {
+                    Some(pause) => sleep(pause).await,
+                    None if is_asked => return unconfirmed(error.to_string()),
+                    None => return exists(&error.to_string(), hold),
+                }
+            }
+        }
     }
-    run.say(Scope::Hetzner, format!("Server deleted: id={id}"));
-    Ok(Removal::Deleted)
 }
 
-async fn read_patiently(run: &Run<'_>, id: ServerId, within: Within) -> Result<Option<Server>, HetznerError> {
-    for pause in READS {
-        sleep(pause).await;
+fn deleted(run: &Run<'_>, id: ServerId) -> Removal {
+    run.say(Scope::Hetzner, format!("Server deleted: id={id}"));
+    Removal::Deleted
+}
+
+async fn read_patiently(
+    run: &Run<'_>,
+    id: ServerId,
+    pauses: &[Duration],
+    within: Within,
+) -> Result<Option<Server>, HetznerError> {
+    for pause in pauses {
+        sleep_until(within.deadline.min(run.clock.now() + *pause)).await;
         if let Some(server) = run.hetzner.find_server(id, within).await? {
             return Ok(Some(server));
         }
@@ -78,40 +115,50 @@ async fn read_patiently(run: &Run<'_>, id: ServerId, within: Within) -> Result<O
     Ok(None)
 }
 
-/// Why a server must not be deleted by an undo of this attempt.
-fn objection(job: &Job, attempt: &str, server: &Server) -> Option<&'static str> {
+/// Whether a deleted server is gone by then.
+async fn gone_by(run: &Run<'_>, id: ServerId, until: Instant, within: Within) -> Result<bool, HetznerError> {
+    while run.hetzner.find_server(id, within).await?.is_some() {
+        if run.clock.now() + LOOK_AGAIN >= until {
+            return Ok(false);
+        }
+        sleep(LOOK_AGAIN).await;
+    }
+    Ok(true)
+}
+
+/// Why a server must not be deleted by an undo of this attempt, and what that means for the job.
+fn objection(run: &Run<'_>, target: Target<'_>, server: &Server) -> Option<(&'static str, Hold)> {
+    let job: &Job = run.job;
     match Claim::read(server) {
-        Some(claim) if claim.ready => Some("it is marked ready; the next call for this job returns it"),
-        Some(claim) if server.name == job.name && job.owns(&claim) && claim.attempt == attempt => None,
-        _ => Some("its name or labels were changed, so it is not provably ours any more"),
+        Some(claim) if claim.ready => Some(("it is marked ready; the next call for this job returns it", Hold::None)),
+        Some(claim) if server.name == job.name && job.owns(&claim) && claim.attempt == target.attempt => {
+            let lives = target.only_if_dead && !claim.is_dead(run.clock.cloud_unix());
+            lives.then(|| ("its attempt is not past its end", claim.expires.map_or(Hold::Person, Hold::Until)))
+        }
+        _ => Some(("its name or labels were changed, so it is not provably ours any more", Hold::Person)),
     }
 }
 
 /// Removes the addresses that came with a deleted server and did not go with it (fault M24). Returns those that stay.
-pub(in super::super) async fn remove_primary_ips(
-    run: &Run<'_>,
-    ids: &[PrimaryIpId],
-    within: Within,
-) -> Vec<(PrimaryIpId, String)> {
+pub(in super::super) async fn remove_primary_ips(run: &Run<'_>, ids: &[PrimaryIpId], within: Within) -> Vec<Leftover> {
     let mut left = Vec::new();
     for id in ids {
-        if let Err(why) = remove_primary_ip(run, *id, within).await {
-            left.push((*id, why));
-        }
+        left.extend(remove_primary_ip(run, *id, within).await.err().map(|leftover| leftover.id(id)));
     }
     left
 }
 
-async fn remove_primary_ip(run: &Run<'_>, id: PrimaryIpId, within: Within) -> Result<(), String> {
+async fn remove_primary_ip(run: &Run<'_>, id: PrimaryIpId, within: Within) -> Result<(), Leftover> {
+    let unconfirmed = |error: HetznerError| Leftover::unconfirmed(Kind::PrimaryIp, error.to_string());
     for _ in 0..ADDRESS_LOOKS {
-        match run.hetzner.find_primary_ip(id, within).await.map_err(|error| error.to_string())? {
+        match run.hetzner.find_primary_ip(id, within).await.map_err(unconfirmed)? {
             None => return Ok(()),
-            Some(ip) if ip.assigned => sleep(LOOK_AGAIN).await,
+            Some(ip) if ip.assigned => sleep_until(within.deadline.min(run.clock.now() + LOOK_AGAIN)).await,
             Some(_) => {
-                run.hetzner.delete_primary_ip(id, within).await.map_err(|error| error.to_string())?;
+                run.hetzner.delete_primary_ip(id, within).await.map_err(unconfirmed)?;
                 run.say(Scope::Hetzner, format!("Primary IP deleted: id={id}"));
             }
         }
     }
-    Err("it is still there, or belongs to another server now".to_owned())
+    Err(Leftover::exists(Kind::PrimaryIp, "it is still there, or belongs to another server now"))
 }

@@ -4,22 +4,21 @@
 //! that does not prove "not applied": look the name up; found with our attempt's label, the order was carried out; not
 //! found, order again under the same name. A name that is taken is looked up the same way.
 
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+mod undo;
 
-use futures_util::future::BoxFuture;
+use std::time::Duration;
 
 use super::super::adopt::{self, Standing};
 use super::super::candidate::{Candidate, CandidateAttempt, choose};
-use super::super::error::{Cause, Leftover};
+use super::super::error::Cause;
 use super::super::event::{Scope, Step};
 use super::super::job::{Attempt, Claim, Job};
 use super::super::run::{Doing, Heard, Run};
-use super::super::saga::{Machine, Saga, Scene, Undo};
-use super::removal::{Removal, remove_primary_ips, remove_server};
-use crate::hetzner::{ActionId, CreateServer, Created, HetznerError, Labels, Price, PrimaryIpId, Server, ServerId};
+use super::super::saga::Saga;
+use crate::hetzner::{ActionId, CreateServer, Created, HetznerError, Labels, Price, Server};
 use crate::secret::Secret;
-use crate::transport::{Judge, Opinion, sleep_until};
+use crate::transport::{Judge, Opinion};
+pub(in super::super) use undo::UndoServer;
 
 /// When to look for a server whose order got no answer: a read may lag by up to 5 s.
 const LOOKS: [Duration; 3] = [Duration::from_millis(500), Duration::from_secs(2), Duration::from_secs(3)];
@@ -28,8 +27,6 @@ const ORDERS: u32 = 4;
 /// How long a name may be taken by a server that no read shows: one that is being deleted, or not shown yet.
 const NAME_HELD: Duration = Duration::from_secs(20);
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
-/// How long an order that got no answer may still be carried out (fault P06).
-const SETTLE: Duration = Duration::from_secs(20);
 
 /// A server of this attempt.
 #[derive(Debug)]
@@ -184,7 +181,9 @@ async fn order(
                         return adopt_own(run, undo, server).await.map(|(s, a)| Ok(made(s, a)));
                     }
                 }
-                if orders >= ORDERS {
+                // What is refused for good, such as a redirect, is not ordered again (fault P32).
+                let is_final = unclear.as_ref().is_some_and(|error| error.opinion() == Opinion::Stop);
+                if is_final || orders >= ORDERS {
                     return Err(unclear.map_or_else(
                         || Cause::UnusableServer("Hetzner's answers name another server".to_owned()),
                         refused,
@@ -251,133 +250,4 @@ async fn adopt_own(run: &Run<'_>, undo: &UndoServer, server: Server) -> Result<(
     });
     let actions = actions.await?.into_iter().map(|action| action.id).collect();
     Ok((server, actions))
-}
-
-/// Removes the server of this attempt: by its id, or by its name while an order may still be carried out.
-pub(in super::super) struct UndoServer {
-    name: String,
-    attempt: String,
-    /// Somebody else's server: it goes only if its attempt is dead by the cloud's clock at that very moment.
-    only_if_dead: bool,
-    state: Mutex<State>,
-}
-
-#[derive(Clone, Default)]
-struct State {
-    /// Orders that may still be carried out.
-    floating: u32,
-    server: Option<(ServerId, Vec<PrimaryIpId>)>,
-}
-
-impl UndoServer {
-    fn new(job: &Job, attempt: &Attempt) -> Self {
-        Self { name: job.name.clone(), attempt: attempt.id.clone(), only_if_dead: false, state: Mutex::default() }
-    }
-
-    /// The undo of a server that a dead attempt left. Its addresses are not known to be its own, so they are left alone.
-    pub(in super::super) fn of_dead(server: &Server, claim: &Claim) -> Self {
-        let state = State { floating: 0, server: Some((server.id, Vec::new())) };
-        Self { name: server.name.clone(), attempt: claim.attempt.clone(), only_if_dead: true, state: Mutex::new(state) }
-    }
-
-    fn change(&self, change: impl FnOnce(&mut State)) {
-        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
-    }
-
-    fn state(&self) -> State {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn ordered(&self) {
-        self.change(|state| state.floating += 1);
-    }
-
-    fn not_applied(&self) {
-        self.change(|state| state.floating = state.floating.saturating_sub(1));
-    }
-
-    fn made(&self, server: &Server) {
-        self.change(|state| {
-            state.floating = state.floating.saturating_sub(1);
-            state.server = Some((server.id, server.primary_ips.clone()));
-        });
-    }
-
-    fn leftover(&self, id: Option<ServerId>, why: impl Into<String>) -> Leftover {
-        Leftover { kind: "server", id: id.map(|id| id.to_string()), name: Some(self.name.clone()), why: why.into() }
-    }
-
-    async fn remove(&self, scene: &Scene<'_>, id: ServerId, primary_ips: &[PrimaryIpId]) -> Vec<Leftover> {
-        match remove_server(scene.run, id, &self.attempt, self.only_if_dead, scene.within()).await {
-            removal @ (Removal::Deleted | Removal::WasGone) => {
-                if removal == Removal::Deleted {
-                    scene.set_machine(Machine::Deleted);
-                }
-                let left = remove_primary_ips(scene.run, primary_ips, scene.within()).await;
-                let leftover = |(id, why): (PrimaryIpId, String)| Leftover {
-                    kind: "primary_ip",
-                    id: Some(id.to_string()),
-                    name: None,
-                    why,
-                };
-                left.into_iter().map(leftover).collect()
-            }
-            Removal::Left(why) => vec![self.leftover(Some(id), why)],
-        }
-    }
-
-    /// Looks for a server that an unanswered order may still make, and removes it.
-    async fn settle(&self, scene: &Scene<'_>, mut floating: u32, mut seen: Vec<ServerId>) -> Vec<Leftover> {
-        let run = scene.run;
-        let end = scene.deadline.min(run.clock.now() + SETTLE);
-        let mut left = Vec::new();
-        while floating > 0 {
-            // The last look is at the very end.
-            let is_last = run.clock.now() >= end;
-            let found = run.hetzner.find_server_by_name(&self.name, scene.within()).await;
-            let claim = found.as_ref().ok().and_then(|server| server.as_ref()).and_then(Claim::read);
-            match (found, claim) {
-                // A list may still show what was removed a moment ago; that is no second server.
-                (Ok(Some(server)), Some(claim)) if claim.attempt == self.attempt && !seen.contains(&server.id) => {
-                    seen.push(server.id);
-                    left.extend(self.remove(scene, server.id, &server.primary_ips).await);
-                    floating -= 1;
-                }
-                (Err(error), _) if error.opinion() == Opinion::Stop => {
-                    left.push(self.leftover(None, format!("may appear: an order got no answer ({error})")));
-                    return left;
-                }
-                _ if is_last => break,
-                _ => sleep_until(end.min(run.clock.now() + LOOK_AGAIN)).await,
-            }
-        }
-        if floating > 0 {
-            left.push(self.leftover(None, "may appear: an order got no answer"));
-        }
-        left
-    }
-}
-
-impl Undo for UndoServer {
-    fn undo<'a>(&'a self, scene: &'a Scene<'a>) -> BoxFuture<'a, Vec<Leftover>> {
-        Box::pin(async move {
-            let State { floating, server } = self.state();
-            let mut left = Vec::new();
-            if floating > 0 || server.is_some() {
-                // Until a read proves its deletion, there may be a machine, and a device of it.
-                scene.set_machine(Machine::NotDeletedByUs);
-            }
-            let seen = server.iter().map(|(id, _)| *id).collect();
-            if let Some((id, primary_ips)) = server {
-                left.extend(self.remove(scene, id, &primary_ips).await);
-            }
-            left.extend(self.settle(scene, floating, seen).await);
-            left
-        })
-    }
-
-    fn may_leave(&self, why: &str) -> Option<Leftover> {
-        let State { floating, server } = self.state();
-        (floating > 0 || server.is_some()).then(|| self.leftover(server.map(|(id, _)| id), why))
-    }
 }

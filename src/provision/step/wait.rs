@@ -1,24 +1,25 @@
 //! The two waits, at the same time: Hetzner's actions, and the device. 8 s and 25 s become 25 s.
 //!
-//! A poll that fails for a passing reason is no reason to give up; only the deadline ends the wait then.
+//! A look that fails for a passing reason is no reason to give up; only the deadline ends the wait then. The next look is
+//! the repetition, so a single one is not repeated, and looks that fail come ever more slowly.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::try_join;
+use tokio::sync::oneshot;
 
 use super::super::enrollment::{Enrolled, Enrollment, Expected, Obstacle, judge};
 use super::super::error::Cause;
 use super::super::event::{Scope, Step};
 use super::super::run::{Doing, Run};
 use super::server::Made;
-use crate::hetzner::{ActionId, ActionStatus, ServerId};
-use crate::transport::{Judge, Opinion, Patience, Within, sleep};
+use crate::hetzner::{ActionId, ActionStatus, HetznerError, ServerId};
+use crate::transport::{Judge, Opinion, Pace, Patience, Within, sleep};
 
 /// When the deadline comes, one last look may take this long (fault M08).
 const LAST_LOOK: Duration = Duration::from_secs(5);
-/// How often to see whether the server still exists at all (fault G15).
-const STILL_THERE: Duration = Duration::from_secs(30);
+/// How often to see how the server itself stands (faults G15, M05).
+const SERVER_LOOK: Duration = Duration::from_secs(30);
 
 /// How many readings in a row may leave an action out before it counts as forgotten.
 const READINGS: u32 = 3;
@@ -35,12 +36,18 @@ struct Progress {
 pub(in super::super) async fn both(run: &Run<'_>, made: &Made, expected: &Expected<'_>) -> Result<Enrolled, Cause> {
     run.enter(Step::Wait);
     let progress = Mutex::new(Progress { actions_done: false, obstacle: Obstacle::Absent });
+    let (done, actions_done) = oneshot::channel();
+    let joined = async {
+        let enrolled = device(run, expected, &progress).await?;
+        // The other side ends only with a failure, which wins below.
+        let _ = actions_done.await;
+        Ok(enrolled)
+    };
     let waits = async {
-        let both = try_join(actions(run, made, &progress), device(run, expected, &progress));
         tokio::select! {
             biased;
-            outcome = both => outcome.map(|((), enrolled)| enrolled),
-            cause = vanished(run, made.server.id) => Err(cause),
+            outcome = joined => outcome,
+            cause = machine(run, made, &progress, done) => Err(cause),
         }
     };
     match run.guard(waits).await {
@@ -54,45 +61,143 @@ fn lock(progress: &Mutex<Progress>) -> MutexGuard<'_, Progress> {
     progress.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn actions(run: &Run<'_>, made: &Made, progress: &Mutex<Progress>) -> Result<(), Cause> {
-    let mut pending = made.actions.clone();
-    let mut unshown = 0;
-    let began = run.clock.now();
-    while !pending.is_empty() {
-        sleep(action_pace(run.clock.now().duration_since(began))).await;
-        let shown = match run.hetzner.get_actions(&pending, run.within()).await {
-            Ok(shown) => shown,
-            Err(error) if error.opinion() == Opinion::Stop && !error.is_not_found() => {
-                return Err(error).doing("the server's actions could not be read");
+/// Hetzner's side: says when all actions have succeeded, goes on to see that the server stays, and ends only with what
+/// is wrong.
+async fn machine(run: &Run<'_>, made: &Made, progress: &Mutex<Progress>, done: oneshot::Sender<()>) -> Cause {
+    let mut actions = Actions { pending: made.actions.clone(), unshown: 0 };
+    let mut server = Machine { id: made.server.id, missing: 0, is_powered_on: false };
+    let (began, mut pace, mut done) = (run.clock.now(), Pace::default(), Some(done));
+    let mut looked = began;
+    loop {
+        if actions.pending.is_empty()
+            && let Some(done) = done.take()
+        {
+            lock(progress).actions_done = true;
+            // Nobody listens any more only if the wait is over.
+            let _ = done.send(());
+            run.say(Scope::ProvisionVm, "Hetzner server is ready");
+        }
+        let now = run.clock.now();
+        let usual = if actions.pending.is_empty() { SERVER_LOOK } else { action_pace(now.duration_since(began)) };
+        sleep(pace.next(usual)).await;
+        let look = async {
+            if !actions.pending.is_empty() {
+                actions.look(run).await?;
             }
-            Err(_) => continue,
+            if run.clock.now() >= looked + SERVER_LOOK {
+                looked = run.clock.now();
+                actions.pending.extend(server.look(run, actions.pending.is_empty()).await?);
+            }
+            Ok(())
+        };
+        match look.await {
+            Ok(()) => pace.went_well(),
+            Err(Trouble::Passing(opinion)) => pace.went_badly(opinion, run.chance.fraction()),
+            Err(Trouble::Final(cause)) => return cause,
+        }
+    }
+}
+
+/// What a look can meet.
+enum Trouble {
+    /// The look failed; the next may not.
+    Passing(Opinion),
+    /// There is no point in waiting on.
+    Final(Cause),
+}
+
+impl Trouble {
+    fn of(error: HetznerError, doing: &'static str) -> Self {
+        match error.opinion() {
+            Opinion::Stop => Self::Final(Cause::Hetzner { doing, source: error }),
+            opinion => Self::Passing(opinion),
+        }
+    }
+}
+
+/// The actions that still have to end.
+struct Actions {
+    pending: Vec<ActionId>,
+    /// How many readings in a row left one of them out.
+    unshown: u32,
+}
+
+impl Actions {
+    async fn look(&mut self, run: &Run<'_>) -> Result<(), Trouble> {
+        let shown = match run.hetzner.get_actions(&self.pending, run.within_a_look()).await {
+            Ok(shown) => shown,
+            Err(error) if error.is_not_found() => Vec::new(),
+            Err(error) => return Err(Trouble::of(error, "the server's actions could not be read")),
         };
         for action in &shown {
             if let ActionStatus::Error { code, message } = &action.status {
                 let reason = format!("{code}: {message}");
-                return Err(Cause::ActionFailed { command: action.command.clone(), reason });
+                return Err(Trouble::Final(Cause::ActionFailed { command: action.command.clone(), reason }));
             }
         }
         // Hetzner forgets old actions, and may show new ones late: what it does not show for several readings cannot be
-        // waited for (fault G14).
-        unshown = if shown.len() < pending.len() { unshown + 1 } else { 0 };
+        // waited for (fault G14). Then the server and the device have to tell.
+        self.unshown = if shown.len() < self.pending.len() { self.unshown + 1 } else { 0 };
+        let unshown = self.unshown;
         let status_of = |id: &ActionId| shown.iter().find(|action| action.id == *id).map(|action| &action.status);
-        pending.retain(|id| status_of(id).map_or(unshown < READINGS, |status| *status == ActionStatus::Running));
+        self.pending.retain(|id| status_of(id).map_or(unshown < READINGS, |status| *status == ActionStatus::Running));
+        Ok(())
     }
-    lock(progress).actions_done = true;
-    run.say(Scope::ProvisionVm, "Hetzner server is ready");
-    Ok(())
 }
 
+/// The server itself.
+struct Machine {
+    id: ServerId,
+    /// How many looks in a row did not find it.
+    missing: u32,
+    is_powered_on: bool,
+}
+
+impl Machine {
+    /// Sees whether the server is there, and on once its actions are done (`is_settled`). One that is off is given power
+    /// once (fault M05); the action that does it is returned.
+    async fn look(&mut self, run: &Run<'_>, is_settled: bool) -> Result<Option<ActionId>, Trouble> {
+        let doing = "the new server could not be read";
+        let found = run.hetzner.find_server(self.id, run.within_a_look()).await;
+        let Some(server) = found.map_err(|error| Trouble::of(error, doing))? else {
+            self.missing += 1;
+            // Twice, since a read may lag behind a create.
+            if self.missing == 2 {
+                let why = format!("server {} was deleted by somebody else", self.id);
+                return Err(Trouble::Final(Cause::Superseded(why)));
+            }
+            return Ok(None);
+        };
+        self.missing = 0;
+        if server.status != "off" || !is_settled {
+            return Ok(None);
+        }
+        if self.is_powered_on {
+            let reason = "the server is off although it was powered on".to_owned();
+            return Err(Trouble::Final(Cause::ActionFailed { command: "start_server".to_owned(), reason }));
+        }
+        run.say(Scope::Hetzner, format!("The server is off, powering it on: id={}", self.id));
+        let action = run.hetzner.power_on(self.id, run.within_a_look()).await;
+        let action = action.map_err(|error| Trouble::of(error, "the new server could not be powered on"))?;
+        self.is_powered_on = true;
+        Ok(Some(action.id))
+    }
+}
+
+/// Tailscale's side: waits for a device that verifies.
 async fn device(run: &Run<'_>, expected: &Expected<'_>, progress: &Mutex<Progress>) -> Result<Enrolled, Cause> {
-    let began = run.clock.now();
+    let (began, mut pace) = (run.clock.now(), Pace::default());
     loop {
-        sleep(device_pace(run.clock.now().duration_since(began))).await;
-        let devices = match run.tailscale.find_devices(expected.hostname, run.within()).await {
+        sleep(pace.next(device_pace(run.clock.now().duration_since(began)))).await;
+        let devices = match run.tailscale.find_devices(expected.hostname, run.within_a_look()).await {
             Ok(devices) => devices,
             Err(error) if error.opinion() == Opinion::Stop => return Err(error).doing(DEVICES),
-            Err(_) => continue,
+            Err(error) => {
+                pace.went_badly(error.opinion(), run.chance.fraction());
+                continue;
+            }
         };
+        pace.went_well();
         match judge(&devices, expected) {
             Enrollment::Verified(enrolled) => return Ok(enrolled),
             Enrollment::Ambiguous(count) => return Err(Cause::EnrollAmbiguous(count)),
@@ -106,21 +211,6 @@ async fn device(run: &Run<'_>, expected: &Expected<'_>, progress: &Mutex<Progres
                     progress.obstacle = obstacle;
                 }
             }
-        }
-    }
-}
-
-/// Ends when the server is gone: somebody deleted it, and no device will come.
-async fn vanished(run: &Run<'_>, id: ServerId) -> Cause {
-    let mut missing = 0;
-    loop {
-        sleep(STILL_THERE).await;
-        match run.hetzner.find_server(id, run.within()).await {
-            Ok(None) => missing += 1,
-            _ => missing = 0,
-        }
-        if missing == 2 {
-            return Cause::Superseded(format!("server {id} was deleted by somebody else"));
         }
     }
 }
@@ -142,16 +232,18 @@ async fn last_look(run: &Run<'_>, expected: &Expected<'_>) -> Result<Enrolled, C
 fn action_pace(waited: Duration) -> Duration {
     match waited.as_secs() {
         0..10 => Duration::from_millis(1500),
-        10..60 => Duration::from_secs(3),
-        _ => Duration::from_secs(10),
+        10..60 => Duration::from_secs(4),
+        _ => Duration::from_secs(15),
     }
 }
 
-/// No machine boots and joins within eight seconds; then most do within a minute.
+/// No machine boots and joins within eight seconds; then most do within half a minute. The late ones are waited for at a
+/// pace that keeps the whole wait under a hundred requests.
 fn device_pace(waited: Duration) -> Duration {
     match waited.as_secs() {
-        8..60 => Duration::from_secs(1),
-        0..180 => Duration::from_secs(2),
-        _ => Duration::from_secs(5),
+        8..40 => Duration::from_secs(1),
+        0..8 => Duration::from_secs(2),
+        40..100 => Duration::from_secs(3),
+        _ => Duration::from_secs(15),
     }
 }

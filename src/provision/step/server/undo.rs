@@ -1,0 +1,173 @@
+//! The undo of an order: the server goes by its id, or by its name while an order may still be carried out.
+
+use std::net::Ipv4Addr;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+
+use super::super::super::job::{Attempt, Claim, Job};
+use super::super::super::leftover::{Hold, Kind, Leftover};
+use super::super::super::saga::{Machine, Scene, Undo};
+use super::super::removal::{Removal, Target, remove_primary_ips, remove_server};
+use crate::hetzner::{PrimaryIpId, Server, ServerId};
+use crate::transport::{Judge, Opinion, sleep_until};
+
+/// How long an order that got no answer may still be carried out (fault P06).
+const SETTLE: Duration = Duration::from_secs(20);
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
+/// Removes the server of this attempt: by its id, or by its name while an order may still be carried out.
+pub(in super::super::super) struct UndoServer {
+    name: String,
+    attempt: String,
+    /// When the attempt counts as dead.
+    expires: Option<i64>,
+    /// Somebody else's server: it goes only if its attempt is dead by the cloud's clock at that very moment.
+    only_if_dead: bool,
+    state: Mutex<State>,
+}
+
+#[derive(Clone, Default)]
+struct State {
+    /// Orders that may still be carried out.
+    floating: u32,
+    server: Option<Ordered>,
+}
+
+/// What is known of a server that stands for an order.
+#[derive(Clone)]
+struct Ordered {
+    id: ServerId,
+    ip: Option<Ipv4Addr>,
+    primary_ips: Vec<PrimaryIpId>,
+}
+
+impl From<&Server> for Ordered {
+    fn from(server: &Server) -> Self {
+        Self { id: server.id, ip: server.ipv4, primary_ips: server.primary_ips.clone() }
+    }
+}
+
+impl UndoServer {
+    pub(super) fn new(job: &Job, attempt: &Attempt) -> Self {
+        Self {
+            name: job.name.clone(),
+            attempt: attempt.id.clone(),
+            expires: Some(attempt.expires),
+            only_if_dead: false,
+            state: Mutex::default(),
+        }
+    }
+
+    /// The undo of a server that a dead attempt left. Its addresses are not known to be its own, so they are left alone.
+    pub(in super::super::super) fn of_dead(server: &Server, claim: &Claim) -> Self {
+        let ordered = Ordered { primary_ips: Vec::new(), ..Ordered::from(server) };
+        Self {
+            name: server.name.clone(),
+            attempt: claim.attempt.clone(),
+            expires: None,
+            only_if_dead: true,
+            state: Mutex::new(State { floating: 0, server: Some(ordered) }),
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn state(&self) -> State {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn ordered(&self) {
+        self.change(|state| state.floating += 1);
+    }
+
+    pub(super) fn not_applied(&self) {
+        self.change(|state| state.floating = state.floating.saturating_sub(1));
+    }
+
+    pub(super) fn made(&self, server: &Server) {
+        self.change(|state| {
+            state.floating = state.floating.saturating_sub(1);
+            state.server = Some(server.into());
+        });
+    }
+
+    fn may_appear(&self, why: impl Into<String>) -> Leftover {
+        Leftover::may_appear(Kind::Server, why).name(&self.name)
+    }
+
+    async fn remove(&self, scene: &Scene<'_>, ordered: &Ordered) -> Vec<Leftover> {
+        let Self { attempt, expires, only_if_dead, .. } = self;
+        let target = Target { id: ordered.id, attempt, expires: *expires, only_if_dead: *only_if_dead };
+        match remove_server(scene.run, target, scene.within()).await {
+            Removal::Left(leftover) => return vec![leftover.name(&self.name)],
+            Removal::Deleted => scene.set_machine(Machine::Deleted { ip: ordered.ip }),
+            Removal::WasGone => {}
+        }
+        remove_primary_ips(scene.run, &ordered.primary_ips, scene.within()).await
+    }
+
+    /// Looks for a server that an unanswered order may still make, and removes it.
+    async fn settle(&self, scene: &Scene<'_>, mut floating: u32, mut seen: Vec<ServerId>) -> Vec<Leftover> {
+        let run = scene.run;
+        let end = scene.deadline.min(run.clock.now() + SETTLE);
+        let mut left = Vec::new();
+        while floating > 0 {
+            // The last look is at the very end.
+            let is_last = run.clock.now() >= end;
+            let found = run.hetzner.find_server_by_name(&self.name, scene.within()).await;
+            let claim = found.as_ref().ok().and_then(|server| server.as_ref()).and_then(Claim::read);
+            match (found, claim) {
+                // A list may still show what was removed a moment ago; that is no second server.
+                (Ok(Some(server)), Some(claim)) if claim.attempt == self.attempt && !seen.contains(&server.id) => {
+                    seen.push(server.id);
+                    left.extend(self.remove(scene, &Ordered::from(&server)).await);
+                    floating -= 1;
+                }
+                (Err(error), _) if error.opinion() == Opinion::Stop => {
+                    left.push(self.may_appear(format!("an order got no answer ({error})")));
+                    return left;
+                }
+                _ if is_last => break,
+                _ => sleep_until(end.min(run.clock.now() + LOOK_AGAIN)).await,
+            }
+        }
+        if floating > 0 {
+            left.push(self.may_appear("an order got no answer"));
+        }
+        left
+    }
+}
+
+impl Undo for UndoServer {
+    fn undo<'a>(&'a self, scene: &'a Scene<'a>) -> BoxFuture<'a, Vec<Leftover>> {
+        Box::pin(async move {
+            let State { floating, server } = self.state();
+            let mut left = Vec::new();
+            if floating > 0 || server.is_some() {
+                // Until a read proves its deletion, there may be a machine, and a device of it.
+                scene.set_machine(Machine::NotDeletedByUs);
+            }
+            let seen = server.iter().map(|ordered| ordered.id).collect();
+            if let Some(ordered) = server {
+                left.extend(self.remove(scene, &ordered).await);
+            }
+            left.extend(self.settle(scene, floating, seen).await);
+            left
+        })
+    }
+
+    fn may_leave(&self, why: &str) -> Option<Leftover> {
+        let State { floating, server } = self.state();
+        let hold = self.expires.map_or(Hold::None, Hold::Until);
+        match server {
+            Some(Ordered { id, .. }) => {
+                Some(Leftover::unconfirmed(Kind::Server, why).id(&id).name(&self.name).hold(hold))
+            }
+            None => (floating > 0).then(|| self.may_appear(why)),
+        }
+    }
+}
