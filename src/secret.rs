@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 /// There is no `Display` and no `Serialize`, so that a secret cannot slip into a message or an answer by accident;
 /// [`Secret::expose`] is the one, searchable way to the text. Copies that other layers make (HTTP buffers, the
 /// JavaScript strings it came from) are outside its reach.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {

@@ -154,3 +154,58 @@ async fn q03_a_follower_hears_that_the_attempt_was_undone() {
     assert_eq!((code(&made), code(&followed)), (Code::EnrollTimeout, Code::Superseded));
     cloud.truth().assert_empty();
 }
+
+#[tokio::test(start_paused = true)]
+async fn q01_the_same_job_twice_in_one_process_is_one_flight() {
+    let cloud = Cloud::usual();
+    let (params, settings, process) = (params(), settings(), cloud.process(7));
+    let (first, late) = (Arc::new(Notebook::default()), Arc::new(Notebook::default()));
+    let boarding = async {
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        process.provision(&params, &settings, CancellationToken::new(), late.clone()).await
+    };
+    let call = process.provision(&params, &settings, CancellationToken::new(), first.clone());
+    let (one, two) = tokio::join!(call, boarding);
+    cloud.truth().assert_one_ready(&one);
+    assert_eq!(one.unwrap(), two.unwrap(), "both get the same result");
+    assert_eq!(cloud.truth().0["keys"].as_array().unwrap().len(), 1);
+    assert_eq!(*first.secrets.lock().unwrap(), *late.secrets.lock().unwrap(), "who boards late masks what was minted");
+    assert!(late.messages().len() < first.messages().len() && !late.messages().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn q01_only_the_last_to_leave_a_flight_ends_it() {
+    for leavers in [1, 2] {
+        let cloud = Cloud::usual();
+        let (params, settings, process) = (params(), settings(), cloud.process(7));
+        let cancels = [CancellationToken::new(), CancellationToken::new()];
+        let call = |number: usize| {
+            process.provision(&params, &settings, cancels[number].clone(), Arc::new(Notebook::default()))
+        };
+        let leaving = async {
+            for cancel in &cancels[..leavers] {
+                tokio::time::sleep(Duration::from_secs(5)).await;
+                cancel.cancel();
+            }
+            // Whoever comes now does not board a flight that was given up: it is a new one.
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            process.provision(&params, &settings, CancellationToken::new(), Arc::new(Notebook::default())).await
+        };
+        let (first, second, third) = tokio::join!(call(0), call(1), leaving);
+        assert_eq!(code(&first), Code::Aborted);
+        assert_eq!(second.is_ok(), leavers == 1);
+        cloud.truth().assert_one_ready(&third);
+        assert_eq!(cloud.truth().servers_ever(), leavers as u64);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn q01_a_caller_that_dies_on_a_flight_leaves_it_to_the_others() {
+    let cloud = Cloud::usual();
+    let (params, settings, process) = (params(), settings(), cloud.process(7));
+    let call = || process.provision(&params, &settings, CancellationToken::new(), Arc::new(Notebook::default()));
+    let (died, lived) = tokio::join!(tokio::time::timeout(Duration::from_secs(9), call()), call());
+    assert!(died.is_err());
+    cloud.truth().assert_one_ready(&lived);
+    assert_eq!(cloud.truth().servers_ever(), 1);
+}

@@ -9,7 +9,7 @@ use super::leftover::{Hold, Leftover};
 use crate::cloud_init::CloudInitError;
 use crate::hetzner::{HetznerError, Server};
 use crate::tailscale::TailscaleError;
-use crate::transport::{Judge, Opinion, TransportError};
+use crate::transport::{Judge, Opinion, TransportError, clean};
 
 /// What went wrong, at the level of the job.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -162,6 +162,13 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// A fault of ours that ended a call by a panic.
+    pub(super) fn panic(panic: &(dyn std::any::Any + Send)) -> Self {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+        Self::Internal(text.map_or_else(|| "a panic without words".to_owned(), |text| clean(&text)))
+    }
+
     /// The code that JavaScript sees.
     pub fn code(&self) -> Code {
         match self {

@@ -12,6 +12,7 @@ mod code;
 mod enrollment;
 mod error;
 mod event;
+mod flight;
 mod job;
 mod leftover;
 mod region;
@@ -38,6 +39,7 @@ pub use settings::{Settings, Source, USUAL_IMAGE, USUAL_TIMEOUT};
 
 use adopt::Standing;
 use enrollment::{Enrolled, Expected};
+use flight::Flights;
 use job::Job;
 use run::Run;
 use saga::Saga;
@@ -100,37 +102,56 @@ pub struct Provisioner {
     transport: Arc<dyn Transport>,
     chance: Arc<Chance>,
     budget: Arc<RetryBudget>,
+    flights: Arc<Flights>,
     warnings: Vec<String>,
 }
+
+/// How a call ends.
+pub type Outcome = Result<Provisioned, Box<ProvisionError>>;
 
 impl Provisioner {
     /// Over the real network.
     pub fn live(network: &Network) -> Result<Self, Box<ProvisionError>> {
         let (live, warnings) = Live::new(network).map_err(|error| ProvisionError::at_the_door(error.into()))?;
-        Ok(Self {
-            transport: Arc::new(live),
-            chance: Arc::new(Chance::from_system()),
-            budget: Arc::default(),
-            warnings,
-        })
+        Ok(Self { warnings, ..Self::new(Arc::new(live), Chance::from_system()) })
     }
 
     /// Over any transport, with all random choices from one seed.
     pub fn over(transport: Arc<dyn Transport>, seed: u64) -> Self {
-        Self { transport, chance: Arc::new(Chance::from_seed(seed)), budget: Arc::default(), warnings: Vec::new() }
+        Self::new(transport, Chance::from_seed(seed))
+    }
+
+    fn new(transport: Arc<dyn Transport>, chance: Chance) -> Self {
+        let (chance, budget, flights) = (Arc::new(chance), Arc::default(), Arc::default());
+        Self { transport, chance, budget, flights, warnings: Vec::new() }
     }
 
     /// Provisions one VM for one job (design 2.1). On any failure what was begun is undone before this returns.
     ///
     /// `cancel` ends the work at once and starts the undo, which it cannot shorten. Once the machine is verified the
-    /// result wins over a late cancellation.
+    /// result wins over a late cancellation. A call for the same job with the same settings as one that is under way
+    /// joins it.
     pub async fn provision(
         &self,
         params: &Params,
         settings: &Settings,
         cancel: CancellationToken,
         observer: Arc<dyn Observer>,
-    ) -> Result<Provisioned, Box<ProvisionError>> {
+    ) -> Outcome {
+        let depart = |cancel, observer| {
+            let (process, params, settings) = (self.clone(), params.clone(), settings.clone());
+            async move { process.provision_alone(&params, &settings, cancel, observer).await }.boxed()
+        };
+        self.flights.take(params, settings, cancel, observer, depart).await
+    }
+
+    async fn provision_alone(
+        &self,
+        params: &Params,
+        settings: &Settings,
+        cancel: CancellationToken,
+        observer: Arc<dyn Observer>,
+    ) -> Outcome {
         let job = Job::new(&params.job_id, &params.agent_id).map_err(ProvisionError::at_the_door)?;
         let place = locate(params, settings).map_err(ProvisionError::at_the_door)?;
         let run = self.begin(&job, settings, place, cancel, observer);
@@ -144,7 +165,9 @@ impl Provisioner {
             run.warn(Scope::ProvisionVm, warning.clone());
         }
         let span = tracing::info_span!("provision", job = job.id, agent = job.agent);
-        let settled = settle(&run).instrument(span).await;
+        // Whatever an attempt began is undone below this; a panic outside of one still has to become an error.
+        let settled = AssertUnwindSafe(settle(&run).instrument(span)).catch_unwind().await;
+        let settled = settled.unwrap_or_else(|panic| Err((Cause::panic(panic.as_ref()), Vec::new())));
         settled.map_err(|(cause, leftovers)| Box::new(failure(&run, cause, leftovers)))
     }
 
@@ -251,7 +274,7 @@ async fn attempt(run: &Run<'_>) -> Result<Provisioned, Failure> {
     let cause = match AssertUnwindSafe(make(run, &saga)).catch_unwind().await {
         Ok(Ok(provisioned)) => return Ok(provisioned),
         Ok(Err(cause)) => cause,
-        Err(panic) => Cause::Internal(describe_panic(panic.as_ref())),
+        Err(panic) => Cause::panic(panic.as_ref()),
     };
     if saga.is_empty() {
         return Err((cause, Vec::new()));
@@ -303,9 +326,4 @@ fn finish(
         warnings: std::mem::take(&mut notes.warnings),
         server,
     })
-}
-
-fn describe_panic(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic without words".to_owned())
 }

@@ -14,7 +14,7 @@ pub const USUAL_TIMEOUT: Duration = Duration::from_secs(600);
 pub const USUAL_IMAGE: &str = "ubuntu-22.04";
 
 /// Everything but the job itself.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// `HETZNER_API_URL`.
     pub hetzner_url: BaseUrl,

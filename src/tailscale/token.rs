@@ -19,7 +19,7 @@ const MARGIN: Duration = Duration::from_secs(60);
 const UNSAID_LIFE: u64 = 60;
 
 /// What proves to Tailscale who we are.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Credentials {
     /// An OAuth client.
     OAuth {

@@ -9,8 +9,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use provision_vm::hetzner::IdOrName;
 use provision_vm::provision::{
-    CancellationToken, Event, Observer, Params, ProvisionError, Provisioned, Provisioner, Settings, Source,
-    USUAL_SERVER_TYPES, USUAL_TIMEOUT,
+    CancellationToken, Event, Observer, Params, Provisioner, Settings, Source, USUAL_SERVER_TYPES, USUAL_TIMEOUT,
 };
 use provision_vm::secret::Secret;
 use provision_vm::tailscale::Credentials;
@@ -19,7 +18,7 @@ use serde_json::Value;
 use simulator::{Api, Config, Cut, Delivery, Fault, FaultKind, World};
 use tokio::time::{Instant, sleep};
 
-pub type Outcome = Result<Provisioned, Box<ProvisionError>>;
+pub use provision_vm::provision::Outcome;
 
 /// The simulator as a transport: no sockets, and time is tokio's paused clock.
 #[derive(Clone)]
