@@ -156,15 +156,32 @@ pub(super) async fn verify_ready(run: &Run<'_>, server: &Server) -> Result<Enrol
     .await
 }
 
-/// Looks for the device until it verifies or patience ends: one bad look is no reason to delete a machine.
-async fn look_patiently(run: &Run<'_>, expected: &Expected<'_>) -> Result<Result<Enrolled, Obstacle>, Cause> {
+/// Whether the machine of a dead attempt has joined after all: one look at its devices.
+pub(super) async fn look(run: &Run<'_>, server: &Server, claim: &Claim) -> Result<Result<Enrolled, Obstacle>, Cause> {
+    run.guard(look_at_device(run, &of_dead(server, claim))).await
+}
+
+/// The same, but until the device verifies or patience ends: one bad look is no reason to delete a machine.
+pub(super) async fn look_patiently(
+    run: &Run<'_>,
+    server: &Server,
+    claim: &Claim,
+) -> Result<Result<Enrolled, Obstacle>, Cause> {
     let until = run.clock.now() + PATIENCE_WITH_DEAD;
-    loop {
-        match look_at_device(run, expected).await? {
-            Err(_) if run.clock.now() < until => sleep(LOOK_AGAIN).await,
-            look => return Ok(look),
+    let expected = of_dead(server, claim);
+    run.guard(async {
+        loop {
+            match look_at_device(run, &expected).await? {
+                Err(_) if run.clock.now() < until => sleep(LOOK_AGAIN).await,
+                look => return Ok(look),
+            }
         }
-    }
+    })
+    .await
+}
+
+fn of_dead<'a>(server: &'a Server, claim: &Claim) -> Expected<'a> {
+    Expected { hostname: &server.name, attempt_started: claim.started, known: &[] }
 }
 
 async fn look_at_device(run: &Run<'_>, expected: &Expected<'_>) -> Result<Result<Enrolled, Obstacle>, Cause> {
@@ -176,34 +193,47 @@ async fn look_at_device(run: &Run<'_>, expected: &Expected<'_>) -> Result<Result
     }
 }
 
+/// What became of a dead attempt.
+pub(super) enum Taken {
+    /// Its machine had joined, and its server is marked ready.
+    Finished(Enrolled),
+    /// Its server is gone; with what stays of the rest.
+    Cleared(Vec<Leftover>),
+}
+
 /// Finishes what a dead attempt left, or removes it.
 ///
 /// # Errors
 ///
-/// With what could not be finished or removed.
-pub(super) async fn take_over(
-    run: &Run<'_>,
-    server: &Server,
-    claim: &Claim,
-) -> Result<Option<Enrolled>, (Cause, Vec<Leftover>)> {
+/// With the server, if it could be neither finished nor removed.
+pub(super) async fn take_over(run: &Run<'_>, server: &Server, claim: &Claim) -> Result<Taken, (Cause, Vec<Leftover>)> {
     let still_there = |cause| {
         let why = "left by a dead attempt of this job, and neither finished nor removed by this call";
         (cause, vec![Leftover::exists(Kind::Server, why).id(&server.id).name(&server.name)])
     };
-    let expected = Expected { hostname: &server.name, attempt_started: claim.started, known: &[] };
-    let look = run.guard(look_patiently(run, &expected)).await.map_err(still_there)?;
-    if let Ok(enrolled) = look {
-        run.know_server(server);
-        run.say(
-            Scope::ProvisionVm,
-            format!("A dead attempt of this job left a joined machine, taking it: id={}", server.id),
-        );
-        run.verified(&enrolled);
-        return match ready::mark(run, server.id, &claim.attempt).await {
-            Ok(()) => Ok(Some(enrolled)),
-            Err(cause) => Err(still_there(cause)),
-        };
+    if let Ok(enrolled) = look_patiently(run, server, claim).await.map_err(still_there)? {
+        finish(run, server, claim, &enrolled).await.map_err(still_there)?;
+        return Ok(Taken::Finished(enrolled));
     }
+    let left = clear(run, server, claim).await;
+    if left.iter().any(|left| left.kind == Kind::Server) {
+        Err((Cause::Remains, left))
+    } else {
+        Ok(Taken::Cleared(left))
+    }
+}
+
+/// Marks the server of a dead attempt ready, whose machine has joined.
+pub(super) async fn finish(run: &Run<'_>, server: &Server, claim: &Claim, enrolled: &Enrolled) -> Result<(), Cause> {
+    run.know_server(server);
+    let message = format!("A dead attempt of this job left a joined machine, taking it: id={}", server.id);
+    run.say(Scope::ProvisionVm, message);
+    run.verified(enrolled);
+    ready::mark(run, server.id, &claim.attempt).await
+}
+
+/// Removes what a dead attempt left, and returns what stays.
+pub(super) async fn clear(run: &Run<'_>, server: &Server, claim: &Claim) -> Vec<Leftover> {
     run.say(Scope::ProvisionVm, format!("Removing what a dead attempt of this job left: id={}", server.id));
     let remains = Saga::default();
     remains.declare(UndoDevice::new(&server.name, &claim.attempt, claim.started, Vec::new()));
@@ -211,8 +241,5 @@ pub(super) async fn take_over(
         remains.declare(UndoAuthKey::of_dead(key));
     }
     remains.declare(UndoServer::of_dead(server, claim));
-    match remains.compensate(run).await {
-        left if left.is_empty() => Ok(None),
-        left => Err((Cause::Remains, left)),
-    }
+    remains.compensate(run).await
 }

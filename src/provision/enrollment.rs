@@ -73,6 +73,11 @@ pub(super) enum Obstacle {
 }
 
 impl Obstacle {
+    /// Whether a device stands in the tailnet that may be the machine, although it does not verify.
+    pub(super) fn is_of_a_device(&self) -> bool {
+        !matches!(self, Self::Absent | Self::Untagged)
+    }
+
     /// The obstacle in words.
     pub(super) fn as_str(&self) -> &'static str {
         match self {

@@ -169,6 +169,12 @@ impl Cause {
         Self::Internal(text.map_or_else(|| "a panic without words".to_owned(), |text| clean(&text)))
     }
 
+    /// The whole story in one line: this level and all below it.
+    pub(super) fn chain(&self) -> String {
+        let levels = std::iter::successors(Some(self as &dyn std::error::Error), |error| error.source());
+        levels.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    }
+
     /// The code that JavaScript sees.
     pub fn code(&self) -> Code {
         match self {

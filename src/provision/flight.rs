@@ -70,17 +70,14 @@ impl Flights {
     ) -> Option<Passenger> {
         let mut flights = self.lock();
         flights.retain(|flight| flight.upgrade().is_some_and(|flight| !flight.has_landed()));
-        let flight = match find(&flights, params, settings) {
-            Some(flight) => flight,
-            None => {
-                let (cancel, cabin) = (CancellationToken::new(), Arc::new(Cabin::default()));
-                let journey = depart(cancel.clone(), cabin.clone()).shared();
-                let (params, settings) = (params.clone(), settings.clone());
-                let flight = Arc::new(Flight { params, settings, cancel, cabin, journey });
-                flights.push(Arc::downgrade(&flight));
-                flight
-            }
-        };
+        let flight = find(&flights, params, settings).unwrap_or_else(|| {
+            let (cancel, cabin) = (CancellationToken::new(), Arc::new(Cabin::default()));
+            let journey = depart(cancel.clone(), cabin.clone()).shared();
+            let (params, settings) = (params.clone(), settings.clone());
+            let flight = Arc::new(Flight { params, settings, cancel, cabin, journey });
+            flights.push(Arc::downgrade(&flight));
+            flight
+        });
         let seat = flight.cabin.admit(observer.clone(), &flight.cancel)?;
         Some(Passenger { flight, seat })
     }

@@ -76,6 +76,12 @@ impl Job {
     }
 }
 
+/// The selector that finds every server, of whatever job, whose attempt has not finished.
+pub fn unfinished_selector() -> String {
+    let terms = [(MANAGED_BY.0, MANAGED_BY.1), (STATE.0, STATE.1)];
+    terms.map(|(key, value)| crate::hetzner::selector(key, value)).join(",")
+}
+
 /// One attempt at a job. Its id is on the server, and only who minted it may undo that server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {

@@ -15,6 +15,7 @@ mod event;
 mod flight;
 mod job;
 mod leftover;
+mod reap;
 mod region;
 mod run;
 mod saga;
@@ -34,14 +35,15 @@ pub use code::Code;
 pub use error::{Cause, ProvisionError};
 pub use event::{Event, Known, Observer, Scope, Silent, Step};
 pub use leftover::{Certainty, Hold, Kind, Leftover};
+pub use reap::{Fate, ReapOptions, ReapReport, Reaped};
 pub use run::Timing;
 pub use settings::{Settings, Source, USUAL_IMAGE, USUAL_TIMEOUT};
 
-use adopt::Standing;
+use adopt::{Standing, Taken};
 use enrollment::{Enrolled, Expected};
 use flight::Flights;
 use job::Job;
-use run::Run;
+use run::{Clouds, Run};
 use saga::Saga;
 use step::device::UndoDevice;
 use step::server::Made;
@@ -154,7 +156,7 @@ impl Provisioner {
     ) -> Outcome {
         let job = Job::new(&params.job_id, &params.agent_id).map_err(ProvisionError::at_the_door)?;
         let place = locate(params, settings).map_err(ProvisionError::at_the_door)?;
-        let run = self.begin(&job, settings, place, cancel, observer);
+        let run = Run::new(&job, settings, place, &self.clouds(settings, &observer), cancel, observer);
         run.say(Scope::ProvisionVm, format!("Provisioning {} in {} for job {}", job.name, place.location, job.id));
         if !place.known {
             let message =
@@ -167,41 +169,31 @@ impl Provisioner {
         let span = tracing::info_span!("provision", job = job.id, agent = job.agent);
         // Whatever an attempt began is undone below this; a panic outside of one still has to become an error.
         let settled = AssertUnwindSafe(settle(&run).instrument(span)).catch_unwind().await;
-        let settled = settled.unwrap_or_else(|panic| Err((Cause::panic(panic.as_ref()), Vec::new())));
-        settled.map_err(|(cause, leftovers)| Box::new(failure(&run, cause, leftovers)))
+        let (cause, leftovers) = match settled {
+            Ok(Ok(provisioned)) => return Ok(provisioned),
+            Ok(Err(failure)) => failure,
+            Err(panic) => (Cause::panic(panic.as_ref()), Vec::new()),
+        };
+        Err(Box::new(failure(&run, cause, leftovers)))
     }
 
-    fn begin<'a>(
-        &self,
-        job: &'a Job,
-        settings: &'a Settings,
-        place: region::Placement,
-        cancel: CancellationToken,
-        observer: Arc<dyn Observer>,
-    ) -> Run<'a> {
+    /// The ways to both clouds, with the clock that labels are written in: Hetzner's.
+    fn clouds(&self, settings: &Settings, observer: &Arc<dyn Observer>) -> Clouds {
         let clock = Arc::new(Clock::default());
-        // Hetzner's clock is the one that labels are written in.
         let chain = |keeps_time| {
             let (transport, chance, budget) = (self.transport.clone(), self.chance.clone(), self.budget.clone());
             Chain::new(transport, clock.clone(), chance, budget, keeps_time)
         };
-        let hetzner = Hetzner::new(chain(true), settings.hetzner_url.clone(), settings.hetzner_token.clone());
         let masking = observer.clone();
         let on_secret = Arc::new(move |secret: &Secret| masking.secret(secret));
-        let credentials = settings.tailscale_credentials.clone();
-        let tailscale = Tailscale::new(chain(false), settings.tailscale_url.clone(), credentials, on_secret);
-        Run::new(
-            job,
-            settings,
-            place,
-            hetzner,
-            tailscale,
-            clock.clone(),
-            self.chance.clone(),
-            self.budget.clone(),
-            cancel,
-            observer,
-        )
+        let (url, credentials) = (settings.tailscale_url.clone(), settings.tailscale_credentials.clone());
+        Clouds {
+            hetzner: Hetzner::new(chain(true), settings.hetzner_url.clone(), settings.hetzner_token.clone()).into(),
+            tailscale: Tailscale::new(chain(false), url, credentials, on_secret).into(),
+            chance: self.chance.clone(),
+            budget: self.budget.clone(),
+            clock,
+        }
     }
 }
 
@@ -248,8 +240,11 @@ async fn take_turns(run: &Run<'_>, before: &mut Vec<Leftover>) -> Result<Provisi
             }
             Standing::Underway(server) => adopt::follow(run, server).await.map_err(nothing_left)?,
             Standing::Dead(server, claim) => {
-                if let Some(enrolled) = adopt::take_over(run, &server, &claim).await? {
-                    return finish(run, server, &enrolled, true, None).map_err(nothing_left);
+                match adopt::take_over(run, &server, &claim).await? {
+                    Taken::Finished(enrolled) => {
+                        return finish(run, server, &enrolled, true, None).map_err(nothing_left);
+                    }
+                    Taken::Cleared(left) => before.extend(left),
                 }
                 adopt::look_up(run).await.map_err(nothing_left)?
             }

@@ -40,18 +40,28 @@ pub struct Timing {
     pub length: Duration,
 }
 
+/// The ways to both clouds, and what all that is done with them shares.
+#[derive(Clone)]
+pub(super) struct Clouds {
+    pub hetzner: Arc<Hetzner>,
+    pub tailscale: Arc<Tailscale>,
+    pub clock: Arc<Clock>,
+    pub chance: Arc<Chance>,
+    pub budget: Arc<RetryBudget>,
+}
+
 /// One call.
 pub(super) struct Run<'a> {
     pub job: &'a Job,
     pub settings: &'a Settings,
     pub place: Placement,
-    pub hetzner: Hetzner,
-    pub tailscale: Tailscale,
+    pub hetzner: Arc<Hetzner>,
+    pub tailscale: Arc<Tailscale>,
     pub clock: Arc<Clock>,
     pub chance: Arc<Chance>,
-    pub budget: Arc<RetryBudget>,
     pub cancel: CancellationToken,
     pub deadline: Instant,
+    budget: Arc<RetryBudget>,
     observer: Arc<dyn Observer>,
     began: Instant,
     notes: Mutex<Notes>,
@@ -71,19 +81,15 @@ pub(super) struct Notes {
 }
 
 impl<'a> Run<'a> {
-    #[expect(clippy::too_many_arguments, reason = "one place puts a call together")]
     pub(super) fn new(
         job: &'a Job,
         settings: &'a Settings,
         place: Placement,
-        hetzner: Hetzner,
-        tailscale: Tailscale,
-        clock: Arc<Clock>,
-        chance: Arc<Chance>,
-        budget: Arc<RetryBudget>,
+        clouds: &Clouds,
         cancel: CancellationToken,
         observer: Arc<dyn Observer>,
     ) -> Self {
+        let Clouds { hetzner, tailscale, clock, chance, budget } = clouds.clone();
         let began = clock.now();
         let notes = Notes {
             step: Step::Validate,
@@ -105,9 +111,9 @@ impl<'a> Run<'a> {
             tailscale,
             clock,
             chance,
-            budget,
             cancel,
             deadline,
+            budget,
             observer,
             began,
             notes,

@@ -162,3 +162,20 @@ async fn remove_primary_ip(run: &Run<'_>, id: PrimaryIpId, within: Within) -> Re
     }
     Err(Leftover::exists(Kind::PrimaryIp, "it is still there, or belongs to another server now"))
 }
+
+/// Names the addresses of a deleted server that did not go with it, and are not provably ours to remove (design 6).
+pub(in super::super) async fn find_primary_ips(run: &Run<'_>, ids: &[PrimaryIpId], within: Within) -> Vec<Leftover> {
+    let mut left = Vec::new();
+    for id in ids {
+        let leftover = match run.hetzner.find_primary_ip(*id, within).await {
+            Ok(Some(ip)) if !ip.assigned => {
+                let why = "it outlived the server of a dead attempt, and may have been there before it";
+                Some(Leftover::exists(Kind::PrimaryIp, why))
+            }
+            Ok(_) => None,
+            Err(error) => Some(Leftover::unconfirmed(Kind::PrimaryIp, error.to_string())),
+        };
+        left.extend(leftover.map(|leftover| leftover.id(id)));
+    }
+    left
+}

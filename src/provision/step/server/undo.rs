@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use super::super::super::job::{Attempt, Claim, Job};
 use super::super::super::leftover::{Hold, Kind, Leftover};
 use super::super::super::saga::{Machine, Scene, Undo};
-use super::super::removal::{Removal, Target, remove_primary_ips, remove_server};
+use super::super::removal::{Removal, Target, find_primary_ips, remove_primary_ips, remove_server};
 use crate::hetzner::{PrimaryIpId, Server, ServerId};
 use crate::transport::{Judge, Opinion, sleep_until};
 
@@ -60,15 +60,15 @@ impl UndoServer {
         }
     }
 
-    /// The undo of a server that a dead attempt left. Its addresses are not known to be its own, so they are left alone.
+    /// The undo of a server that a dead attempt left. Its addresses may be the customer's, so they are left alone, and
+    /// named if they stay.
     pub(in super::super::super) fn of_dead(server: &Server, claim: &Claim) -> Self {
-        let ordered = Ordered { primary_ips: Vec::new(), ..Ordered::from(server) };
         Self {
             name: server.name.clone(),
             attempt: claim.attempt.clone(),
             expires: None,
             only_if_dead: true,
-            state: Mutex::new(State { floating: 0, server: Some(ordered) }),
+            state: Mutex::new(State { floating: 0, server: Some(server.into()) }),
         }
     }
 
@@ -107,7 +107,11 @@ impl UndoServer {
             Removal::Deleted => scene.set_machine(Machine::Deleted { ip: ordered.ip }),
             Removal::WasGone => {}
         }
-        remove_primary_ips(scene.run, &ordered.primary_ips, scene.within()).await
+        if self.only_if_dead {
+            find_primary_ips(scene.run, &ordered.primary_ips, scene.within()).await
+        } else {
+            remove_primary_ips(scene.run, &ordered.primary_ips, scene.within()).await
+        }
     }
 
     /// Looks for a server that an unanswered order may still make, and removes it.

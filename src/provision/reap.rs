@@ -1,0 +1,206 @@
+//! The reaper: finds what dead attempts left, and finishes or removes it (design 6, "Deleting").
+//!
+//! An attempt that its process could not undo (killed, machine lost, function frozen) left a server in state `creating`
+//! whose label says when it must be dead. A server that is ready or whose attempt may still live is never touched, and one
+//! whose device stands in the tailnet is marked ready or reported, never deleted.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
+use tokio_util::sync::CancellationToken;
+
+use super::adopt;
+use super::error::{Cause, ProvisionError};
+use super::event::{Observer, Scope, Step};
+use super::job::{self, Claim, Job};
+use super::leftover::{Kind, Leftover};
+use super::run::{Clouds, Doing, Run};
+use super::settings::Settings;
+use super::{Provisioner, region};
+use crate::hetzner::Server;
+use crate::transport::Instant;
+
+/// How many dead attempts are looked after at the same time.
+const AT_ONCE: usize = 4;
+
+/// How to reap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReapOptions {
+    /// Only say what would be done.
+    pub dry_run: bool,
+    /// How long an attempt must have been dead.
+    pub grace: Duration,
+}
+
+impl Default for ReapOptions {
+    fn default() -> Self {
+        Self { dry_run: true, grace: Duration::from_secs(300) }
+    }
+}
+
+/// What was found, and what became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReapReport {
+    /// Whether nothing was changed.
+    pub dry_run: bool,
+    /// The server of each dead attempt.
+    pub servers: Vec<Reaped>,
+    /// How many attempts are under way and may still live.
+    pub alive: u32,
+    /// Requests made to Hetzner and to Tailscale.
+    pub requests: (u32, u32),
+}
+
+/// The server of a dead attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reaped {
+    /// Its id.
+    pub server_id: u64,
+    /// Its name.
+    pub server_name: String,
+    /// The job that it was made for.
+    pub job_id: String,
+    /// The agent that it was made for.
+    pub agent_id: String,
+    /// How long its attempt has been dead.
+    pub dead_for: Duration,
+    /// What became of it.
+    pub fate: Fate,
+    /// What is, or may be, still there of it.
+    pub leftovers: Vec<Leftover>,
+}
+
+/// What became of a dead attempt's server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It would be removed.
+    WouldRemove,
+    /// It would be marked ready: its device verifies.
+    WouldMarkReady,
+    /// It is gone, and a read confirmed it.
+    Removed,
+    /// It was marked ready: its device verifies, and the next call for the job returns it.
+    MarkedReady,
+    /// It was left alone or could not be removed, and why.
+    Left(String),
+}
+
+impl Provisioner {
+    /// Finds the servers of dead attempts by their labels, and finishes or removes them with what hangs on them. The
+    /// default is a dry run.
+    ///
+    /// Of the settings it needs those of the two clouds and the timeout, which is the limit of the whole pass. Any number of
+    /// reapers may run at the same time, and beside calls.
+    ///
+    /// # Errors
+    ///
+    /// If the servers cannot be listed, or `cancel` or the timeout comes before that. Trouble with a single server is in the
+    /// report.
+    pub async fn reap(
+        &self,
+        options: ReapOptions,
+        settings: &Settings,
+        cancel: CancellationToken,
+        observer: Arc<dyn Observer>,
+    ) -> Result<ReapReport, Box<ProvisionError>> {
+        let clouds = self.clouds(settings, &observer);
+        let deadline = clouds.clock.now() + settings.timeout;
+        let pass = Pass { options, settings, clouds, deadline, cancel, observer };
+        // No job yet; the list is made on behalf of none.
+        let nobody = Job { id: String::new(), agent: String::new(), name: String::new() };
+        let run = pass.run(&nobody, "");
+        pass.look_after_all(&run).await.map_err(|cause| Box::new(super::failure(&run, cause, Vec::new())))
+    }
+}
+
+/// One pass of the reaper.
+struct Pass<'a> {
+    options: ReapOptions,
+    settings: &'a Settings,
+    clouds: Clouds,
+    deadline: Instant,
+    cancel: CancellationToken,
+    observer: Arc<dyn Observer>,
+}
+
+impl Pass<'_> {
+    fn run<'a>(&'a self, job: &'a Job, location: &str) -> Run<'a> {
+        let place = region::place(location);
+        let mut run = Run::new(job, self.settings, place, &self.clouds, self.cancel.clone(), self.observer.clone());
+        run.deadline = self.deadline;
+        run
+    }
+
+    async fn look_after_all(&self, run: &Run<'_>) -> Result<ReapReport, Cause> {
+        run.enter(Step::Lookup);
+        let selector = job::unfinished_selector();
+        let list = async {
+            let servers = run.hetzner.find_servers_by_label(&selector, run.within()).await;
+            servers.doing("the servers could not be listed")
+        };
+        let servers = run.guard(list).await?;
+        let now = run.clock.cloud_unix();
+        let grace = i64::try_from(self.options.grace.as_secs()).unwrap_or(i64::MAX);
+        let claims = servers.into_iter().filter_map(|server| Claim::read(&server).map(|claim| (server, claim)));
+        let (dead, alive): (Vec<_>, Vec<_>) =
+            claims.filter(|(_, claim)| !claim.ready).partition(|(_, claim)| claim.is_dead(now.saturating_sub(grace)));
+        let message = format!("{} unfinished servers of dead attempts, {} that may live", dead.len(), alive.len());
+        run.say(Scope::ProvisionVm, message);
+        let dead = dead.into_iter().map(|(server, claim)| async move {
+            let dead_for = claim.expires.map_or(0, |expires| u64::try_from(now.saturating_sub(expires)).unwrap_or(0));
+            let (fate, leftovers) = if run.ended().is_some() {
+                self.left(&server, "the time of the pass ran out".to_owned())
+            } else {
+                self.look_after(&server, &claim).await
+            };
+            Reaped {
+                server_id: server.id.0,
+                server_name: server.name,
+                job_id: claim.job,
+                agent_id: claim.agent,
+                dead_for: Duration::from_secs(dead_for),
+                fate,
+                leftovers,
+            }
+        });
+        let servers = stream::iter(dead).buffered(AT_ONCE).collect().await;
+        let requests = (run.hetzner.sent(), run.tailscale.sent());
+        let alive = u32::try_from(alive.len()).unwrap_or(u32::MAX);
+        Ok(ReapReport { dry_run: self.options.dry_run, servers, alive, requests })
+    }
+
+    async fn look_after(&self, server: &Server, claim: &Claim) -> (Fate, Vec<Leftover>) {
+        let job = match Job::new(&claim.job, &claim.agent) {
+            Ok(job) if job.name == server.name => job,
+            _ => return self.left(server, "its name does not fit its labels, so it is not provably ours".to_owned()),
+        };
+        let run = self.run(&job, &server.location);
+        if self.options.dry_run {
+            return match adopt::look(&run, server, claim).await {
+                Ok(Ok(_)) => (Fate::WouldMarkReady, Vec::new()),
+                Ok(Err(obstacle)) if obstacle.is_of_a_device() => self.left(server, obstacle.as_str().to_owned()),
+                Ok(Err(_)) => (Fate::WouldRemove, Vec::new()),
+                Err(cause) => self.left(server, cause.chain()),
+            };
+        }
+        match adopt::look_patiently(&run, server, claim).await {
+            Ok(Ok(enrolled)) => match adopt::finish(&run, server, claim, &enrolled).await {
+                Ok(()) => (Fate::MarkedReady, Vec::new()),
+                Err(cause) => self.left(server, cause.chain()),
+            },
+            Ok(Err(obstacle)) if obstacle.is_of_a_device() => self.left(server, obstacle.as_str().to_owned()),
+            Ok(Err(_)) => {
+                let leftovers = adopt::clear(&run, server, claim).await;
+                let server = leftovers.iter().find(|left| left.kind == Kind::Server);
+                (server.map_or(Fate::Removed, |left| Fate::Left(left.reason())), leftovers)
+            }
+            Err(cause) => self.left(server, cause.chain()),
+        }
+    }
+
+    fn left(&self, server: &Server, why: String) -> (Fate, Vec<Leftover>) {
+        let leftover = Leftover::exists(Kind::Server, why.clone()).id(&server.id).name(&server.name);
+        (Fate::Left(why), if self.options.dry_run { Vec::new() } else { vec![leftover] })
+    }
+}
