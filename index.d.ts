@@ -1,6 +1,15 @@
-import type { CandidateAttempt, Leftover, ProgressEvent as NativeEvent, ProvisionVMResult } from './native'
+import type { CandidateAttempt, Leftover, ProgressEvent as NativeEvent, ProvisionVMResult, ReapReport } from './native'
 
-export type { CandidateAttempt, Leftover, Price, ProvisionVMResult, Requests, Timing } from './native'
+export type {
+  CandidateAttempt,
+  Leftover,
+  Price,
+  ProvisionVMResult,
+  Reaped,
+  ReapReport,
+  Requests,
+  Timing,
+} from './native'
 
 /**
  * Provisions one VM for one job: a Hetzner Cloud server that has joined the tailnet.
@@ -11,6 +20,16 @@ export type { CandidateAttempt, Leftover, Price, ProvisionVMResult, Requests, Ti
  * @throws {ProvisionError} Always this class, always as a rejection.
  */
 export declare function provisionVM(params: ProvisionVMParams, options?: ProvisionOptions): Promise<ProvisionVMResult>
+
+/**
+ * Finds the servers of attempts that died without their undo (killed, machine lost, function frozen) by their labels, and
+ * removes them with their devices; a machine that joined after all is marked ready instead. A dry run unless
+ * `dryRun: false`. It never touches a server that is ready, that may still be in the making, or that is not provably
+ * this package's. Any number may run at the same time.
+ *
+ * @throws {ProvisionError} If the servers cannot be listed. Trouble with a single one is in the report.
+ */
+export declare function reap(options?: ReapOptions): Promise<ReapReport>
 
 /** What to provision. */
 export interface ProvisionVMParams {
@@ -25,8 +44,8 @@ export interface ProvisionVMParams {
   region: string
 }
 
-/** How to provision. Everything has a default that works. */
-export interface ProvisionOptions {
+/** What every call takes. */
+export interface CallOptions {
   /** Gives the call up. What was begun is undone first; then the promise rejects with `ABORTED`. */
   signal?: AbortSignal | null | undefined
   /** Called with everything that happens, in order, before the promise settles. What it throws becomes a warning. */
@@ -42,6 +61,10 @@ export interface ProvisionOptions {
   logger?: Logger | false | null | undefined
   /** Milliseconds until the call gives up, its undo not counted. Default: `PROVISION_TIMEOUT_SECONDS`, or 600 000. */
   timeoutMs?: number | null | undefined
+}
+
+/** How to provision. Everything has a default that works. */
+export interface ProvisionOptions extends CallOptions {
   /** Names of the server types to try, in this order. Default: `cpx11`, `cx23`, `cpx12`, `cpx22`, `cpx21`. */
   serverTypes?: readonly string[] | null | undefined
   /** Name or id of the image. Default: `ubuntu-22.04`. Not together with `HETZNER_SNAPSHOT_ID`. */
@@ -52,6 +75,14 @@ export interface ProvisionOptions {
   ephemeral?: boolean | null | undefined
   /** Accept a `TAILSCALE_AUTH_KEY` that may be used more than once. Default: false. */
   allowReusableAuthKey?: boolean | null | undefined
+}
+
+/** How to reap. */
+export interface ReapOptions extends CallOptions {
+  /** Only say what would be done. Default: true. */
+  dryRun?: boolean | null | undefined
+  /** Milliseconds that an attempt must have been dead. Default: 300 000. */
+  graceMs?: number | null | undefined
 }
 
 /** Where lines are printed. `console` is one. */
@@ -107,7 +138,7 @@ export type ProvisionErrorCode =
   | 'SUPERSEDED'
   | 'INTERNAL'
 
-/** Why a VM was not provisioned. Holds no secret; `JSON.stringify` shows all of it but the stack. */
+/** Why a call failed. Holds no secret; `JSON.stringify` shows all of it but the stack. */
 export declare class ProvisionError extends Error {
   private constructor()
   readonly name: 'ProvisionError'

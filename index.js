@@ -8,8 +8,18 @@ const native = load()
  * Being `async`, it never throws; being JavaScript, its errors carry the caller's stack.
  */
 async function provisionVM(params, options) {
+  return call(native.provisionVm, { params: toData(params) }, options)
+}
+
+/** Finds what dead attempts left, and finishes or removes it. What it takes and returns: `index.d.ts`. */
+async function reap(options) {
+  return call(native.reap, {}, options)
+}
+
+/** One call of the core: data in, data out, with what JavaScript alone can do around it. */
+async function call(run, what, options) {
   const { signal, onProgress, onSecret, env, logger, others } = takeOptions(options)
-  const input = JSON.stringify({ params: toData(params), options: toData(others), env: pickSettings(env) })
+  const input = JSON.stringify({ ...what, options: toData(others), env: pickSettings(env) })
   const log = guard('logger', (event) => logger[event.level](`[${event.scope}] ${event.message}`))
   const report = guard('onProgress', onProgress)
   const onEvent = (event) => {
@@ -28,7 +38,7 @@ async function provisionVM(params, options) {
   if (signal?.aborted) abort()
   else signal?.addEventListener('abort', abort, { once: true })
   try {
-    const { value, fault } = await native.provisionVm(input, cancel, onEvent, onMinted)
+    const { value, fault } = await run(input, cancel, onEvent, onMinted)
     if (fault) throw new ProvisionError(fault, fault.code === 'ABORTED' ? signal?.reason : undefined)
     return value
   } finally {
@@ -55,7 +65,7 @@ class ProvisionError extends Error {
 // On the prototype, where the first line of `stack` finds it.
 Object.defineProperty(ProvisionError.prototype, 'name', { value: 'ProvisionError', writable: true, configurable: true })
 
-module.exports = { provisionVM, ProvisionError }
+module.exports = { provisionVM, reap, ProvisionError }
 
 /** The causes, outermost first, as a chain of errors. */
 function chain(causes) {

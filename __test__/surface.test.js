@@ -12,7 +12,7 @@ const read = (file) => readFileSync(path.join(ROOT, file), 'utf8')
 
 test('the package exports what its types say', async () => {
   const commonjs = require('..')
-  assert.deepEqual(Object.keys(commonjs), ['provisionVM', 'ProvisionError'])
+  assert.deepEqual(Object.keys(commonjs), ['provisionVM', 'reap', 'ProvisionError'])
   const esm = await import('../index.js')
   assert.equal(esm.provisionVM, commonjs.provisionVM)
   assert.equal(esm.ProvisionError, commonjs.ProvisionError)

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::settings::{self, Environment};
+use super::settings::{self, Environment, Purpose};
 use crate::provision::settings::{Network, clean};
-use crate::provision::{Cause, Params, Settings};
+use crate::provision::{Cause, Params, ReapOptions, Settings};
 
-/// Everything that one call brings.
-pub(super) struct Input {
-    pub params: Params,
+/// Everything that one call brings, with what it is about.
+pub(super) struct Input<T> {
+    pub what: T,
     pub settings: Settings,
     pub network: Network,
     /// The filter for diagnostic lines, if any is asked for.
@@ -29,19 +29,44 @@ pub(super) struct Options {
     pub warnings: Vec<String>,
 }
 
-/// A day; longer is a slip of the unit.
-const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
+/// A day in milliseconds; longer is a slip of the unit.
+const LONGEST_MS: f64 = 86_400_000.0;
 const LONGEST_REGION: usize = 63;
 
-/// Reads and checks `{ params, options, env }`.
-pub(super) fn read(text: &str) -> Result<Input, Cause> {
-    let input: Value = serde_json::from_str(text).map_err(|_| Cause::Internal("the input is no JSON".to_owned()))?;
+/// Reads and checks `{ params, options, env }`: what to provision.
+pub(super) fn read(text: &str) -> Result<Input<Params>, Cause> {
+    let input = parse(text)?;
     let params = read_params(input.get("params"))?;
     let options = read_options(input.get("options"))?;
+    complete(&input, params, options, Purpose::Provision)
+}
+
+/// Reads and checks `{ options, env }`: how to reap.
+pub(super) fn read_reap(text: &str) -> Result<Input<ReapOptions>, Cause> {
+    const KNOWN: [&str; 3] = ["dryRun", "graceMs", "timeoutMs"];
+    let input = parse(text)?;
+    let Some(value) = input.get("options").filter(|value| !value.is_null()) else {
+        return complete(&input, ReapOptions::default(), Options::default(), Purpose::Reap);
+    };
+    let fields = Fields::new("options", Some(value))?;
+    let usual = ReapOptions::default();
+    let reap = ReapOptions {
+        dry_run: fields.flag("dryRun")?.unwrap_or(usual.dry_run),
+        grace: fields.duration("graceMs", 0.0)?.unwrap_or(usual.grace),
+    };
+    let (timeout, warnings) = (fields.duration("timeoutMs", 1.0)?, fields.unknown(&KNOWN));
+    complete(&input, reap, Options { timeout, warnings, ..Options::default() }, Purpose::Reap)
+}
+
+fn parse(text: &str) -> Result<Value, Cause> {
+    serde_json::from_str(text).map_err(|_| Cause::Internal("the input is no JSON".to_owned()))
+}
+
+fn complete<T>(input: &Value, what: T, options: Options, purpose: Purpose) -> Result<Input<T>, Cause> {
     let environment = Environment::read(input.get("env"))?;
     let network = settings::network(&environment)?;
     let log_filter = environment.get("PROVISION_VM_LOG").or_else(|| environment.get("RUST_LOG")).map(str::to_owned);
-    Ok(Input { params, settings: settings::read(&environment, options)?, network, log_filter })
+    Ok(Input { what, settings: settings::read(&environment, options, purpose)?, network, log_filter })
 }
 
 fn read_params(value: Option<&Value>) -> Result<Params, Cause> {
@@ -56,41 +81,22 @@ fn read_params(value: Option<&Value>) -> Result<Params, Cause> {
 
 fn read_options(value: Option<&Value>) -> Result<Options, Cause> {
     const KNOWN: [&str; 6] = ["timeoutMs", "serverTypes", "image", "strictRegion", "ephemeral", "allowReusableAuthKey"];
-    /// These are `index.js`'s own; they are named here so that a slip of the pen finds them.
-    const OF_THE_WRAPPER: [&str; 5] = ["signal", "onProgress", "onSecret", "env", "logger"];
     if value.is_none_or(Value::is_null) {
         return Ok(Options::default());
     }
     let fields = Fields::new("options", value)?;
-    let unknown = fields.names().filter(|name| !KNOWN.contains(name));
-    let warnings = unknown
-        .map(|name| {
-            let known = KNOWN.iter().chain(&OF_THE_WRAPPER);
-            let nearest = known.min_by_key(|known| strsim::levenshtein(known, name)).copied();
-            let close = nearest.filter(|nearest| strsim::levenshtein(nearest, name) <= 3);
-            let meant = close.map(|close| format!("; did you mean {close}?")).unwrap_or_default();
-            format!("Unknown option {} is ignored{meant}", clean(name))
-        })
-        .collect();
-    let timeout = match fields.number("timeoutMs")? {
-        None => None,
-        Some(ms) if ms >= 1.0 && ms <= LONGEST_TIMEOUT.as_secs_f64() * 1000.0 => {
-            Some(Duration::from_secs_f64(ms / 1000.0))
-        }
-        Some(_) => return Err(fields.refuse("timeoutMs", "must be between 1 and 86400000 milliseconds")),
-    };
     let image = fields.text("image")?;
     if image.as_deref().is_some_and(|image| !is_plain(image)) {
         return Err(fields.refuse("image", "must be the name or id of an image"));
     }
     Ok(Options {
-        timeout,
+        timeout: fields.duration("timeoutMs", 1.0)?,
         server_types: fields.server_types()?,
         image,
         strict_region: fields.flag("strictRegion")?.unwrap_or_default(),
         ephemeral: fields.flag("ephemeral")?,
         allow_reusable_auth_key: fields.flag("allowReusableAuthKey")?.unwrap_or_default(),
-        warnings,
+        warnings: fields.unknown(&KNOWN),
     })
 }
 
@@ -114,8 +120,19 @@ impl<'a> Fields<'a> {
         object.map(|object| Self { path, object }).ok_or_else(|| Cause::Input { field: path.to_owned(), why })
     }
 
-    fn names(&self) -> impl Iterator<Item = &'a str> {
-        self.object.keys().map(String::as_str)
+    /// A warning for each field that nobody reads.
+    fn unknown(&self, known: &[&str]) -> Vec<String> {
+        /// These are `index.js`'s own; they are named here so that a slip of the pen finds them.
+        const OF_THE_WRAPPER: [&str; 5] = ["signal", "onProgress", "onSecret", "env", "logger"];
+        let unknown = self.object.keys().filter(|name| !known.contains(&name.as_str()));
+        let warn = |name: &String| {
+            let known = known.iter().chain(&OF_THE_WRAPPER);
+            let nearest = known.min_by_key(|known| strsim::levenshtein(known, name)).copied();
+            let close = nearest.filter(|nearest| strsim::levenshtein(nearest, name) <= 3);
+            let meant = close.map(|close| format!("; did you mean {close}?")).unwrap_or_default();
+            format!("Unknown option {} is ignored{meant}", clean(name))
+        };
+        unknown.map(warn).collect()
     }
 
     fn refuse(&self, name: &str, why: impl Into<String>) -> Cause {
@@ -143,6 +160,15 @@ impl<'a> Fields<'a> {
 
     fn flag(&self, name: &str) -> Result<Option<bool>, Cause> {
         self.typed(name, "true or false", Value::as_bool)
+    }
+
+    /// A length of time in milliseconds, of at most a day.
+    fn duration(&self, name: &str, least: f64) -> Result<Option<Duration>, Cause> {
+        match self.number(name)? {
+            None => Ok(None),
+            Some(ms) if (least..=LONGEST_MS).contains(&ms) => Ok(Some(Duration::from_secs_f64(ms / 1000.0))),
+            Some(_) => Err(self.refuse(name, format!("must be between {least} and {LONGEST_MS} milliseconds"))),
+        }
     }
 
     fn server_types(&self) -> Result<Option<Vec<String>>, Cause> {
@@ -199,7 +225,7 @@ mod tests {
         })
     }
 
-    fn call(change: impl Fn(&mut Value)) -> Result<Input, Cause> {
+    fn call(change: impl Fn(&mut Value)) -> Result<Input<Params>, Cause> {
         let params = json!({ "jobId": "job-1", "agentId": "agent-1", "region": "us-east" });
         let mut input = json!({ "params": params, "options": {}, "env": env() });
         change(&mut input);
@@ -208,7 +234,7 @@ mod tests {
 
     #[test]
     fn a_plain_call_gets_every_default() {
-        let Input { params, settings, .. } = call(|_| ()).unwrap_or_else(|cause| panic!("{cause}"));
+        let Input { what: params, settings, .. } = call(|_| ()).unwrap_or_else(|cause| panic!("{cause}"));
         assert_eq!(params.region, "us-east");
         assert_eq!(settings.hetzner_url.to_string(), "https://api.hetzner.cloud/v1");
         assert_eq!(settings.hetzner_token.expose(), "token");
@@ -287,6 +313,29 @@ mod tests {
         assert!(!settings.ephemeral);
         assert_eq!(settings.server_types, ["cpx22"]);
         assert_eq!(settings.warnings, ["Unknown option onProgess is ignored; did you mean onProgress?"]);
+    }
+
+    #[test]
+    fn reaping_is_a_dry_run_unless_told_otherwise_and_needs_no_ssh_key() {
+        let mut env = env();
+        env["HETZNER_SSH_KEY_ID"] = Value::Null;
+        let call = |options: Value| read_reap(&json!({ "options": options, "env": env }).to_string());
+        for options in [Value::Null, json!({}), json!({ "dryRun": null })] {
+            let input = call(options).unwrap_or_else(|cause| panic!("{cause}"));
+            assert_eq!(input.what, ReapOptions { dry_run: true, grace: Duration::from_secs(300) });
+        }
+        let input = call(json!({ "dryRun": false, "graceMs": 0, "dryrun": true })).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(input.what, ReapOptions { dry_run: false, grace: Duration::ZERO });
+        assert_eq!(input.settings.warnings, ["Unknown option dryrun is ignored; did you mean dryRun?"]);
+        for (options, field) in [
+            (json!({ "dryRun": "no" }), "options.dryRun"),
+            (json!({ "graceMs": -1 }), "options.graceMs"),
+            (json!({ "graceMs": 86_400_001 }), "options.graceMs"),
+            (json!("now"), "options"),
+        ] {
+            let cause = call(options).err().unwrap_or_else(|| panic!("{field} is accepted"));
+            assert_eq!((cause.code(), cause.field()), (Code::InvalidInput, Some(field)));
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use napi_derive::napi;
 
-use crate::provision::{self, Leftover as Left, ProvisionError, Provisioned};
+use crate::provision::{self, Fate, Leftover as Left, ProvisionError, Provisioned};
 
 /// How a call ended: with a value or with a fault.
 #[napi(object)]
@@ -127,6 +127,93 @@ pub struct Leftover {
     pub name: Option<String>,
     /// Why it was left.
     pub why: String,
+}
+
+/// How a pass of the reaper ended: with a value or with a fault.
+#[napi(object)]
+pub struct Reaping {
+    /// What was found, and what became of it.
+    pub value: Option<ReapReport>,
+    /// What went wrong.
+    pub fault: Option<Fault>,
+}
+
+/// What a pass of the reaper found, and what became of it.
+#[napi(object)]
+pub struct ReapReport {
+    /// Whether nothing was changed.
+    pub dry_run: bool,
+    /// The server of each dead attempt.
+    pub servers: Vec<Reaped>,
+    /// How many attempts are under way and may still live. They are left alone.
+    pub alive: u32,
+    /// How many requests were made.
+    pub requests: Requests,
+}
+
+/// The server of a dead attempt.
+#[napi(object)]
+pub struct Reaped {
+    /// Hetzner's id of the server.
+    pub server_id: f64,
+    /// Its name.
+    pub server_name: String,
+    /// The job that it was made for.
+    pub job_id: String,
+    /// The agent that it was made for.
+    pub agent_id: String,
+    /// Milliseconds since its attempt counted as dead.
+    pub dead_for_ms: f64,
+    /// What became of it, or would in a pass that is no dry run. A machine whose device verifies is marked ready: the
+    /// next call for its job returns it.
+    #[napi(ts_type = "'would_remove' | 'would_mark_ready' | 'removed' | 'marked_ready' | 'left'")]
+    pub outcome: String,
+    /// Why it was left.
+    pub why: Option<String>,
+    /// What is, or may be, still there of it.
+    pub leftovers: Vec<Leftover>,
+}
+
+impl From<Result<provision::ReapReport, Box<ProvisionError>>> for Reaping {
+    fn from(outcome: Result<provision::ReapReport, Box<ProvisionError>>) -> Self {
+        match outcome {
+            Ok(report) => Self { value: Some(report.into()), fault: None },
+            Err(error) => Self { value: None, fault: Some((*error).into()) },
+        }
+    }
+}
+
+impl From<provision::ReapReport> for ReapReport {
+    fn from(report: provision::ReapReport) -> Self {
+        Self {
+            dry_run: report.dry_run,
+            servers: report.servers.into_iter().map(Into::into).collect(),
+            alive: report.alive,
+            requests: Requests { hetzner: report.requests.0, tailscale: report.requests.1 },
+        }
+    }
+}
+
+impl From<provision::Reaped> for Reaped {
+    fn from(server: provision::Reaped) -> Self {
+        let (outcome, why) = match server.fate {
+            Fate::WouldRemove => ("would_remove", None),
+            Fate::WouldMarkReady => ("would_mark_ready", None),
+            Fate::Removed => ("removed", None),
+            Fate::MarkedReady => ("marked_ready", None),
+            Fate::Left(why) => ("left", Some(why)),
+        };
+        Self {
+            server_id: number(server.server_id),
+            server_name: server.server_name,
+            job_id: server.job_id,
+            agent_id: server.agent_id,
+            dead_for_ms: milliseconds(server.dead_for),
+            outcome: outcome.to_owned(),
+            why,
+            leftovers: server.leftovers.into_iter().map(Into::into).collect(),
+        }
+    }
 }
 
 impl From<Result<Provisioned, Box<ProvisionError>>> for Settled {

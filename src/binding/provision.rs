@@ -7,11 +7,11 @@ use napi_derive::napi;
 
 use super::cancel::Cancel;
 use super::input::{self, Input};
-use super::output::Settled;
+use super::output::{Reaping, Settled};
 use super::progress::{Callback, Listener, ProgressEvent};
 use super::{log, settings};
 use crate::provision::settings::Network;
-use crate::provision::{CancellationToken, Cause, Observer, ProvisionError, Provisioned, Provisioner};
+use crate::provision::{CancellationToken, Cause, Outcome, ProvisionError, Provisioner, ReapReport, Settings};
 
 /// One client per way to the network, shared by all calls of the process: it holds the connections.
 static CLIENTS: Mutex<BTreeMap<Network, Provisioner>> = Mutex::new(BTreeMap::new());
@@ -32,23 +32,50 @@ pub async fn provision_vm(
     outcome.into()
 }
 
+/// Finds what dead attempts left, and finishes or removes it. `input` is JSON text: `{ options, env }`. Never rejects
+/// for a domain fault; the callbacks are those of `provisionVm`.
+#[napi(js_name = "reap")]
+pub async fn reap(
+    input: String,
+    cancel: &Cancel,
+    #[napi(ts_arg_type = "(event: ProgressEvent | null) => void")] on_event: Callback<ProgressEvent>,
+    #[napi(ts_arg_type = "(secret: string | null) => void")] on_secret: Callback<String>,
+) -> Reaping {
+    let listener = Arc::new(Listener { on_event, on_secret });
+    let outcome = outlive(run_reap(input, cancel.token(), listener.clone())).await;
+    listener.flush().await;
+    outcome.into()
+}
+
 /// The names of the environment variables that a call may read.
 #[napi(js_name = "settingNames")]
 pub fn setting_names() -> Vec<String> {
     settings::NAMES.iter().map(|name| (*name).to_owned()).collect()
 }
 
-async fn run(
-    input: String,
-    cancel: CancellationToken,
-    listener: Arc<Listener>,
-) -> Result<Provisioned, Box<ProvisionError>> {
+async fn run(input: String, cancel: CancellationToken, listener: Arc<Listener>) -> Outcome {
     let read = input::read(&input).map_err(ProvisionError::at_the_door);
     // The text holds the secrets of the environment; it is not kept for the length of the job.
     drop(input);
-    let Input { params, mut settings, network, log_filter } = read?;
+    let (params, settings, process) = prepare(read?)?;
+    process.provision(&params, &settings, cancel, listener).await
+}
+
+async fn run_reap(
+    input: String,
+    cancel: CancellationToken,
+    listener: Arc<Listener>,
+) -> Result<ReapReport, Box<ProvisionError>> {
+    let read = input::read_reap(&input).map_err(ProvisionError::at_the_door);
+    drop(input);
+    let (options, settings, process) = prepare(read?)?;
+    process.reap(options, &settings, cancel, listener).await
+}
+
+fn prepare<T>(input: Input<T>) -> Result<(T, Settings, Provisioner), Box<ProvisionError>> {
+    let Input { what, mut settings, network, log_filter } = input;
     settings.warnings.extend(log_filter.and_then(|filter| log::set_filter(&filter)));
-    client(network)?.provision(&params, &settings, cancel, listener as Arc<dyn Observer>).await
+    Ok((what, settings, client(network)?))
 }
 
 fn client(network: Network) -> Result<Provisioner, Box<ProvisionError>> {
@@ -63,9 +90,9 @@ fn client(network: Network) -> Result<Provisioner, Box<ProvisionError>> {
 
 /// Runs a call as a task of its own, so that a panic in it becomes a fault.
 #[expect(clippy::disallowed_methods, reason = "the one place where tasks start")]
-async fn outlive(
-    call: impl Future<Output = Result<Provisioned, Box<ProvisionError>>> + Send + 'static,
-) -> Result<Provisioned, Box<ProvisionError>> {
+async fn outlive<T: Send + 'static>(
+    call: impl Future<Output = Result<T, Box<ProvisionError>>> + Send + 'static,
+) -> Result<T, Box<ProvisionError>> {
     let crash = |_| ProvisionError::at_the_door(Cause::Internal("the call broke down".to_owned()));
     tokio::spawn(call).await.unwrap_or_else(|broken| Err(crash(broken)))
 }

@@ -98,9 +98,18 @@ fn refuse(setting: &str, why: impl Into<String>) -> Cause {
     Cause::Setting { setting: setting.to_owned(), why: why.into() }
 }
 
+/// What the settings are for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Making a machine.
+    Provision,
+    /// Looking after what is there.
+    Reap,
+}
+
 /// Reads and checks everything; a missing setting is named together with all others that are missing.
-pub(super) fn read(environment: &Environment, options: Options) -> Result<Settings, Cause> {
-    require(environment)?;
+pub(super) fn read(environment: &Environment, options: Options, purpose: Purpose) -> Result<Settings, Cause> {
+    require(environment, purpose)?;
     let required = |name: &str| environment.secret(name)?.ok_or_else(|| refuse(name, "is not set"));
     let snapshot = environment.get("HETZNER_SNAPSHOT_ID");
     let source = match (snapshot, options.image) {
@@ -117,7 +126,7 @@ pub(super) fn read(environment: &Environment, options: Options) -> Result<Settin
     Ok(Settings {
         hetzner_url: environment.url("HETZNER_API_URL", HETZNER_URL)?,
         hetzner_token: required("HETZNER_API_TOKEN")?,
-        ssh_keys: ssh_keys(environment)?,
+        ssh_keys: if purpose == Purpose::Provision { ssh_keys(environment)? } else { Vec::new() },
         tailscale_url: environment.url("TAILSCALE_API_URL", TAILSCALE_URL)?,
         tailscale_credentials: credentials(environment)?,
         auth_key: auth_key(environment)?,
@@ -136,8 +145,12 @@ pub(super) fn read(environment: &Environment, options: Options) -> Result<Settin
     })
 }
 
-fn require(environment: &Environment) -> Result<(), Cause> {
-    let mut needed = vec!["HETZNER_API_TOKEN", "HETZNER_SSH_KEY_ID", "TAILSCALE_OAUTH_CLIENT_ID"];
+fn require(environment: &Environment, purpose: Purpose) -> Result<(), Cause> {
+    let mut needed = vec!["HETZNER_API_TOKEN"];
+    if purpose == Purpose::Provision {
+        needed.push("HETZNER_SSH_KEY_ID");
+    }
+    needed.push("TAILSCALE_OAUTH_CLIENT_ID");
     if identity_issuer(environment).is_none() {
         needed.push("TAILSCALE_OAUTH_CLIENT_SECRET");
     }

@@ -133,6 +133,9 @@ impl Pass<'_> {
     }
 
     async fn look_after_all(&self, run: &Run<'_>) -> Result<ReapReport, Cause> {
+        for warning in &self.settings.warnings {
+            run.warn(Scope::ProvisionVm, warning.clone());
+        }
         run.enter(Step::Lookup);
         let selector = job::unfinished_selector();
         let list = async {

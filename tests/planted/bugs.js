@@ -1,0 +1,274 @@
+'use strict'
+
+// The defects that the suite has to catch. Each is a few edits of the source, switched on by its name at run time; all of
+// them are built at once into a copy of the tree (run.js), so that the source itself has no switch.
+//
+// `caughtBy` names the invariants (docs/invariants.md) of which one has to be violated in some run. A defect that only makes
+// the program panic, or an answer unreadable, does not count as caught.
+
+const ADOPT = 'src/provision/adopt.rs'
+const AUTH_KEY = 'src/provision/step/auth_key.rs'
+const CHAIN = 'src/transport/chain.rs'
+const DEVICE = 'src/provision/step/device.rs'
+const ENROLLMENT = 'src/provision/enrollment.rs'
+const ERROR = 'src/provision/error.rs'
+const JOB = 'src/provision/job.rs'
+const MOD = 'src/provision/mod.rs'
+const READY = 'src/provision/step/ready.rs'
+const REAP = 'src/provision/reap.rs'
+const REMOVAL = 'src/provision/step/removal.rs'
+const RETRY = 'src/transport/retry.rs'
+const RUN = 'src/provision/run.rs'
+const SAGA = 'src/provision/saga.rs'
+const SERVER = 'src/provision/step/server.rs'
+const UNDO_SERVER = 'src/provision/step/server/undo.rs'
+const WAIT = 'src/provision/step/wait.rs'
+
+/** `planted("x")` is true while the defect x is switched on. */
+module.exports = [
+  {
+    name: 'random-name',
+    what: "the server's name is made up anew for every attempt, so the cloud is no lock",
+    caughtBy: ['I01', 'I17'],
+    edits: [
+      [SERVER, 'name: &run.job.name,\n        server_type', 'name: if planted("random-name") { Box::leak(format!("{}-{}", run.job.name, run.chance.id()).into_boxed_str()) } else { &run.job.name },\n        server_type'],
+      [SERVER, 'server.name == job.name && Claim', '(planted("random-name") || server.name == job.name) && Claim'],
+      [REMOVAL, 'if server.name == job.name && job.owns', 'if (planted("random-name") || server.name == job.name) && job.owns'],
+    ],
+  },
+  {
+    name: 'undo-registered-late',
+    what: 'the undo of a server is declared with its answer instead of before its order',
+    caughtBy: ['I12', 'I13'],
+    edits: [[UNDO_SERVER, 'self.change(|state| state.floating += 1);', 'self.change(|state| state.floating += u32::from(!planted("undo-registered-late")));']],
+  },
+  {
+    name: 'adopt-without-labels',
+    what: "whatever has the job's name is taken for the job's server",
+    caughtBy: ['I02', 'I03', 'I11'],
+    edits: [
+      [ADOPT, 'let job = run.job;\n    let Some(claim)', 'let job = run.job;\n    if planted("adopt-without-labels") && server.name == job.name && Claim::read(&server).is_none_or(|claim| claim.job != job.id) {\n        return Ok(Standing::Ready(server));\n    }\n    let Some(claim)'],
+    ],
+  },
+  {
+    name: 'no-settle-window',
+    what: 'an undo does not wait for an order that may still land, and does not name it',
+    caughtBy: ['I12'],
+    edits: [
+      [UNDO_SERVER, 'while floating > 0 {', 'if planted("no-settle-window") {\n            floating = 0;\n        }\n        while floating > 0 {'],
+    ],
+  },
+  {
+    name: 'compensation-cancelled',
+    what: "the caller's signal ends the undo as well",
+    caughtBy: ['I12', 'I13'],
+    edits: [[SAGA, 'while let Some(undo) = undos.pop() {', 'while let Some(undo) = undos.pop().filter(|_| !(planted("compensation-cancelled") && run.cancel.is_cancelled())) {']],
+  },
+  {
+    name: 'reset-as-wait',
+    what: 'the moment at which the bucket is full is taken for a wait',
+    caughtBy: ['I08', 'I14', 'I21'],
+    edits: [
+      [RETRY, 'let text = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim();', 'if planted("reset-as-wait")\n        && let Some(reset) = headers.get("ratelimit-reset").and_then(|text| text.to_str().ok()?.parse::<i64>().ok())\n    {\n        return u64::try_from(reset - cloud_unix).ok().map(Duration::from_secs);\n    }\n    let text = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim();'],
+      [RETRY, 'wish.filter(|wish| *wish <= SLOW_CAP)', 'wish.filter(|wish| planted("reset-as-wait") || *wish <= SLOW_CAP)'],
+    ],
+  },
+  {
+    name: 'action-404-fatal',
+    what: 'an action that Hetzner does not show (any more) ends the job',
+    caughtBy: ['I21'],
+    edits: [[WAIT, 'Err(error) if error.is_not_found() => Vec::new(),', 'Err(error) if error.is_not_found() && !planted("action-404-fatal") => Vec::new(),']],
+  },
+  {
+    name: 'hostname-only-match',
+    what: 'a device counts by its host name alone, without tag and age',
+    caughtBy: ['I02', 'I11'],
+    edits: [
+      [ENROLLMENT, 'self.is_new(device) && device.tags', 'planted("hostname-only-match") && device.hostname.eq_ignore_ascii_case(self.hostname)\n            || self.is_new(device) && device.tags'],
+    ],
+  },
+  {
+    name: 'key-not-revoked',
+    what: 'the undo forgets the auth key',
+    caughtBy: ['I12'],
+    edits: [[AUTH_KEY, 'if let Some(id) = self.state().minted {\n                left', 'if let Some(id) = self.state().minted.filter(|_| !planted("key-not-revoked")) {\n                left']],
+  },
+  {
+    name: 'secret-in-error',
+    what: 'an error quotes the request that failed, with its token',
+    caughtBy: ['I06'],
+    edits: [[CHAIN, 'let host = host_of(&call.request);', 'let host = if planted("secret-in-error") {\n            format!("{} {:?}", host_of(&call.request), call.request.headers().get("authorization").and_then(|value| value.to_str().ok()))\n        } else {\n            host_of(&call.request)\n        };']],
+  },
+  {
+    name: 'create-repeated-blindly',
+    what: 'an order without an answer is sent again without a look',
+    caughtBy: ['I09'],
+    edits: [[SERVER, 'for wait in LOOKS {', 'for wait in LOOKS.into_iter().filter(|_| !planted("create-repeated-blindly")) {']],
+  },
+  {
+    name: 'undo-of-any-attempt',
+    what: 'an undo deletes the server of its name whichever attempt made it',
+    caughtBy: ['I03'],
+    edits: [
+      [REMOVAL, '&& claim.attempt == target.attempt =>', '&& (planted("undo-of-any-attempt") || claim.attempt == target.attempt) =>'],
+      [UNDO_SERVER, 'if claim.attempt == self.attempt && !seen', 'if (planted("undo-of-any-attempt") || claim.attempt == self.attempt) && !seen'],
+    ],
+  },
+  {
+    name: 'reaper-ignores-devices',
+    what: 'the reaper deletes an expired server whose machine stands in the tailnet',
+    caughtBy: ['I03'],
+    edits: [
+      [REAP, 'match adopt::look_patiently(&run, server, claim).await {', 'let look = adopt::look_patiently(&run, server, claim).await;\n        let look = if planted("reaper-ignores-devices") { Ok(Err(super::enrollment::Obstacle::Absent)) } else { look };\n        match look {'],
+    ],
+  },
+  {
+    name: 'device-of-another-project',
+    what: 'a device is deleted because no server of its name stands here, whoever deleted it',
+    caughtBy: ['I02'],
+    edits: [
+      [DEVICE, '_ => Some(Leftover::exists(Kind::Device, "its server was not deleted by this call")),', '_ if planted("device-of-another-project") => self.remove(scene, device, 1, None).await,\n                    _ => Some(Leftover::exists(Kind::Device, "its server was not deleted by this call")),'],
+    ],
+  },
+  {
+    name: 'customers-key-revoked',
+    what: "TAILSCALE_AUTH_KEY, which is the customer's, is revoked after use",
+    caughtBy: ['I02'],
+    edits: [
+      [AUTH_KEY, 'let (Some(undo), Some(id)) = (&key.minted, &key.id) else { return };', 'if planted("customers-key-revoked")\n        && let (None, Some(id)) = (&key.minted, &key.id)\n    {\n        let _ = run.tailscale.revoke_key(id, run.within()).await;\n    }\n    let (Some(undo), Some(id)) = (&key.minted, &key.id) else { return };'],
+    ],
+  },
+  {
+    name: 'foreign-address-deleted',
+    what: "the addresses of a dead attempt's server are deleted, although they may be the customer's",
+    caughtBy: ['I02'],
+    edits: [[UNDO_SERVER, 'if self.only_if_dead {', 'if self.only_if_dead && !planted("foreign-address-deleted") {']],
+  },
+  {
+    name: 'ready-server-deleted',
+    what: 'an undo deletes a server that was handed over',
+    caughtBy: ['I03'],
+    edits: [[REMOVAL, 'Some(claim) if claim.ready =>', 'Some(claim) if claim.ready && !planted("ready-server-deleted") =>']],
+  },
+  {
+    name: 'job-of-two-agents',
+    what: 'the same job with another agent makes a second server',
+    caughtBy: ['I01', 'I11'],
+    edits: [
+      [ADOPT, 'let oldest = labelled.into_iter().chain(named).min_by_key(|server| server.id);', 'let labelled = if planted("job-of-two-agents") { Vec::new() } else { labelled };\n    let oldest = labelled.into_iter().chain(named).min_by_key(|server| server.id);'],
+      [READY, 'if let Some(older) = servers.iter().find(|server| server.id < id) {', 'if let Some(older) = servers.iter().find(|server| server.id < id).filter(|_| !planted("job-of-two-agents")) {'],
+    ],
+  },
+  {
+    name: 'no-second-look',
+    what: 'a server is marked ready without looking for an older one of the same job',
+    caughtBy: ['I01', 'I11'],
+    edits: [[READY, 'servers.iter().find(|server| server.id < id)', 'servers.iter().find(|server| server.id < id && !planted("no-second-look"))']],
+  },
+  {
+    name: 'living-attempt-taken-over',
+    what: 'an attempt counts as dead before its end',
+    caughtBy: ['I03'],
+    edits: [[JOB, 'self.expires.is_some_and(|expires| expires < now)', 'self.expires.is_some_and(|expires| expires < now + if planted("living-attempt-taken-over") { 900 } else { 0 })']],
+  },
+  {
+    name: 'wall-clock',
+    what: "labels are written in this machine's time instead of the cloud's",
+    caughtBy: ['I10'],
+    edits: [['src/transport/clock.rs', 'Some(Observed { at, unix }) =>', 'Some(_) if planted("wall-clock") => wall_unix(),\n            Some(Observed { at, unix }) =>']],
+  },
+  {
+    name: 'key-before-lookup',
+    what: 'a key is minted before anybody has looked whether the job is done already',
+    caughtBy: ['I04'],
+    edits: [
+      [MOD, 'let mut standing = adopt::look_up(run).await.map_err(nothing_left)?;', 'if planted("key-before-lookup") {\n        let (saga, early) = (Saga::default(), run.begin_attempt());\n        if let Ok(key) = auth_key::ensure(run, &saga, &early).await {\n            auth_key::retire(run, &key).await;\n        }\n    }\n    let mut standing = adopt::look_up(run).await.map_err(nothing_left)?;'],
+    ],
+  },
+  {
+    name: 'any-key-accepted',
+    what: 'a key is used although it may do more than was ordered',
+    caughtBy: ['I04'],
+    edits: [[AUTH_KEY, 'if got.reusable ||', 'if planted("any-key-accepted") {\n        return Ok(text.clone());\n    }\n    if got.reusable ||']],
+  },
+  {
+    name: 'absence-assumed',
+    what: 'a deletion that got no answer counts as done',
+    caughtBy: ['I12'],
+    edits: [[REMOVAL, 'is_asked |= error.may_have_applied();', 'is_asked |= error.may_have_applied();\n                if planted("absence-assumed") && error.may_have_applied() {\n                    return deleted(run, target.id);\n                }']],
+  },
+  {
+    name: 'leftover-invented',
+    what: 'a server that is gone is named all the same',
+    caughtBy: ['I13'],
+    edits: [[UNDO_SERVER, 'Removal::Deleted => scene', 'Removal::Deleted if planted("leftover-invented") => {\n                return vec![Leftover::exists(Kind::Server, "invented").id(&ordered.id).name(&self.name)];\n            }\n            Removal::Deleted => scene']],
+  },
+  {
+    name: 'cleanup-error-reported',
+    what: 'trouble of the undo takes the place of the first cause',
+    caughtBy: ['I16'],
+    edits: [[MOD, 'Err((cause, saga.compensate(run).await))', 'let left = saga.compensate(run).await;\n    let cause = if planted("cleanup-error-reported") && !left.is_empty() { Cause::Remains } else { cause };\n    Err((cause, left))']],
+  },
+  {
+    name: 'undo-without-end',
+    what: 'the undo has no limit in time',
+    caughtBy: ['I14'],
+    edits: [[RUN, '(began.min(self.deadline) + UNDO_BUDGET).max', 'if planted("undo-without-end") {\n            return now + UNDO_BUDGET * 60;\n        }\n        (began.min(self.deadline) + UNDO_BUDGET).max']],
+  },
+  {
+    name: 'deaf-to-abort',
+    what: 'an abort is heard only when the order in flight has been answered',
+    caughtBy: ['I14'],
+    edits: [[RUN, 'self.begin_undo(&cause);\n        Heard', 'if !planted("deaf-to-abort") {\n            self.begin_undo(&cause);\n        }\n        Heard']],
+  },
+  {
+    name: 'redirect-followed',
+    what: 'a redirect is followed, and carries the token elsewhere',
+    caughtBy: ['I06', 'I07'],
+    edits: [
+      [CHAIN, 'if answer.status().is_redirection() {', 'if planted("redirect-followed")\n            && answer.status().is_redirection()\n            && let Some(place) = answer.headers().get("location").and_then(|place| place.to_str().ok()?.parse().ok())\n        {\n            let mut again = call.request.clone();\n            *again.uri_mut() = place;\n            return self.transport.exchange(again).await;\n        }\n        if answer.status().is_redirection() {'],
+    ],
+  },
+  {
+    name: 'endless-retry',
+    what: 'an operation is tried again until the deadline, at once',
+    caughtBy: ['I08', 'I09'],
+    edits: [[RETRY, '&& tried >= most', '&& tried >= if planted("endless-retry") { u32::MAX } else { most }'], [RETRY, 'Some(doubled(FIRST, CAP).mul_f64(fraction))', 'Some(if planted("endless-retry") { Duration::from_millis(1) } else { doubled(FIRST, CAP).mul_f64(fraction) })']],
+  },
+  {
+    name: 'refusal-retried',
+    what: 'a refusal for good is tried again',
+    caughtBy: ['I09'],
+    edits: [[RETRY, 'Opinion::Stop => None,\n        Opinion::LookFirst', 'Opinion::Stop if planted("refusal-retried") => Some(FIRST),\n        Opinion::Stop => None,\n        Opinion::LookFirst']],
+  },
+  {
+    name: 'retryable-lies',
+    what: 'every failure is called retryable, whatever stands in the way',
+    caughtBy: ['I15'],
+    edits: [[ERROR, 'let is_stuck = matches!', 'if planted("retryable-lies") {\n            return true;\n        }\n        let is_stuck = matches!']],
+  },
+  {
+    name: 'address-forgotten',
+    what: 'addresses that outlive their server are neither removed nor named',
+    caughtBy: ['I12'],
+    edits: [[UNDO_SERVER, 'remove_primary_ips(scene.run, &ordered.primary_ips, scene.within()).await', 'if planted("address-forgotten") {\n                return Vec::new();\n            }\n            remove_primary_ips(scene.run, &ordered.primary_ips, scene.within()).await']],
+  },
+  {
+    name: 'late-device-forgotten',
+    what: 'a device that shows late is not looked for',
+    caughtBy: ['I12'],
+    edits: [[DEVICE, 'if machine == Machine::NeverMade {', 'if machine == Machine::NeverMade || planted("late-device-forgotten") {']],
+  },
+  {
+    name: 'no-expiry',
+    what: 'a server does not say when its attempt must be dead, so nobody cleans up after it',
+    caughtBy: ['I17', 'I18'],
+    edits: [[JOB, '(EXPIRES.to_owned(), attempt.expires.to_string()),', '(if planted("no-expiry") { "until".to_owned() } else { EXPIRES.to_owned() }, attempt.expires.to_string()),']],
+  },
+  {
+    name: 'unconfirmed-success',
+    what: 'a device that is not approved counts as joined',
+    caughtBy: ['I11'],
+    edits: [[ENROLLMENT, 'if !device.authorized {', 'if !device.authorized && !planted("unconfirmed-success") {']],
+  },
+]

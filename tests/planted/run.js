@@ -1,0 +1,129 @@
+#!/usr/bin/env node
+'use strict'
+
+// Builds a copy of the tree with every planted defect in it, switches them on one by one, and shows which invariant catches
+// each, in how many runs. `node tests/planted/run.js [--check] [--runs N] [name ...]`
+
+const { execFileSync, spawnSync } = require('node:child_process')
+const { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } = require('node:fs')
+const path = require('node:path')
+
+const bugs = require('./bugs.js')
+
+const ROOT = path.join(__dirname, '..', '..')
+const TARGET = process.env.CARGO_TARGET_DIR ?? path.join(ROOT, 'target')
+const TREE = path.join(TARGET, 'planted')
+
+const HELP = `Switches planted defects on one by one and shows which invariant catches each.
+
+Usage: node tests/planted/run.js [--check] [--runs N] [name ...]
+
+  --check    only see that every defect can still be planted
+  --runs N   random worlds for each defect (default 2000)
+  name ...   only these defects; those known are
+             ${bugs.map(({ name }) => name).join(', ')}
+
+Exit code 1 if a defect cannot be planted, or is not caught by one of its invariants.
+`
+
+main(process.argv.slice(2))
+
+function main(args) {
+  const { check, runs, names, help } = read(args)
+  if (help) return process.stdout.write(HELP)
+  plant()
+  if (check) return console.log(`${bugs.length} defects can be planted.`)
+  const programs = build()
+  const sound = hunt(programs, '', runs)
+  if (sound.caught > 0) {
+    console.error(`Without any defect the suite complains: ${JSON.stringify(sound)}`)
+    process.exitCode = 1
+    return
+  }
+  const chosen = names.length > 0 ? bugs.filter(({ name }) => names.includes(name)) : bugs
+  let caught = 0
+  console.log(`${'defect'.padEnd(28)}${'runs'.padStart(6)}${'caught'.padStart(8)}  by`)
+  for (const bug of chosen) {
+    const found = hunt(programs, bug.name, runs)
+    const isCaught = bug.caughtBy.some((invariant) => found.by[invariant] > 0)
+    caught += isCaught
+    const by = Object.entries(found.by).map(([invariant, count]) => `${invariant} ×${count}`)
+    console.log(`${bug.name.padEnd(28)}${String(found.runs).padStart(6)}${String(found.caught).padStart(8)}  ${by.join(', ') || 'nobody'}${isCaught ? '' : `  ✖ wanted ${bug.caughtBy.join(' or ')}`}`)
+  }
+  console.log(`\n${caught} of ${chosen.length} planted defects are caught by an invariant of theirs.`)
+  if (caught < chosen.length) process.exitCode = 1
+}
+
+function read(args) {
+  const options = { check: false, runs: 2000, names: [], help: false }
+  for (let at = 0; at < args.length; at += 1) {
+    if (args[at] === '--check') options.check = true
+    else if (args[at] === '--runs') options.runs = Number(args[(at += 1)])
+    else if (bugs.some(({ name }) => name === args[at])) options.names.push(args[at])
+    else options.help = true
+  }
+  return options
+}
+
+/** Copies the tree and plants every defect in it, each behind its name. */
+function plant() {
+  const files = execFileSync('git', ['ls-files', '-z', 'src', 'tests', 'simulator', 'docs/errors', 'build.rs', 'Cargo.toml', 'Cargo.lock'], { cwd: ROOT })
+  rmSync(TREE, { recursive: true, force: true })
+  for (const file of files.toString().split('\0').filter(Boolean)) {
+    mkdirSync(path.dirname(path.join(TREE, file)), { recursive: true })
+    cpSync(path.join(ROOT, file), path.join(TREE, file))
+  }
+  const touched = new Set()
+  for (const { name, edits } of bugs) {
+    for (const [file, find, replace] of edits) {
+      const text = readFileSync(path.join(TREE, file), 'utf8')
+      const parts = text.split(find)
+      if (parts.length !== 2) {
+        throw new Error(`${name}: ${file} has ${parts.length - 1} places, not one, that read\n${find}`)
+      }
+      writeFileSync(path.join(TREE, file), parts.join(replace))
+      touched.add(file)
+    }
+  }
+  const use = '#[allow(unused_imports)]\nuse crate::planted;\n'
+  for (const file of touched) {
+    const text = readFileSync(path.join(TREE, file), 'utf8')
+    // Behind the comment that heads the file.
+    const at = text.search(/^(?!\/\/!)/m)
+    writeFileSync(path.join(TREE, file), `${text.slice(0, at)}${use}${text.slice(at)}`)
+  }
+  const lib = path.join(TREE, 'src', 'lib.rs')
+  writeFileSync(lib, `${readFileSync(lib, 'utf8')}
+#[allow(missing_docs, clippy::disallowed_methods)]
+pub fn planted(name: &str) -> bool {
+    static ON: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    ON.get_or_init(|| std::env::var("PROVISION_VM_PLANTED").unwrap_or_default()) == name
+}
+`)
+}
+
+/** Builds the suite of the planted tree; returns its program. */
+function build() {
+  const args = ['test', '--release', '--no-default-features', '--test', 'worlds', '--no-run', '--message-format', 'json', '--quiet']
+  // The profile of what is shipped is slow to build and no faster to run.
+  const env = { ...process.env, CARGO_TARGET_DIR: TARGET, CARGO_PROFILE_RELEASE_LTO: 'off', CARGO_PROFILE_RELEASE_CODEGEN_UNITS: '16' }
+  const output = execFileSync('cargo', args, { cwd: TREE, env, stdio: ['ignore', 'pipe', 'inherit'], maxBuffer: 1 << 28 })
+  const built = output.toString().split('\n').filter((line) => line.startsWith('{')).map((line) => JSON.parse(line))
+  return built.filter(({ executable, target }) => executable && target.kind.includes('test')).map(({ executable }) => executable)
+}
+
+/** Runs the suite with one defect; what it says is one line of JSON. */
+function hunt(programs, name, runs) {
+  const total = { runs: 0, caught: 0, by: {} }
+  for (const program of programs) {
+    const env = { ...process.env, PROVISION_VM_PLANTED: name, PROVISION_VM_SEEDS: String(runs), RUST_BACKTRACE: '0' }
+    const { stdout } = spawnSync(program, ['hunt', '--ignored', '--nocapture', '--quiet'], { cwd: TREE, env, maxBuffer: 1 << 28 })
+    const line = stdout.toString().split('\n').find((line) => line.startsWith('{"runs"'))
+    if (!line) throw new Error(`${name || 'no defect'}: the hunt said nothing\n${stdout}`)
+    const found = JSON.parse(line)
+    total.runs += found.runs
+    total.caught += found.caught
+    for (const [invariant, count] of Object.entries(found.by)) total.by[invariant] = (total.by[invariant] ?? 0) + count
+  }
+  return total
+}
