@@ -139,6 +139,55 @@ export interface ProvisionVMResult {
   warnings: Array<string>
 }
 
+/**
+ * Finds what dead attempts left, and finishes or removes it. `input` is JSON text: `{ options, env }`. Never rejects
+ * for a domain fault; the callbacks are those of `provisionVm`.
+ */
+export declare function reap(input: string, cancel: Cancel, onEvent: (event: ProgressEvent | null) => void, onSecret: (secret: string | null) => void): Promise<Reaping>
+
+/** The server of a dead attempt. */
+export interface Reaped {
+  /** Hetzner's id of the server. */
+  serverId: number
+  /** Its name. */
+  serverName: string
+  /** The job that it was made for. */
+  jobId: string
+  /** The agent that it was made for. */
+  agentId: string
+  /** Milliseconds since its attempt counted as dead. */
+  deadForMs: number
+  /**
+   * What became of it, or would in a pass that is no dry run. A machine whose device verifies is marked ready: the
+   * next call for its job returns it.
+   */
+  outcome: 'would_remove' | 'would_mark_ready' | 'removed' | 'marked_ready' | 'left'
+  /** Why it was left. */
+  why?: string
+  /** What is, or may be, still there of it. */
+  leftovers: Array<Leftover>
+}
+
+/** How a pass of the reaper ended: with a value or with a fault. */
+export interface Reaping {
+  /** What was found, and what became of it. */
+  value?: ReapReport
+  /** What went wrong. */
+  fault?: Fault
+}
+
+/** What a pass of the reaper found, and what became of it. */
+export interface ReapReport {
+  /** Whether nothing was changed. */
+  dryRun: boolean
+  /** The server of each dead attempt. */
+  servers: Array<Reaped>
+  /** How many attempts are under way and may still live. They are left alone. */
+  alive: number
+  /** How many requests were made. */
+  requests: Requests
+}
+
 /** How many requests were made, repetitions included. */
 export interface Requests {
   /** To Hetzner. */

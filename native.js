@@ -837,4 +837,5 @@ module.exports.__napiBindingTarget = __napiStampBindingTarget(nativeBinding, __n
 module.exports = nativeBinding
 module.exports.Cancel = nativeBinding.Cancel
 module.exports.provisionVm = nativeBinding.provisionVm
+module.exports.reap = nativeBinding.reap
 module.exports.settingNames = nativeBinding.settingNames

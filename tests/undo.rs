@@ -291,7 +291,7 @@ async fn a_server_that_is_marked_ready_is_never_deleted_by_an_undo() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         cloud.world().inject(fault(Api::Hetzner, "GET", "/servers/*", 99, page(500)));
-        tokio::time::sleep(Duration::from_secs(31)).await;
+        tokio::time::sleep(Duration::from_secs(61)).await;
         cloud.world().clear_faults();
     };
     let (outcome, ()) = tokio::join!(cloud.provision(&settings), meddling);

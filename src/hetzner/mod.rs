@@ -33,7 +33,8 @@ use crate::transport::{BaseUrl, Call, Chain, Repeat, Within};
 /// Where the API is found unless a setting says otherwise.
 pub const DEFAULT_URL: &str = "https://api.hetzner.cloud/v1";
 
-const ATTEMPT_LIMIT: Duration = Duration::from_secs(30);
+/// Answers take a second or two; two in a row that never come must leave time for a third within a minute.
+const ATTEMPT_LIMIT: Duration = Duration::from_secs(15);
 /// A create may take longer than the usual second or two; giving up early only makes it ambiguous (`facts/hetzner.md` 7).
 const CREATE_LIMIT: Duration = Duration::from_secs(60);
 /// Lists are read in pages of the largest size, and never more of them than this (fault G31).

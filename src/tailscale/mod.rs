@@ -33,7 +33,8 @@ pub const DEFAULT_URL: &str = "https://api.tailscale.com/api/v2";
 
 /// The tailnet that the credential belongs to.
 const TAILNET: &str = "/tailnet/-";
-const ATTEMPT_LIMIT: Duration = Duration::from_secs(30);
+/// Answers take a second or two; two in a row that never come must leave time for a third within a minute.
+const ATTEMPT_LIMIT: Duration = Duration::from_secs(15);
 
 /// Called with every secret that the API mints for us, so that a log can mask it.
 pub type OnSecret = Arc<dyn Fn(&Secret) + Send + Sync>;

@@ -12,7 +12,7 @@ use super::super::run::{Doing, Run};
 use crate::hetzner::{Server, ServerId};
 use crate::transport::{Patience, Within, sleep};
 
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(60);
 /// They may outlive the deadline by this much; it is taken off the time for an undo.
 const BEYOND_DEADLINE: Duration = Duration::from_secs(15);
 const LOOK_AGAIN: Duration = Duration::from_secs(1);

@@ -52,7 +52,10 @@ pub(in super::super) async fn both(run: &Run<'_>, made: &Made, expected: &Expect
     };
     match run.guard(waits).await {
         Err(Cause::Deadline) if !lock(&progress).actions_done => Err(Cause::ActionTimeout),
-        Err(Cause::Deadline) => last_look(run, expected).await,
+        Err(Cause::Deadline) => {
+            let obstacle = lock(&progress).obstacle.clone();
+            last_look(run, expected, obstacle).await
+        }
         outcome => outcome,
     }
 }
@@ -215,17 +218,20 @@ async fn device(run: &Run<'_>, expected: &Expected<'_>, progress: &Mutex<Progres
     }
 }
 
-async fn last_look(run: &Run<'_>, expected: &Expected<'_>) -> Result<Enrolled, Cause> {
-    let within = Within { deadline: run.clock.now() + LAST_LOOK, patience: Patience::Tries(1) };
-    let devices = run.tailscale.find_devices(expected.hostname, within).await.doing(DEVICES)?;
-    match judge(&devices, expected) {
-        Enrollment::Verified(enrolled) => Ok(enrolled),
-        Enrollment::Ambiguous(count) => Err(Cause::EnrollAmbiguous(count)),
-        Enrollment::NotYet(obstacle) => Err(match obstacle {
-            Obstacle::Absent | Obstacle::Disconnected => Cause::EnrollTimeout(obstacle.as_str()),
-            _ => Cause::EnrollRejected(obstacle.as_str()),
-        }),
-    }
+/// The device may have come since the look before. Without an answer, what that look showed is what counts.
+async fn last_look(run: &Run<'_>, expected: &Expected<'_>, before: Obstacle) -> Result<Enrolled, Cause> {
+    let within = Within { deadline: run.clock.now() + LAST_LOOK, patience: Patience::UntilDeadline };
+    let devices = run.tailscale.find_devices(expected.hostname, within).await;
+    let obstacle = match devices.map(|devices| judge(&devices, expected)) {
+        Ok(Enrollment::Verified(enrolled)) => return Ok(enrolled),
+        Ok(Enrollment::Ambiguous(count)) => return Err(Cause::EnrollAmbiguous(count)),
+        Ok(Enrollment::NotYet(obstacle)) => obstacle,
+        Err(_) => before,
+    };
+    Err(match obstacle {
+        Obstacle::Absent | Obstacle::Disconnected => Cause::EnrollTimeout(obstacle.as_str()),
+        _ => Cause::EnrollRejected(obstacle.as_str()),
+    })
 }
 
 /// Actions mostly end within ten seconds (`facts/hetzner.md` 8); slow ones are not hurried by asking.
