@@ -229,7 +229,7 @@ pub(super) async fn finish(run: &Run<'_>, server: &Server, claim: &Claim, enroll
     let message = format!("A dead attempt of this job left a joined machine, taking it: id={}", server.id);
     run.say(Scope::ProvisionVm, message);
     run.verified(enrolled);
-    ready::mark(run, server.id, &claim.attempt).await
+    ready::mark(run, server.id, &claim.attempt, || {}).await
 }
 
 /// Removes what a dead attempt left, and returns what stays.

@@ -61,7 +61,10 @@ pub(super) enum Machine {
         ip: Option<Ipv4Addr>,
     },
     /// The server is still there, or somebody else removed it.
-    NotDeletedByUs,
+    NotDeletedByUs {
+        /// Where it connects from, if the server is known.
+        ip: Option<Ipv4Addr>,
+    },
 }
 
 impl Scene<'_> {

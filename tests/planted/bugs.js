@@ -127,7 +127,7 @@ module.exports = [
     what: 'a device is deleted because no server of its name stands here, whoever deleted it',
     caughtBy: ['I02'],
     edits: [
-      [DEVICE, '_ => Some(Leftover::exists(Kind::Device, "its server was not deleted by this call")),', '_ if planted("device-of-another-project") => self.remove(scene, device, 1, None).await,\n                    _ => Some(Leftover::exists(Kind::Device, "its server was not deleted by this call")),'],
+      [DEVICE, 'if !is_deleted {', 'if !is_deleted && !planted("device-of-another-project") {'],
     ],
   },
   {
@@ -257,7 +257,7 @@ module.exports = [
     name: 'late-device-forgotten',
     what: 'a device that shows late is not looked for',
     caughtBy: ['I12'],
-    edits: [[DEVICE, 'if machine == Machine::NeverMade {', 'if machine == Machine::NeverMade || planted("late-device-forgotten") {']],
+    edits: [[DEVICE, 'if scene.machine() == Machine::NeverMade {', 'if scene.machine() == Machine::NeverMade || planted("late-device-forgotten") {']],
   },
   {
     name: 'no-expiry',

@@ -2,7 +2,7 @@
 //! may, so its undo is declared before the key: in reverse it runs last, when the server is gone and the key revoked and
 //! no further device can come (faults M08, M09).
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -64,30 +64,60 @@ impl UndoDevice {
         }
     }
 
-    /// Removes one of the devices that may be ours. Of several only the one that connects from the machine's address is
-    /// provably it (fault M14).
-    async fn remove(&self, scene: &Scene<'_>, device: &Device, among: usize, ip: Option<Ipv4Addr>) -> Option<Leftover> {
+    /// Removes one of the devices that may be ours, or says why not. `among` is how many there are.
+    ///
+    /// Nothing but the address that it connects from ties a device to a machine, and that is its own word. It is no proof,
+    /// but it tells apart who claims the same name.
+    async fn settle(&self, scene: &Scene<'_>, device: &Device, among: usize) -> Option<Leftover> {
+        let (ip, is_deleted) = match scene.machine() {
+            Machine::NeverMade => return None,
+            Machine::Deleted { ip } => (ip, true),
+            Machine::NotDeletedByUs { ip } => (ip, false),
+        };
         let tailscale = &scene.run.tailscale;
-        let outcome: Result<Option<&str>, TailscaleError> = async {
-            // A fresh read decides: between the list and now it may have gone, or have been changed.
-            match tailscale.find_device(&device.node_id, scene.within()).await? {
-                None => return Ok(None),
-                Some(fresh) if !self.expected().may_be(&fresh) => return Ok(Some("it is not provably ours any more")),
-                Some(fresh) if among > 1 && !ip.is_some_and(|ip| fresh.endpoints.contains(&IpAddr::V4(ip))) => {
-                    return Ok(Some("several devices claim to be this machine, and this one connects from elsewhere"));
-                }
-                Some(_) => tailscale.delete_device(&device.node_id, scene.within()).await?,
+        // A fresh read decides: between the list and now it may have gone, or have been changed.
+        let fresh = match tailscale.find_device(&device.node_id, scene.within()).await {
+            Ok(fresh) => fresh?,
+            Err(error) => return Some(Leftover::unconfirmed(Kind::Device, error.to_string())),
+        };
+        if !self.expected().may_be(&fresh) {
+            return Some(Leftover::exists(Kind::Device, "it is not provably ours any more"));
+        }
+        let is_at_ours = ip.is_some_and(|ip| fresh.endpoints.contains(&IpAddr::V4(ip)));
+        // Asked after the list: a wrong delete is worse than an orphan.
+        match self.has_successor(scene).await {
+            Ok(false) => {}
+            // The machine of a newer server of this name.
+            Ok(true) if !is_at_ours => return None,
+            Ok(true) => return Some(Leftover::exists(Kind::Device, "a newer server of this name stands")),
+            Err(error) => {
+                let why = format!("whether a newer server of this name stands is not known ({error})");
+                return Some(Leftover::exists(Kind::Device, why));
             }
-            let shown = tailscale.find_device(&device.node_id, scene.within()).await?.is_some();
-            Ok(shown.then_some("Tailscale still shows it after its removal"))
+        }
+        if !is_deleted {
+            return Some(Leftover::exists(Kind::Device, "its server was not deleted by this call"));
+        }
+        if among > 1 && !is_at_ours {
+            let why = "several devices claim to be this machine, and this one connects from elsewhere";
+            return Some(Leftover::exists(Kind::Device, why));
+        }
+        self.remove(scene, &device.node_id).await
+    }
+
+    async fn remove(&self, scene: &Scene<'_>, id: &NodeId) -> Option<Leftover> {
+        let tailscale = &scene.run.tailscale;
+        let outcome: Result<bool, TailscaleError> = async {
+            tailscale.delete_device(id, scene.within()).await?;
+            Ok(tailscale.find_device(id, scene.within()).await?.is_none())
         }
         .await;
         match outcome {
-            Ok(None) => {
-                scene.run.say(Scope::Tailscale, format!("Device removed: id={}", device.node_id));
+            Ok(true) => {
+                scene.run.say(Scope::Tailscale, format!("Device removed: id={id}"));
                 None
             }
-            Ok(Some(why)) => Some(Leftover::exists(Kind::Device, why)),
+            Ok(false) => Some(Leftover::exists(Kind::Device, "Tailscale still shows it after its removal")),
             Err(error) => Some(Leftover::unconfirmed(Kind::Device, error.to_string())),
         }
     }
@@ -105,8 +135,7 @@ impl UndoDevice {
 impl Undo for UndoDevice {
     fn undo<'a>(&'a self, scene: &'a Scene<'a>) -> BoxFuture<'a, Vec<Leftover>> {
         Box::pin(async move {
-            let machine = scene.machine();
-            if machine == Machine::NeverMade {
+            if scene.machine() == Machine::NeverMade {
                 return Vec::new();
             }
             let devices = match self.find(scene).await {
@@ -122,21 +151,7 @@ impl Undo for UndoDevice {
                 left.push(Leftover::may_appear(Kind::Device, why));
             }
             for device in &devices {
-                // Asked anew for each, after the list: a wrong delete is worse than an orphan.
-                let leftover = match machine {
-                    Machine::Deleted { ip } => match self.has_successor(scene).await {
-                        Ok(false) => self.remove(scene, device, devices.len(), ip).await,
-                        Ok(true) => {
-                            let why = "a newer server of this name stands, whose machine it may be";
-                            Some(Leftover::exists(Kind::Device, why))
-                        }
-                        Err(error) => {
-                            let why = format!("whether a newer server stands is not known ({error})");
-                            Some(Leftover::exists(Kind::Device, why))
-                        }
-                    },
-                    _ => Some(Leftover::exists(Kind::Device, "its server was not deleted by this call")),
-                };
+                let leftover = self.settle(scene, device, devices.len()).await;
                 left.extend(leftover.map(|leftover| leftover.id(&device.node_id)));
             }
             left.into_iter().map(|leftover| leftover.name(&self.hostname)).collect()

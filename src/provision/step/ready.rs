@@ -17,10 +17,15 @@ const LIMIT: Duration = Duration::from_secs(60);
 const BEYOND_DEADLINE: Duration = Duration::from_secs(15);
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// Marks the attempt's server ready and confirms it by a read.
+/// Marks the attempt's server ready and confirms it by a read. `about_to_write` is called before the mark is sent.
 ///
 /// `ready` is what makes it untouchable for every undo, cleanup and reaper, so no call succeeds without it.
-pub(in super::super) async fn mark(run: &Run<'_>, id: ServerId, attempt: &str) -> Result<(), Cause> {
+pub(in super::super) async fn mark(
+    run: &Run<'_>,
+    id: ServerId,
+    attempt: &str,
+    about_to_write: impl FnOnce(),
+) -> Result<(), Cause> {
     run.enter(Step::Ready);
     let deadline = (run.clock.now() + LIMIT).min(run.deadline + BEYOND_DEADLINE);
     let within = Within { deadline, patience: Patience::UntilDeadline };
@@ -30,6 +35,7 @@ pub(in super::super) async fn mark(run: &Run<'_>, id: ServerId, attempt: &str) -
         return Err(Cause::Superseded(format!("the labels of server {id} were changed by somebody else")));
     }
     let doing = "the server could not be marked ready";
+    about_to_write();
     run.hetzner.replace_labels(id, &ready_labels(&server), within).await.doing(doing)?;
     loop {
         let fresh = run.hetzner.find_server(id, within).await.doing(doing)?;

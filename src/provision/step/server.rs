@@ -6,6 +6,7 @@
 
 mod undo;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::adopt::{self, Standing};
@@ -29,11 +30,12 @@ const NAME_HELD: Duration = Duration::from_secs(20);
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 /// A server of this attempt.
-#[derive(Debug)]
 pub(in super::super) struct Made {
     pub server: Server,
     pub actions: Vec<ActionId>,
     pub price: Option<Price>,
+    /// What will remove it, should a later step fail.
+    pub undo: Arc<UndoServer>,
 }
 
 /// Orders the first candidate that is to be had.
@@ -110,7 +112,7 @@ fn accept(run: &Run<'_>, made: Made) -> Result<Made, Cause> {
 /// Orders one candidate. The inner error is a refusal of this candidate alone.
 async fn order(
     run: &Run<'_>,
-    undo: &UndoServer,
+    undo: &Arc<UndoServer>,
     attempt: &Attempt,
     candidate: &Candidate,
     user_data: &Secret,
@@ -131,7 +133,7 @@ async fn order(
     let price_of = |server: &Server| {
         prices.iter().find(|(name, _)| *name == server.server_type).and_then(|(_, price)| price.clone())
     };
-    let made = |server: Server, actions| Made { price: price_of(&server), server, actions };
+    let made = |server: Server, actions| Made { price: price_of(&server), server, actions, undo: undo.clone() };
     let refused =
         |source| Cause::Order { server_type: candidate.server_type.clone(), location: location.to_owned(), source };
     let (mut orders, mut refusals, mut first_clash) = (0, 0, None);

@@ -11,11 +11,13 @@ use super::super::super::leftover::{Hold, Kind, Leftover};
 use super::super::super::saga::{Machine, Scene, Undo};
 use super::super::removal::{Removal, Target, find_primary_ips, remove_primary_ips, remove_server};
 use crate::hetzner::{PrimaryIpId, Server, ServerId};
-use crate::transport::{Judge, Opinion, sleep_until};
+use crate::transport::{Instant, Judge, Opinion, sleep_until};
 
 /// How long an order that got no answer may still be carried out (fault P06).
 const SETTLE: Duration = Duration::from_secs(20);
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// Reads may lag behind writes by up to 5 s (fault G32).
+const READS_LAG: Duration = Duration::from_secs(6);
 
 /// Removes the server of this attempt: by its id, or by its name while an order may still be carried out.
 pub(in super::super::super) struct UndoServer {
@@ -33,6 +35,8 @@ struct State {
     /// Orders that may still be carried out.
     floating: u32,
     server: Option<Ordered>,
+    /// When it was about to be marked ready.
+    marked_at: Option<Instant>,
 }
 
 /// What is known of a server that stands for an order.
@@ -68,7 +72,7 @@ impl UndoServer {
             attempt: claim.attempt.clone(),
             expires: None,
             only_if_dead: true,
-            state: Mutex::new(State { floating: 0, server: Some(server.into()) }),
+            state: Mutex::new(State { server: Some(server.into()), ..State::default() }),
         }
     }
 
@@ -93,6 +97,11 @@ impl UndoServer {
             state.floating = state.floating.saturating_sub(1);
             state.server = Some(server.into());
         });
+    }
+
+    /// The server is about to be marked ready, whatever answer that gets.
+    pub(in super::super::super) fn marking(&self, now: Instant) {
+        self.change(|state| state.marked_at = Some(now));
     }
 
     fn may_appear(&self, why: impl Into<String>) -> Leftover {
@@ -149,11 +158,16 @@ impl UndoServer {
 impl Undo for UndoServer {
     fn undo<'a>(&'a self, scene: &'a Scene<'a>) -> BoxFuture<'a, Vec<Leftover>> {
         Box::pin(async move {
-            let State { floating, server } = self.state();
+            let State { floating, server, marked_at } = self.state();
             let mut left = Vec::new();
+            if let Some(marked_at) = marked_at {
+                // Others may have seen the mark and returned the server. Only a read that cannot lag behind it any more
+                // shows whether it was written.
+                sleep_until(marked_at + READS_LAG).await;
+            }
             if floating > 0 || server.is_some() {
                 // Until a read proves its deletion, there may be a machine, and a device of it.
-                scene.set_machine(Machine::NotDeletedByUs);
+                scene.set_machine(Machine::NotDeletedByUs { ip: server.as_ref().and_then(|ordered| ordered.ip) });
             }
             let seen = server.iter().map(|ordered| ordered.id).collect();
             if let Some(ordered) = server {
@@ -165,7 +179,7 @@ impl Undo for UndoServer {
     }
 
     fn may_leave(&self, why: &str) -> Option<Leftover> {
-        let State { floating, server } = self.state();
+        let State { floating, server, .. } = self.state();
         let hold = self.expires.map_or(Hold::None, Hold::Until);
         match server {
             Some(Ordered { id, .. }) => {
