@@ -10,16 +10,10 @@ const { after, describe, it } = require('node:test')
 
 const { POINTS, readOutputs, watch } = require('./support/points.js')
 const { leftIn, newJob, runScript, startCloud, usable } = require('./support/simulator.js')
+const { DEADLINE_SECONDS, assertSwept, count } = require('./support/sweep.js')
 
 /** Most of the time is spent waiting, so there may be more of them than processors. */
 const AT_ONCE = 24
-
-/** Longer than an attempt or a key lives with the deadline below, in the world's seconds. */
-const PAST_ANY_END = 2 * 3600
-/** By then an ephemeral device whose machine is gone has left by itself. */
-const PAST_EPHEMERAL = 2 * 3600
-/** Short of the world's ages, and long enough that nothing expires during a test, where time is fast. */
-const DEADLINE_SECONDS = '3600'
 
 const EXIT = { SIGINT: 130, SIGTERM: 143 }
 
@@ -73,7 +67,7 @@ describe('F17 the script is killed', { concurrency: AT_ONCE }, () => {
     assert.deepEqual(count(world), point.left)
     const [{ id, name, ipv4 }] = world.servers
     assert.ok(stderr.includes(`May be left behind: server ${id} (${name}, ${ipv4})`), stderr)
-    await assertSwept(cloud, point, params)
+    await assertSwept(cloud, params, point.swept)
   })
 
   each(POINTS, ['SIGKILL'], 'the outputs name it, and a sweep past its end clears it', async (t, point, signal) => {
@@ -90,7 +84,7 @@ describe('F17 the script is killed', { concurrency: AT_ONCE }, () => {
       // Who knows no more than the job finds it by its label.
       assert.equal(labels.provisioning_job_id, params.jobId)
     }
-    await assertSwept(cloud, point, params)
+    await assertSwept(cloud, params, point.swept)
   })
 })
 
@@ -120,10 +114,6 @@ async function stopAt(t, point, signal) {
   return { cloud, file, params, run }
 }
 
-function count(world) {
-  return { servers: world.servers.length, keys: usable(world).length, devices: world.devices.length }
-}
-
 /** Standard error names the same as the error. */
 function assertSaid(leftovers, stderr) {
   for (const { kind, id, name } of leftovers) assert.ok(stderr.includes(`Left behind: ${kind} ${id ?? name}`), stderr)
@@ -137,39 +127,4 @@ function assertWon(result, code, world, file) {
   assert.deepEqual([world.servers_ever, server.id, server.labels.state], [1, result.serverId, 'ready'])
   assert.deepEqual(usable(world), [])
   assert.equal(readOutputs(file).tailscale_ip, result.tailscaleIp)
-}
-
-/** Once everything of the dead attempt is past its end, one sweep finds it. */
-async function assertSwept(cloud, point, params) {
-  const before = await cloud.advance(PAST_ANY_END)
-  assert.deepEqual(usable(before), [], 'the keys of a dead attempt are dead')
-  const done = await sweep(cloud, params, before)
-  assert.deepEqual(done, before.servers.map(({ id }) => ({ serverId: id, outcome: point.swept })))
-  const world = await cloud.advance(PAST_EPHEMERAL)
-  if (point.swept !== 'ready') return assert.deepEqual(leftIn(world), [])
-  // A machine that verifies is never removed; it is what the next call for the job returns.
-  const [server] = world.servers
-  const [device] = world.devices
-  assert.deepEqual([world.servers.length, world.devices.length, usable(world)], [1, 1, []])
-  assert.deepEqual([server.labels.state, server.node], ['ready', device.node_id])
-}
-
-/**
- * Clears away what dead attempts left, and says what became of each server.
- *
- * Stands in for `reap` until there is one: a second run of the job takes the dead attempt over, and a server that it
- * makes itself is then removed by hand.
- */
-async function sweep(cloud, params, before) {
-  await cloud.control('DELETE', 'faults')
-  await cloud.configure({ hetzner: { create_seconds: [3, 8], start_seconds: [2, 4] } })
-  await cloud.configure({ machine: { kernel_seconds: [6, 9], install_seconds: [7, 11] } })
-  const old = new Set(before.servers.map(({ id }) => id))
-  if (old.size > 0) await cloud.configure({ tailscale: { connected_after_seconds: 0 } })
-  const { code, stdout, stderr } = await runScript(cloud, { params, env: { PROVISION_TIMEOUT_SECONDS: DEADLINE_SECONDS } }).ended
-  assert.equal(code, 0, stderr)
-  const { serverId } = JSON.parse(stdout)
-  if (!old.has(serverId)) await cloud.control('DELETE', `servers/${serverId}`)
-  const standing = new Set((await cloud.world()).servers.map(({ id }) => id))
-  return [...old].map((id) => ({ serverId: id, outcome: standing.has(id) ? 'ready' : 'removed' }))
 }
