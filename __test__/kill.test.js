@@ -10,7 +10,7 @@ const { after, describe, it } = require('node:test')
 
 const { POINTS, readOutputs, watch } = require('./support/points.js')
 const { leftIn, newJob, runScript, startCloud, usable } = require('./support/simulator.js')
-const { DEADLINE_SECONDS, assertSwept, count } = require('./support/sweep.js')
+const { DEADLINE_SECONDS, assertReaped, count } = require('./support/reaped.js')
 
 /** Most of the time is spent waiting, so there may be more of them than processors. */
 const AT_ONCE = 24
@@ -60,17 +60,17 @@ describe('F17 the script is killed', { concurrency: AT_ONCE }, () => {
   })
 
   each(POINTS.filter(({ isUndo }) => isUndo), ['SIGINT', 'SIGTERM'], 'what may be left is named', async (t, point, signal) => {
-    const { cloud, params, run } = await stopAt(t, point, signal)
+    const { cloud, run } = await stopAt(t, point, signal)
     const { code, stdout, stderr } = await run.ended
     const world = await cloud.world()
     assert.deepEqual([code, stdout], [EXIT[signal], ''], stderr)
     assert.deepEqual(count(world), point.left)
     const [{ id, name, ipv4 }] = world.servers
     assert.ok(stderr.includes(`May be left behind: server ${id} (${name}, ${ipv4})`), stderr)
-    await assertSwept(cloud, params, point.swept)
+    await assertReaped(cloud, point.reaped)
   })
 
-  each(POINTS, ['SIGKILL'], 'the outputs name it, and a sweep past its end clears it', async (t, point, signal) => {
+  each(POINTS, ['SIGKILL'], 'the outputs name it, and one reap past its end deals with it', async (t, point, signal) => {
     const { cloud, file, params, run } = await stopAt(t, point, signal)
     const { code, signal: ending } = await run.ended
     assert.deepEqual([code, ending], [null, 'SIGKILL'])
@@ -84,7 +84,7 @@ describe('F17 the script is killed', { concurrency: AT_ONCE }, () => {
       // Who knows no more than the job finds it by its label.
       assert.equal(labels.provisioning_job_id, params.jobId)
     }
-    await assertSwept(cloud, params, point.swept)
+    await assertReaped(cloud, point.reaped)
   })
 })
 

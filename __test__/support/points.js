@@ -22,7 +22,8 @@ const NOTHING = { servers: 0, keys: 0, devices: 0 }
  * - `told`: what the outputs of the script hold by then;
  * - `left`: what the world holds then, and still holds after a SIGKILL: servers, usable keys, devices;
  * - `later`: what it holds when everything that was under way has happened, if that is more;
- * - `swept`: what becomes of the server once its attempt is dead: `removed`, or `ready` if its machine verifies;
+ * - `reaped`: what `reap` makes of the server once its attempt is dead: `removed`, `marked_ready` if its machine verifies,
+ *   `left` if a device of it is there that does not; `untouched` if it was ready before;
  * - `won`: the result is there already, so a signal changes nothing;
  * - `named`: the kinds that an undo cannot rule out, and therefore names.
  */
@@ -68,7 +69,7 @@ const POINTS = [
     reached: (cloud) => cloud.until(({ servers }) => servers.length > 0),
     told: ['server_name'],
     left: { servers: 1, keys: 1, devices: 0 },
-    swept: 'removed',
+    reaped: 'removed',
   },
   {
     name: 'with the order of its server in flight, never to be carried out',
@@ -86,14 +87,14 @@ const POINTS = [
     told: ['server_name'],
     left: { ...NOTHING, keys: 1 },
     later: { servers: 1, keys: 1, devices: 0 },
-    swept: 'removed',
+    reaped: 'removed',
   },
   {
     name: 'with a new server, locked by its making',
     config: { hetzner: { create_seconds: [50, 50], start_seconds: [AGES, AGES], locked_while_creating: true } },
     told: ['server_name', 'server_id', 'server_ip'],
     left: { servers: 1, keys: 1, devices: 0 },
-    swept: 'removed',
+    reaped: 'removed',
   },
   {
     name: 'with its create action done',
@@ -101,7 +102,7 @@ const POINTS = [
     reached: (cloud) => cloud.until(({ servers: [server] }) => server?.status === 'starting'),
     told: ['server_name', 'server_id', 'server_ip'],
     left: { servers: 1, keys: 1, devices: 0 },
-    swept: 'removed',
+    reaped: 'removed',
   },
   {
     name: 'with a running server',
@@ -109,7 +110,7 @@ const POINTS = [
     reached: (cloud) => cloud.until(({ servers: [server] }) => server?.status === 'running'),
     told: ['server_name', 'server_id', 'server_ip'],
     left: { servers: 1, keys: 1, devices: 0 },
-    swept: 'removed',
+    reaped: 'removed',
   },
   {
     name: 'with a booted machine',
@@ -117,7 +118,7 @@ const POINTS = [
     reached: (cloud) => cloud.until(({ servers: [server] }) => server?.first_boot_done),
     told: ['server_name', 'server_id', 'server_ip'],
     left: { servers: 1, keys: 1, devices: 0 },
-    swept: 'removed',
+    reaped: 'removed',
   },
   {
     name: 'with a device that shows only later',
@@ -126,7 +127,7 @@ const POINTS = [
     reached: (cloud) => cloud.until(({ devices }) => devices.length > 0),
     told: ['server_name', 'server_id', 'server_ip'],
     left: { servers: 1, keys: 0, devices: 1 },
-    swept: 'ready',
+    reaped: 'marked_ready',
   },
   {
     name: 'with a device that shows but is not connected',
@@ -134,7 +135,7 @@ const POINTS = [
     reached: (_cloud, run) => run.hears('the device is not connected'),
     told: ['server_name', 'server_id', 'server_ip'],
     left: { servers: 1, keys: 0, devices: 1 },
-    swept: 'removed',
+    reaped: 'left',
   },
   {
     name: 'with a verified machine that is not marked ready',
@@ -143,7 +144,7 @@ const POINTS = [
     reached: (_cloud, run) => run.hears('Tailscale enrollment verified'),
     told: ['server_name', 'server_id', 'server_ip'],
     left: { servers: 1, keys: 0, devices: 1 },
-    swept: 'ready',
+    reaped: 'marked_ready',
     won: true,
   },
   {
@@ -152,7 +153,7 @@ const POINTS = [
     reached: (cloud) => cloud.untilAsked('PUT /v1/servers/'),
     told: ['server_name', 'server_id', 'server_ip'],
     left: { servers: 1, keys: 0, devices: 1 },
-    swept: 'ready',
+    reaped: 'untouched',
     won: true,
   },
   {
@@ -166,7 +167,7 @@ const POINTS = [
     },
     told: ['server_name', 'server_id', 'server_ip'],
     left: { servers: 1, keys: 1, devices: 0 },
-    swept: 'removed',
+    reaped: 'removed',
     isUndo: true,
   },
 ]
