@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::Response;
 use proptest::prelude::*;
-use provision_vm::provision::{CancellationToken, Kind, Provisioner};
+use provision_vm::provision::{CancellationToken, Code, Kind, Provisioner};
 use provision_vm::transport::{Transport, TransportError};
 use serde_json::Value;
 
@@ -87,6 +87,7 @@ fn judge(lie: Lie, is_done: bool) -> Result<(), String> {
 
 fn check_world(truth: &Truth, outcome: &Outcome, is_done: bool) -> Option<String> {
     let left = match outcome {
+        Err(error) if error.cause.code() == Code::Internal => return Some("it broke down".to_owned()),
         Ok(done) => {
             let ours = |server: &Value| server["id"] == done.server.id.0 && server["labels"]["state"] == "ready";
             let its = |device: &Value| device["ip"] == done.tailscale_ip.to_string();
@@ -183,4 +184,15 @@ fn y05_no_field_of_any_answer_brings_commands_into_a_message() {
         .collect();
     let fields: Vec<&str> = wrong.keys().copied().collect();
     assert_eq!(fields, NOT_CLEANED_YET, "{wrong:#?}");
+}
+
+#[test]
+fn m12_an_attempt_that_began_at_no_time_is_survived() {
+    for moment in ["9223372036854775807", "-9223372036854775808", "-1", "0"] {
+        for field in ["attempt_started", "expires"] {
+            for is_done in [false, true] {
+                assert_eq!(judge(Lie::Always(field.to_owned(), moment), is_done), Ok(()), "{field} {moment} {is_done}");
+            }
+        }
+    }
 }
