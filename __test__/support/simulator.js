@@ -71,20 +71,42 @@ class Cloud {
     return requests.hetzner + requests.tailscale + requests.oidc
   }
 
+  /** Lets this much of the world's time pass at once. */
+  async advance(seconds) {
+    await this.control('POST', 'advance', { seconds })
+    return this.world()
+  }
+
   /** Waits until the world's truth fits. */
-  async until(fits, ms = 20_000) {
-    const end = Date.now() + ms
-    for (;;) {
+  until(fits, ms) {
+    return eventually(async () => {
       const world = await this.world()
-      if (fits(world)) return world
-      if (Date.now() > end) throw new Error(`the world never fitted: ${JSON.stringify(world)}`)
-      await new Promise((resolve) => setTimeout(resolve, 20))
-    }
+      return fits(world) ? { found: world } : { instead: world }
+    }, ms)
+  }
+
+  /** Waits until the world has had this request, such as `POST /v1/servers`; what follows it in the line is not looked at. */
+  untilAsked(request, ms) {
+    return eventually(async () => {
+      const journal = await this.journal()
+      return journal.some(({ what }) => what.startsWith(request)) ? { found: journal } : { instead: journal }
+    }, ms)
   }
 
   stop() {
     this.child.stdin.end()
     return once(this.child, 'exit')
+  }
+}
+
+/** Looks again until something is `found`. */
+async function eventually(look, ms = 20_000) {
+  const end = Date.now() + ms
+  for (;;) {
+    const { found, instead } = await look()
+    if (found !== undefined) return found
+    if (Date.now() > end) throw new Error(`it never came to be; instead: ${JSON.stringify(instead)}`)
+    await new Promise((resolve) => setTimeout(resolve, 20))
   }
 }
 
@@ -103,12 +125,13 @@ function newJob(more = {}) {
   return { jobId: `job-${process.pid}-${jobs}`, agentId: '550e8400-e29b', region: 'us-east', ...more }
 }
 
-/** Runs the script as a workflow would, and collects what it says. */
-function runScript(cloud, { params = newJob(), env = {}, args = [] } = {}) {
+/** Runs the script as a workflow would, and collects what it says. `node` are arguments of Node itself. */
+function runScript(cloud, { params = newJob(), env = {}, args = [], node = [] } = {}) {
   const variables = { PATH: process.env.PATH, JOB_ID: params.jobId, AGENT_ID: params.agentId, REGION: params.region }
   const all = { ...variables, ...(cloud ? cloud.env() : {}), ...env }
   for (const name of Object.keys(all)) if (all[name] === undefined) delete all[name]
-  const child = spawn(process.execPath, [path.join(ROOT, 'scripts', 'provision.js'), ...args], { env: all, stdio: ['ignore', 'pipe', 'pipe'] })
+  const command = [...node, path.join(ROOT, 'scripts', 'provision.js'), ...args]
+  const child = spawn(process.execPath, command, { env: all, stdio: ['ignore', 'pipe', 'pipe'] })
   const said = { stdout: '', stderr: '' }
   child.stdout.on('data', (chunk) => (said.stdout += chunk))
   child.stderr.on('data', (chunk) => (said.stderr += chunk))
@@ -116,4 +139,4 @@ function runScript(cloud, { params = newJob(), env = {}, args = [] } = {}) {
   return { child, ended, said }
 }
 
-module.exports = { startCloud, leftIn, usable, newJob, runScript, ROOT }
+module.exports = { startCloud, eventually, leftIn, usable, newJob, runScript, ROOT }

@@ -1,0 +1,103 @@
+//! The first-boot document (M20, Y12).
+
+use proptest::prelude::*;
+use provision_vm::cloud_init::{CloudInitError, FirstBoot, LARGEST, Mode, render};
+use provision_vm::secret::Secret;
+use serde_json::Value;
+
+use super::{cases, hostile_text};
+
+/// Words that YAML takes for something else than text where they stand alone.
+const WORDS: [&str; 24] = [
+    "null",
+    "true",
+    "no",
+    "on",
+    "off",
+    "yes",
+    "y",
+    "n",
+    "0x1f",
+    "0o17",
+    "017",
+    "1e3",
+    "-1",
+    "1-1",
+    "2026-11-24",
+    "NaN",
+    "inf",
+    "nan",
+    "0b11",
+    "1_000",
+    "---",
+    "a--b",
+    "-",
+    "_",
+];
+
+fn word(alphabet: &'static str) -> impl Strategy<Value = String> {
+    prop_oneof![
+        4 => alphabet,
+        1 => proptest::sample::select(WORDS.as_slice()).prop_map(str::to_owned),
+        1 => hostile_text(),
+    ]
+}
+
+fn document(key: &str, hostname: &str, mode: Mode) -> Result<String, CloudInitError> {
+    let key = Secret::new(key);
+    render(&FirstBoot { auth_key: &key, hostname, mode }).map(|text| text.expose().to_owned())
+}
+
+proptest! {
+    #![proptest_config(cases(250))]
+
+    #[test]
+    fn y12_every_reader_sees_the_same_document_and_nothing_but_the_two_words_changes(
+        key in word("[A-Za-z0-9_-]{1,90}"),
+        hostname in word("[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"),
+        installs in any::<bool>(),
+    ) {
+        let mode = if installs { Mode::Install } else { Mode::EnrollOnly };
+        let Ok(text) = document(&key, &hostname, mode) else {
+            let plain = |text: &str, more: &str| {
+                !text.is_empty() && text.chars().all(|letter| letter.is_ascii_alphanumeric() || more.contains(letter))
+            };
+            let fits = plain(&hostname, "-") && hostname.len() <= 63 && hostname.trim_matches('-') == hostname;
+            prop_assert!(!fits || !plain(&key, "-_"), "{key:?} and {hostname:?} are refused");
+            return Ok(());
+        };
+        prop_assert!(text.len() <= LARGEST);
+        let json: Value = serde_json::from_str(text.strip_prefix("#cloud-config\n").unwrap()).unwrap();
+        let one: Value = serde_saphyr::from_str(&text).unwrap();
+        let other: Value = serde_norway::from_str(&text).unwrap();
+        prop_assert_eq!(&one, &json);
+        prop_assert_eq!(&other, &json);
+        // The two words, and where they stand.
+        let template = document("KEYKEYKEYKEY", "HOSTHOSTHOST", mode).unwrap();
+        let places = |word: &str| template.matches(word).count();
+        prop_assert_eq!((places("KEYKEYKEYKEY"), places("HOSTHOSTHOST")), (1, 2));
+        let filled = template.replace("KEYKEYKEYKEY", "\0").replace("HOSTHOSTHOST", &hostname).replace('\0', &key);
+        prop_assert_eq!(text, filled);
+    }
+
+    #[test]
+    fn y12_a_machine_joins_with_exactly_that_key_and_name(
+        key in "tskey-auth-[A-Za-z0-9]{1,20}-[A-Za-z0-9_-]{1,60}",
+        hostname in "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?",
+        installs in any::<bool>(),
+    ) {
+        let mode = if installs { Mode::Install } else { Mode::EnrollOnly };
+        let text = document(&key, &hostname, mode).unwrap();
+        let boot = simulator::first_boot(Some(&text), "another-name");
+        let join = boot.join.map_err(|why| TestCaseError::fail(format!("{why}: {:?}", boot.log)))?;
+        prop_assert_eq!((join.auth_key, join.hostname, join.installs), (key, hostname, installs));
+    }
+}
+
+#[test]
+fn m20_a_document_that_is_too_large_is_refused() {
+    let base = document("k", "a", Mode::Install).unwrap().len();
+    assert!(document(&"k".repeat(LARGEST - base + 1), "a", Mode::Install).is_ok());
+    let refused = document(&"k".repeat(LARGEST - base + 2), "a", Mode::Install).unwrap_err();
+    assert_eq!(refused, CloudInitError::TooLarge { size: LARGEST + 1, limit: LARGEST });
+}
