@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::{LETTERS, Tailscale, token::Token};
 use crate::context::Context;
+use crate::history::{KeyView, SecretKind, What};
 use crate::reply::{json_reply, query_of, tailscale_error};
 
 const LONGEST_LIFE: i64 = 7_776_000;
@@ -94,6 +95,11 @@ impl Key {
         json
     }
 
+    /// What is true of it, typed.
+    pub(super) fn view(&self, now: Duration) -> KeyView<'_> {
+        KeyView { id: &self.id, description: &self.description, usable: self.is_usable(now), used: self.used }
+    }
+
     pub(super) fn truth(&self, cx: &Context) -> Value {
         json!({
             "id": self.id, "description": self.description, "usable": self.is_usable(cx.now), "used": self.used,
@@ -149,6 +155,14 @@ impl Tailscale {
             used: false,
         };
         let answer = json_reply(200, &key.json(cx, true));
+        cx.note(What::SecretIssued { kind: SecretKind::AuthKey, text: key.secret.clone() });
+        cx.note(What::KeyMade {
+            id: id.clone(),
+            description: key.description.clone(),
+            reusable: key.capabilities.reusable,
+            preauthorized: key.capabilities.preauthorized,
+            tags: key.capabilities.tags.clone(),
+        });
         self.keys.insert(id, key);
         answer
     }
@@ -201,7 +215,7 @@ impl Tailscale {
         }
     }
 
-    pub(super) fn revoke_key(&mut self, cx: &Context, id: &str) -> Response<Bytes> {
+    pub(super) fn revoke_key(&mut self, cx: &mut Context, id: &str) -> Response<Bytes> {
         if !is_id(id) {
             return tailscale_error(400, "invalid key ID");
         }
@@ -211,7 +225,10 @@ impl Tailscale {
         match self.keys.get_mut(id).filter(|key| !gone(key)) {
             Some(key) => {
                 // The record stays; devices that joined with it do, too.
-                key.revoked.get_or_insert(cx.now);
+                if key.revoked.is_none() {
+                    key.revoked = Some(cx.now);
+                    cx.note(What::KeyRevoked { id: key.id.clone() });
+                }
                 json_reply(200, &Value::Null)
             }
             None => tailscale_error(404, "key not found"),
