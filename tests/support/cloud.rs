@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use provision_vm::provision::{CancellationToken, Observer, Params, Provisioner, Settings};
+use provision_vm::provision::{
+    CancellationToken, Observer, Params, ProvisionError, Provisioner, ReapOptions, ReapReport, Settings,
+};
 use provision_vm::transport::{Transport, TransportError};
 use simulator::{Api, Config, Cut, Delivery, Fault, FaultKind, World};
 use tokio::time::{Instant, sleep};
@@ -175,6 +177,34 @@ impl Process {
         audit.hear(&mut world);
         audit.settled(call, &outcome, &world);
         outcome
+    }
+}
+
+impl Process {
+    /// As [`Provisioner::reap`], on record.
+    pub async fn reap(
+        &self,
+        options: ReapOptions,
+        settings: &Settings,
+        cancel: CancellationToken,
+        observer: Arc<dyn Observer>,
+    ) -> Result<ReapReport, Box<ProvisionError>> {
+        let (shared, process) = (&self.cloud.shared, self.cloud.actor);
+        shared.audit().begin_reap(process, options, shared.now());
+        let _end = Reap { shared, process };
+        self.provisioner.reap(options, settings, cancel, observer).await
+    }
+}
+
+/// A pass of the reaper, however it ends.
+struct Reap<'a> {
+    shared: &'a Shared,
+    process: u32,
+}
+
+impl Drop for Reap<'_> {
+    fn drop(&mut self) {
+        self.shared.audit().end_reap(self.process);
     }
 }
 

@@ -13,9 +13,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use provision_vm::hetzner::IdOrName;
-use provision_vm::provision::{
-    Event, Observer, Params, Settings, Source, USUAL_SERVER_TYPES, USUAL_TIMEOUT,
-};
+use provision_vm::provision::{Event, Observer, Params, Settings, Source, USUAL_SERVER_TYPES, USUAL_TIMEOUT};
 use provision_vm::secret::Secret;
 use provision_vm::tailscale::Credentials;
 use provision_vm::transport::BaseUrl;

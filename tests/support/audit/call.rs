@@ -83,6 +83,11 @@ impl Call {
         }
     }
 
+    /// Whether it is about this job of this agent.
+    pub fn is_for(&self, params: &Params) -> bool {
+        (&self.job, &self.agent) == (&params.job_id, &params.agent_id)
+    }
+
     /// Whether it failed without naming anything of this kind.
     pub fn has_denied(&self, kind: Kind) -> bool {
         matches!(&self.settled, Some(Settled::Badly { kinds }) if !kinds.contains(&kind))

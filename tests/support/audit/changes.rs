@@ -7,7 +7,7 @@ use provision_vm::provision::Kind as LeftKind;
 use simulator::{Actor, Change, SecretKind, What};
 
 use super::Audit;
-use super::call::Settled;
+use super::call::{Reaps, Settled};
 use super::secrets::Kind;
 
 const TAG: &str = "tag:agent";
@@ -202,8 +202,11 @@ impl Audit {
         self.attempts.get(server.label("attempt")).is_some_and(|call| self.calls[*call].process == process)
     }
 
-    /// Whether a call of this process is about this server's job, agent and name.
+    /// Whether a call of this process is about this server's job, agent and name; a reaper is about all.
     fn serves(&self, process: u32, server: &ServerRecord) -> bool {
+        if self.reaps(process).is_some_and(|reaps| !reaps.dry_run) {
+            return server.label("managed_by") == "provision-vm";
+        }
         server.label("managed_by") == "provision-vm"
             && self.calls.iter().any(|call| {
                 call.process == process
@@ -211,6 +214,10 @@ impl Audit {
                     && call.agent == server.label("agent_id")
                     && call.name.as_ref() == Some(&server.name)
             })
+    }
+
+    fn reaps(&self, process: u32) -> Option<Reaps> {
+        self.processes.get(&process).and_then(|process| process.reaps)
     }
 
     fn server_removed(&mut self, by: Actor, process: Option<u32>, id: u64) {
@@ -228,6 +235,13 @@ impl Audit {
             self.violated("I03", format!("server {id} is deleted and was ready"));
         } else if !self.owns(process, &server) && !server.is_dead(unix) {
             self.violated("I03", format!("server {id} of another living attempt is deleted"));
+        }
+        let Some(reaps) = self.reaps(process) else { return };
+        let joined = self.devices.values().any(|device| device.server == Some(id) && device.alive);
+        if !server.is_dead(unix - reaps.grace) {
+            self.violated("I03", format!("server {id} is reaped within the grace period"));
+        } else if joined {
+            self.violated("I03", format!("server {id} is reaped though its machine is in the tailnet"));
         }
     }
 

@@ -17,13 +17,13 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use provision_vm::provision::{Event, Observer, Params, Settings, Step};
+use provision_vm::provision::{Event, Observer, Params, ReapOptions, Settings, Step};
 use provision_vm::secret::Secret;
 use provision_vm::tailscale::Credentials;
 use simulator::{Config, World};
 
 pub use call::Call;
-use call::{Process, Settled};
+use call::{Process, Reaps, Settled};
 pub use changes::ServerRecord;
 use changes::{DeviceRecord, KeyRecord};
 pub use requests::{Counts, Sent};
@@ -119,6 +119,14 @@ impl Audit {
             self.secrets.add(Kind::AuthKey, key.expose());
         }
         self.processes.entry(process).or_default().begin(now);
+        // The same job twice in one process is one flight, unless the first was given up.
+        let shares = |call: &Call| {
+            call.process == process && call.settled.is_none() && call.cancelled_at.is_none() && call.is_for(params)
+        };
+        if let Some(flight) = self.calls.iter().rposition(shares) {
+            self.calls[flight].passengers += 1;
+            return flight;
+        }
         self.calls.push(Call::new(process, params, settings, now));
         self.calls.len() - 1
     }
@@ -127,7 +135,9 @@ impl Audit {
     pub fn cancelled(&mut self, call: usize, now: Duration) {
         self.advance_to(now);
         let call = &mut self.calls[call];
-        call.cancelled_at.get_or_insert(now);
+        if call.passengers == 1 {
+            call.cancelled_at.get_or_insert(now);
+        }
         if let Some(process) = self.processes.get_mut(&call.process) {
             process.active_at = now;
         }
@@ -136,9 +146,28 @@ impl Audit {
     /// The process of a call is no more, or at least the call is.
     pub fn died(&mut self, call: usize) {
         let call = &mut self.calls[call];
-        call.settled = Some(Settled::Died);
+        call.passengers -= 1;
+        if call.passengers == 0 {
+            call.settled = Some(Settled::Died);
+        }
         if let Some(process) = self.processes.get_mut(&call.process) {
             process.running -= 1;
+        }
+    }
+
+    /// A reaper begins.
+    pub fn begin_reap(&mut self, process: u32, options: ReapOptions, now: Duration) {
+        self.advance_to(now);
+        let process = self.processes.entry(process).or_default();
+        process.begin(now);
+        let grace = i64::try_from(options.grace.as_secs()).unwrap_or(i64::MAX);
+        process.reaps = Some(Reaps { dry_run: options.dry_run, grace });
+    }
+
+    /// A reaper has come to its end, or its process has.
+    pub fn end_reap(&mut self, process: u32) {
+        if let Some(process) = self.processes.get_mut(&process) {
+            (process.running, process.reaps) = (process.running - 1, None);
         }
     }
 

@@ -19,6 +19,9 @@ const AFTER_CANCEL: Duration = Duration::from_secs(30 + 30 + 60 + 1);
 impl Audit {
     /// A call has come to its end.
     pub fn settled(&mut self, call: usize, outcome: &Outcome, world: &World) {
+        if self.calls[call].passengers > 1 {
+            return self.left(call, outcome);
+        }
         self.check_time(call, outcome);
         let said = match outcome {
             Ok(done) => {
@@ -47,6 +50,15 @@ impl Audit {
             let counts = &mut self.counts;
             let list = if outcome.is_ok() { &mut counts.requests } else { &mut counts.requests_of_failures };
             list.push(process.sent);
+        }
+    }
+
+    /// One of several callers of a flight leaves, or the first of them lands.
+    fn left(&mut self, call: usize, outcome: &Outcome) {
+        self.calls[call].passengers -= 1;
+        (call, outcome.is_ok()).hash(&mut self.trace);
+        if let Some(process) = self.processes.get_mut(&self.calls[call].process) {
+            process.running -= 1;
         }
     }
 
