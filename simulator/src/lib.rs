@@ -34,5 +34,5 @@ pub use fault::{Api, Cut, Fault, FaultKind};
 pub use hetzner::PlantedServer;
 pub use history::{Actor, Applied, Change, DeviceView, Fate, KeyView, PrimaryIpView, SecretKind, ServerView, What};
 pub use machine::{FirstBoot, JoinPlan, first_boot};
-pub use tailscale::{NodeId, OAuthClient, PlantedDevice, TailscaleConfig};
+pub use tailscale::{NodeId, OAuthClient, PlantedDevice, PlantedKey, TailscaleConfig};
 pub use world::{Delivery, Entry, World};

@@ -18,7 +18,7 @@ use crate::hetzner::{Hetzner, PlantedServer};
 use crate::history::{Actor, Applied, Change, DeviceView, Fate, KeyView, PrimaryIpView, ServerView};
 use crate::machine::{self, JoinPlan};
 use crate::reply::{hetzner_error, json_reply, tailscale_error, text_reply};
-use crate::tailscale::{Join, NodeId, PlantedDevice, Tailscale};
+use crate::tailscale::{Join, NodeId, PlantedDevice, PlantedKey, Tailscale};
 
 /// Somewhat more than anybody should hold; the client under test stops at 16 MiB. One for all uses.
 static OVERSIZE: LazyLock<Bytes> = LazyLock::new(|| vec![b' '; 17 * 1024 * 1024].into());
@@ -470,6 +470,14 @@ impl World {
         let node = self.tailscale.plant_device(&mut self.cx, device);
         self.cx.by = Actor::World;
         node
+    }
+
+    /// Makes a pre-authorised auth key as somebody at the console would; returns its text.
+    pub fn plant_key(&mut self, key: PlantedKey) -> String {
+        self.cx.by = Actor::Operator;
+        let text = self.tailscale.plant_key(&mut self.cx, key);
+        self.cx.by = Actor::World;
+        text
     }
 
     /// Takes a device off the tailnet as somebody at the console would.

@@ -1,7 +1,7 @@
 //! The simulator behind the seam: no sockets, and time is tokio's paused clock. Every exchange is audited.
 
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use provision_vm::provision::{
     CancellationToken, Observer, Params, ProvisionError, Provisioner, ReapOptions, ReapReport, Settings,
 };
-use provision_vm::transport::{Transport, TransportError};
+use provision_vm::transport::{BODY_LIMIT, Transport, TransportError};
 use simulator::{Api, Config, Cut, Delivery, Fault, FaultKind, World};
 use tokio::time::{Instant, sleep};
 
@@ -34,6 +34,7 @@ pub struct Shared {
     weather: Mutex<Option<Weather>>,
     began: Instant,
     processes: AtomicU32,
+    finished: AtomicBool,
 }
 
 impl Cloud {
@@ -46,6 +47,7 @@ impl Cloud {
             weather: Mutex::default(),
             began: Instant::now(),
             processes: AtomicU32::new(0),
+            finished: AtomicBool::new(false),
         });
         log::watch(&shared);
         Self { shared, actor: 0 }
@@ -100,6 +102,7 @@ impl Cloud {
     /// Lets a while pass in which whatever still floats must come down, and returns all violations so far.
     pub fn finish(&self) -> Vec<Violation> {
         self.shared.end();
+        self.shared.finished.store(true, Ordering::Relaxed);
         std::mem::take(&mut self.audit().violations)
     }
 }
@@ -123,7 +126,7 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if std::thread::panicking() || self.finished.load(Ordering::Relaxed) {
             return;
         }
         self.end();
@@ -233,6 +236,10 @@ impl Transport for Cloud {
                 flight.lands(&outcome);
             }
             match outcome {
+                // As the real transport, which stops reading there.
+                Ok(response) if response.body().len() > BODY_LIMIT => {
+                    Err(TransportError::TooLarge { host, limit: BODY_LIMIT })
+                }
                 Ok(response) => Ok(response),
                 Err(Cut::Refused) => Err(TransportError::Refused { host }),
                 Err(Cut::Dns) => Err(TransportError::Dns { host }),

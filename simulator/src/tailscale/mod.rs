@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 
 pub use config::{OAuthClient, TailscaleConfig};
 pub use device::PlantedDevice;
+pub use key::PlantedKey;
 
 use config::length;
 use device::Device;
