@@ -173,8 +173,7 @@ fn agree(callers: &mut [Caller]) {
     for at in 1..callers.len() {
         let (before, rest) = callers.split_at_mut(at);
         let caller = &mut rest[0];
-        let same =
-            |other: &&Caller| (other.process, other.job, other.agent) == (caller.process, caller.job, caller.agent);
+        let same = |other: &&Caller| (other.process, other.job) == (caller.process, caller.job);
         if let Some(first) = before.iter_mut().find(|other| same(&&**other)) {
             // A key made by hand is another for each call.
             first.given_key = None;

@@ -21,7 +21,6 @@ const ALL_DEAD: Duration = Duration::from_secs(600 + 60 + 300 + 60);
 /// What became of a world.
 #[derive(Debug, Default)]
 pub struct Report {
-    pub seed: u64,
     /// A number for all that happened.
     pub trace: u64,
     pub violations: Vec<Violation>,
@@ -43,12 +42,13 @@ pub fn run(seed: u64, with_journal: bool) -> Report {
     std::panic::catch_unwind(world).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
         let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-        Report { seed, panic: Some(text), ..Report::default() }
+        Report { panic: Some(text), ..Report::default() }
     })
 }
 
 async fn live(plan: Plan, with_journal: bool) -> Report {
     let cloud = Cloud::new(plan.config.clone());
+    cloud.audit().told = with_journal.then(Vec::new);
     let mut weather = plan.climate.weather();
     let (until, clock) = (plan.climate.until, cloud.clone());
     cloud.set_weather(Some(Box::new(move |request| weather(request).filter(|_| clock.now() < until))));
@@ -75,16 +75,7 @@ async fn live(plan: Plan, with_journal: bool) -> Report {
     let fair = plan.climate.is_fair() && plan.deeds.is_empty();
     let internal = codes.iter().flatten().any(|code| *code == Err(Code::Internal));
     let panic = internal.then(|| "a call ended as INTERNAL".to_owned());
-    Report {
-        seed: plan.seed,
-        trace: audit.trace(),
-        violations,
-        panic,
-        codes,
-        counts: audit.counts.clone(),
-        journal,
-        fair,
-    }
+    Report { trace: audit.trace(), violations, panic, codes, counts: audit.counts.clone(), journal, fair }
 }
 
 fn code(outcome: &Outcome) -> Result<(), Code> {
@@ -294,10 +285,14 @@ async fn bury(cloud: &Cloud) {
 }
 
 fn journal(cloud: &Cloud) -> Vec<String> {
-    let world = cloud.world();
+    let (audit, world) = (cloud.audit(), cloud.world());
     let line = |entry: &simulator::Entry| {
         let fault = entry.fault.as_deref().map(|fault| format!("  [{fault}]")).unwrap_or_default();
-        format!("{:>9.3} {:9} {} -> {}{fault}", entry.at_ms as f64 / 1000.0, entry.who, entry.what, entry.outcome)
+        let text = format!("{:9} {} -> {}{fault}", entry.who, entry.what, entry.outcome);
+        (Duration::from_millis(entry.at_ms), text)
     };
-    world.journal().iter().map(line).collect()
+    let told = audit.told.iter().flatten().map(|(at, text)| (*at, text.clone()));
+    let mut lines: Vec<(Duration, String)> = world.journal().iter().map(line).chain(told).collect();
+    lines.sort_by_key(|(at, _)| *at);
+    lines.into_iter().map(|(at, text)| format!("{:>9.3} {text}", at.as_secs_f64())).collect()
 }

@@ -8,7 +8,7 @@ use crate::run::Report;
 pub struct Tally {
     pub seeds: u64,
     faults: BTreeMap<&'static str, u64>,
-    steps: BTreeMap<String, u64>,
+    operations: BTreeMap<String, u64>,
     codes: BTreeMap<String, u64>,
     requests: Vec<(u32, u32)>,
     fair: Vec<(u32, u32)>,
@@ -18,9 +18,9 @@ pub struct Tally {
 impl Tally {
     pub fn add(&mut self, report: &Report) {
         self.seeds += 1;
-        for ((fault, step), times) in &report.counts.faults {
+        for ((fault, operation), times) in &report.counts.faults {
             *self.faults.entry(fault).or_default() += u64::from(*times);
-            *self.steps.entry(step.clone()).or_default() += u64::from(*times);
+            *self.operations.entry(operation.clone()).or_default() += u64::from(*times);
         }
         for code in &report.codes {
             let name = match code {
@@ -38,24 +38,12 @@ impl Tally {
             self.most_of_failures = (self.most_of_failures.0.max(sent.0), self.most_of_failures.1.max(sent.1));
         }
     }
-
-    pub fn merge(&mut self, other: Self) {
-        self.seeds += other.seeds;
-        for (all, some) in [(&mut self.steps, other.steps), (&mut self.codes, other.codes)] {
-            some.into_iter().for_each(|(key, count)| *all.entry(key).or_default() += count);
-        }
-        other.faults.into_iter().for_each(|(key, count)| *self.faults.entry(key).or_default() += count);
-        self.requests.extend(other.requests);
-        self.fair.extend(other.fair);
-        let (mine, theirs) = (self.most_of_failures, other.most_of_failures);
-        self.most_of_failures = (mine.0.max(theirs.0), mine.1.max(theirs.1));
-    }
 }
 
 impl std::fmt::Display for Tally {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         writeln!(f, "faults by kind: {}", list(self.faults.iter().map(|(key, count)| (*key, *count))))?;
-        writeln!(f, "faults by step: {}", list(self.steps.iter().map(|(key, count)| (key.as_str(), *count))))?;
+        writeln!(f, "faults by request: {}", list(self.operations.iter().map(|(key, count)| (key.as_str(), *count))))?;
         writeln!(f, "outcomes: {}", list(self.codes.iter().map(|(key, count)| (key.as_str(), *count))))?;
         for (name, requests) in [("of each successful call", &self.requests), ("of those in fair weather", &self.fair)]
         {

@@ -63,6 +63,8 @@ pub struct Audit {
     addresses: BTreeMap<u64, u64>,
     secrets: Secrets,
     trace: DefaultHasher,
+    /// What the calls told, if anybody wants to read it.
+    pub told: Option<Vec<(Duration, String)>>,
 }
 
 impl Audit {
@@ -87,6 +89,7 @@ impl Audit {
             addresses: BTreeMap::new(),
             secrets,
             trace: DefaultHasher::new(),
+            told: None,
         }
     }
 
@@ -128,12 +131,15 @@ impl Audit {
             return flight;
         }
         self.calls.push(Call::new(process, params, settings, now));
-        self.calls.len() - 1
+        let call = self.calls.len() - 1;
+        self.note(|| format!("call {call} begins in process {process}"));
+        call
     }
 
     /// The caller of a call has given up.
     pub fn cancelled(&mut self, call: usize, now: Duration) {
         self.advance_to(now);
+        self.note(|| format!("call {call} is cancelled"));
         let call = &mut self.calls[call];
         if call.passengers == 1 {
             call.cancelled_at.get_or_insert(now);
@@ -145,6 +151,7 @@ impl Audit {
 
     /// The process of a call is no more, or at least the call is.
     pub fn died(&mut self, call: usize) {
+        self.note(|| format!("call {call} dies"));
         let call = &mut self.calls[call];
         call.passengers -= 1;
         if call.passengers == 0 {
@@ -174,6 +181,7 @@ impl Audit {
     /// A call tells something.
     pub fn event(&mut self, call: usize, event: &Event) {
         (call, event.step, &event.message).hash(&mut self.trace);
+        self.note(|| format!("call {call}: {}: {}", event.step.as_str(), event.message));
         self.search("an event", event.message.as_bytes(), &[]);
         let (now, name) = (self.now, event.known.server_name.as_deref());
         let call = &mut self.calls[call];
@@ -181,6 +189,10 @@ impl Audit {
             call.name = name.map(str::to_owned);
         }
         call.step = event.step;
+        // An attempt that yielded to another is undone, and the call goes on.
+        if event.step != Step::Undo {
+            (call.undo_at, call.undo_cause) = (None, None);
+        }
         if event.step == Step::Undo && call.undo_at.is_none() {
             call.undo_at = Some(now);
             call.undo_cause = event.message.strip_prefix("Undoing what was begun: ").map(str::to_owned);
@@ -190,9 +202,17 @@ impl Audit {
         }
     }
 
+    pub(super) fn note(&mut self, text: impl FnOnce() -> String) {
+        let at = self.now;
+        if let Some(told) = &mut self.told {
+            told.push((at, text()));
+        }
+    }
+
     /// Notes a violation.
     pub fn violated(&mut self, invariant: &'static str, what: impl Into<String>) {
         let violation = Violation { invariant, what: what.into(), at: self.now };
+        self.note(|| format!("VIOLATION {}: {}", violation.invariant, violation.what));
         self.violations.push(violation);
     }
 

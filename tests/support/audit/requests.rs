@@ -22,7 +22,7 @@ const TAILSCALE: &str = "api.tailscale.com";
 pub const ISSUER: &str = "issuer.example";
 
 /// Faults that leave no doubt: the request was not carried out, or its answer is what it would have been.
-const CLEAR: [&str; 2] = ["slow", "stale_read"];
+const CLEAR: [&str; 3] = ["slow", "stale_read", "rate_limited"];
 
 /// One request on its way.
 #[derive(Debug)]
@@ -31,6 +31,8 @@ pub struct Sent {
     call: Option<usize>,
     kind: What,
     fate: Fate,
+    /// The request without its particulars.
+    operation: String,
 }
 
 /// What a request asks for, as far as the rules care.
@@ -83,7 +85,8 @@ impl Audit {
             (What::OrderServer | What::OrderKey, None) => self.violated("I04", "an order that belongs to no call"),
             _ => {}
         }
-        Sent { process, call, kind, fate: Fate::default() }
+        let operation = operation(request.method(), path);
+        Sent { process, call, kind, fate: Fate::default(), operation }
     }
 
     /// What became of the request in the world, whether its sender will hear of it or not.
@@ -91,9 +94,7 @@ impl Audit {
         sent.fate = fate;
         (fate, delivery.after, status(&delivery.outcome)).hash(&mut self.trace);
         if let Some(fault) = fate.fault {
-            let step =
-                sent.call.map_or_else(|| format!("{:?}", sent.kind), |call| self.calls[call].step.as_str().to_owned());
-            *self.counts.faults.entry((fault, step)).or_default() += 1;
+            *self.counts.faults.entry((fault, std::mem::take(&mut sent.operation))).or_default() += 1;
         }
     }
 
@@ -108,8 +109,8 @@ impl Audit {
         let answer = outcome.and_then(|outcome| outcome.as_ref().ok());
         let good = answer.filter(|answer| answer.status().is_success());
         let is_clear = match outcome {
-            Some(Ok(answer)) if answer.status().is_client_error() => true,
-            Some(Ok(answer)) if answer.status().is_success() => {
+            // What a page says proves nothing, whatever its status.
+            Some(Ok(answer)) if !answer.status().is_server_error() => {
                 sent.fate.fault.is_none_or(|fault| CLEAR.contains(&fault))
             }
             Some(Err(Cut::Refused | Cut::Dns | Cut::ConnectTimeout | Cut::TlsInvalid | Cut::TlsCut)) => true,
@@ -259,6 +260,19 @@ impl Audit {
             self.search("a header", value.as_bytes(), allowed);
         }
     }
+}
+
+/// `GET /servers/*` and the like.
+fn operation(method: &Method, path: &str) -> String {
+    let path = path.trim_start_matches("/v1").trim_start_matches("/api/v2").trim_start_matches("/_sim");
+    let mut text = method.to_string();
+    text.push(' ');
+    for part in path.split('/').skip(1) {
+        let is_id = part.len() > 1 && part.bytes().any(|byte| byte.is_ascii_digit());
+        text.push('/');
+        text.push_str(if is_id { "*" } else { part });
+    }
+    text
 }
 
 fn status(outcome: &Result<http::Response<Bytes>, Cut>) -> (u16, &'static str) {
