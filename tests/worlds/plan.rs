@@ -259,7 +259,11 @@ fn config(rng: &mut fastrand::Rng, seed: u64) -> Config {
     match rng.u8(0..40) {
         0 => config.hetzner.create_action = failure(),
         1 => config.hetzner.start_action = failure(),
-        2 => config.hetzner.create_action = ActionOutcome::Never,
+        2 => {
+            // A lock that never opens is no passing cause.
+            config.hetzner.create_action = ActionOutcome::Never;
+            config.hetzner.locked_while_creating = false;
+        }
         3 => config.hetzner.server_limit = rng.usize(0..2),
         4 => config.tailscale.never_authorized = true,
         5 => config.tailscale.approved_after_seconds = Some(20.0),

@@ -273,10 +273,12 @@ async fn bury(cloud: &Cloud) {
     let mut audit = cloud.audit();
     let mut world = cloud.world();
     audit.hear(&mut world);
+    // What has joined the tailnet is reported, and a person decides.
+    let joined = |id: u64| audit.devices.values().any(|device| device.server == Some(id) && device.alive);
     let left: Vec<String> = audit
         .servers
         .iter()
-        .filter(|(_, server)| server.alive && !server.meddled && !server.is_ready())
+        .filter(|(id, server)| server.alive && !server.meddled && !server.is_ready() && !joined(**id))
         .map(|(id, server)| format!("server {id} {:?}", server.labels))
         .collect();
     for server in left {

@@ -22,6 +22,8 @@ pub struct Call {
     /// The attempts that it minted.
     pub attempts: BTreeSet<String>,
     pub cancelled_at: Option<Duration>,
+    /// It was given up while it undid an attempt that had yielded to another.
+    pub cancelled_in_undo: bool,
     pub step: Step,
     pub undo_at: Option<Duration>,
     /// The cause that the undo named when it began.
@@ -71,6 +73,7 @@ impl Call {
             given_key: settings.auth_key.as_ref().map(|key| key.expose().to_owned()),
             attempts: BTreeSet::new(),
             cancelled_at: None,
+            cancelled_in_undo: false,
             step: Step::Validate,
             undo_at: None,
             undo_cause: None,

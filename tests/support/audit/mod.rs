@@ -24,8 +24,8 @@ use simulator::{Config, World};
 
 pub use call::Call;
 use call::{Process, Reaps, Settled};
-pub use changes::ServerRecord;
-use changes::{DeviceRecord, KeyRecord};
+use changes::KeyRecord;
+pub use changes::{DeviceRecord, ServerRecord};
 pub use requests::{Counts, Sent};
 use secrets::{Kind, Secrets};
 
@@ -58,7 +58,7 @@ pub struct Audit {
     attempts: BTreeMap<String, usize>,
     pub servers: BTreeMap<u64, ServerRecord>,
     keys: BTreeMap<String, KeyRecord>,
-    devices: BTreeMap<String, DeviceRecord>,
+    pub devices: BTreeMap<String, DeviceRecord>,
     /// Addresses, with their server.
     addresses: BTreeMap<u64, u64>,
     secrets: Secrets,
@@ -143,6 +143,7 @@ impl Audit {
         let call = &mut self.calls[call];
         if call.passengers == 1 {
             call.cancelled_at.get_or_insert(now);
+            call.cancelled_in_undo = call.step == Step::Undo;
         }
         if let Some(process) = self.processes.get_mut(&call.process) {
             process.active_at = now;

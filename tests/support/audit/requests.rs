@@ -105,9 +105,15 @@ impl Audit {
             process.in_flight = process.in_flight.saturating_sub(1);
             process.active_at = now;
         }
-        let Some(call) = sent.call.map(|call| &mut self.calls[call]) else { return };
         let answer = outcome.and_then(|outcome| outcome.as_ref().ok());
         let good = answer.filter(|answer| answer.status().is_success());
+        // The list of keys is the same for every call. Where listing is not permitted, an unheard key dies by its short
+        // life (fault K03).
+        if sent.kind == What::ListKeys && answer.is_some_and(|answer| good.is_some() || answer.status() == 403) {
+            let of_process = self.calls.iter_mut().filter(|call| call.process == sent.process);
+            of_process.for_each(|call| call.keys.unclear = false);
+        }
+        let Some(call) = sent.call.map(|call| &mut self.calls[call]) else { return };
         let is_clear = match outcome {
             // What a page says proves nothing, whatever its status.
             Some(Ok(answer)) if !answer.status().is_server_error() => {
@@ -128,12 +134,7 @@ impl Audit {
                 }
                 return;
             }
-            // Where listing is not permitted, an unheard key dies by its short life (fault K03).
-            What::ListKeys => {
-                call.keys.unclear &= !answer.is_some_and(|answer| good.is_some() || answer.status() == 403);
-                return;
-            }
-            What::Other => return,
+            What::ListKeys | What::Other => return,
         };
         orders.unclear |= !is_clear;
         orders.ever_unclear |= !is_clear || sent.fate.applied == Applied::Later;

@@ -77,7 +77,8 @@ impl Audit {
         }
         let aborted = outcome.as_ref().is_err_and(|error| error.cause.code() == Code::Aborted);
         let reacted = undo_at.unwrap_or(now);
-        if aborted && !self.calls[call].took_over && reacted > cancelled + ABORT {
+        if aborted && !self.calls[call].took_over && !self.calls[call].cancelled_in_undo && reacted > cancelled + ABORT
+        {
             let late = reacted.saturating_sub(cancelled);
             self.violated("I14", format!("the undo began {late:?} after the caller's signal"));
         }
@@ -180,6 +181,13 @@ impl Audit {
         world.keys().filter(|key| key.usable && own(key.id)).map(|key| key.id.to_owned()).collect()
     }
 
+    /// Whether a device is the machine of a server that stands and that another call made.
+    fn is_anothers(&self, call: usize, node: &str) -> bool {
+        let server = self.devices.get(node).and_then(|device| device.server).and_then(|id| self.servers.get(&id));
+        server.is_some_and(|server| server.alive && server.maker.is_some_and(|maker| maker != call))
+            && !self.calls[call].took_over
+    }
+
     /// Why a leftover cannot be.
     fn invented(&self, call: usize, left: &Leftover, world: &World) -> Option<&'static str> {
         let record = &self.calls[call];
@@ -191,6 +199,9 @@ impl Audit {
             }
             (Kind::AuthKey, Some(id)) => {
                 (self.keys.contains_key(id), world.keys().any(|key| key.id == id.as_str() && key.usable))
+            }
+            (Kind::Device, Some(id)) if self.is_anothers(call, id) => {
+                return Some("the device is the machine of another call's server");
             }
             (Kind::Device, Some(id)) => {
                 (self.devices.contains_key(id), self.devices.get(id).is_some_and(|device| device.alive))
