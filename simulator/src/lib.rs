@@ -22,6 +22,7 @@ mod garble;
 mod hetzner;
 mod history;
 mod machine;
+mod memo;
 mod reply;
 #[cfg(feature = "server")]
 pub mod server;

@@ -12,7 +12,7 @@ use crate::agenda::{Agenda, Happening};
 use crate::config::HetznerConfig;
 use crate::context::Context;
 use crate::history::{SecretKind, What};
-use crate::reply::{hetzner_error, json_reply};
+use crate::reply::{hetzner_error, json_reply, object};
 use crate::world::between;
 
 const LARGEST_USER_DATA: usize = 32 * 1024;
@@ -168,10 +168,12 @@ impl Hetzner {
         if let Some(text) = password.clone() {
             cx.note(What::SecretIssued { kind: SecretKind::RootPassword, text });
         }
-        let body = json!({
-            "server": server.json(cx, config), "action": self.actions[&create].json(cx), "next_actions": next,
-            "root_password": password,
-        });
+        let body = object([
+            ("server", server.json(cx, config)),
+            ("action", self.actions[&create].json(cx)),
+            ("next_actions", Value::Array(next)),
+            ("root_password", password.map_or(Value::Null, Value::String)),
+        ]);
         let (id, name, labels) = (server.id, server.name.clone(), server.labels.clone());
         let ips = [server.ipv4_id, server.ipv6_id];
         self.servers.insert(id, server);

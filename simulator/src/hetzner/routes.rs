@@ -14,7 +14,7 @@ use crate::agenda::Agenda;
 use crate::config::HetznerConfig;
 use crate::context::Context;
 use crate::history::What;
-use crate::reply::{bearer_of, hetzner_error, json_reply, query_of, text_reply};
+use crate::reply::{bearer_of, hetzner_error, json_reply, object, query_of, text_reply};
 
 /// The first parts of all paths; anything else is answered before the token is looked at.
 const ROOMS: [&str; 9] =
@@ -109,7 +109,7 @@ impl Hetzner {
             }
             ("GET", ["actions"]) => self.get_actions(cx, query),
             ("GET", ["servers", id]) => match self.visible(cx, config, id) {
-                Some(server) => json_reply(200, &json!({ "server": server.json(cx, config) })),
+                Some(server) => json_reply(200, &object([("server", server.json(cx, config))])),
                 None => not_found("server"),
             },
             ("PUT", ["servers", id]) => self.update_server(cx, config, id, body),
@@ -122,7 +122,7 @@ impl Hetzner {
             ("GET", ["server_types"]) => {
                 let wanted = value(query, "name");
                 let all = Type::all().filter(|t| wanted.is_none_or(|name| t.name == name));
-                paged("server_types", all.map(|t| type_json(t, config)).collect(), query)
+                paged("server_types", all.map(|t| t.piece(config)).collect(), query)
             }
             ("GET", ["server_types", id]) => match Type::find(&json!(id)) {
                 Some(found) => json_reply(200, &json!({ "server_type": type_json(found, config) })),
@@ -215,7 +215,7 @@ impl Hetzner {
         }
         let Some(server) = parse(id).and_then(|id| self.servers.get_mut(&id)) else { return not_found("server") };
         server.relabel(cx, name, labels);
-        json_reply(200, &json!({ "server": server.json(cx, config) }))
+        json_reply(200, &object([("server", server.json(cx, config))]))
     }
 
     fn delete_server(
@@ -281,7 +281,7 @@ impl Hetzner {
         // Unknown ids are simply not there, and so are those beyond the cap.
         let found = ids.into_iter().take(MOST_ACTION_IDS).filter_map(parse).filter_map(|id| self.actions.get(&id));
         let actions: Vec<Value> = found.map(|action| action.json(cx)).collect();
-        json_reply(200, &json!({ "actions": actions }))
+        json_reply(200, &object([("actions", Value::Array(actions))]))
     }
 
     fn list_actions(&self, cx: &Context, query: &Query, server: Option<u64>) -> Response<Bytes> {
@@ -450,14 +450,10 @@ fn paged(key: &str, items: Vec<Value>, query: &Query) -> Response<Bytes> {
     let total = items.len();
     let last = total.div_ceil(per_page).max(1);
     let items: Vec<Value> = items.into_iter().skip((page - 1) * per_page).take(per_page).collect();
-    json_reply(
-        200,
-        &json!({
-            key: items,
-            "meta": { "pagination": {
-                "page": page, "per_page": per_page, "previous_page": (page > 1).then(|| page - 1),
-                "next_page": (page < last).then_some(page + 1), "last_page": last, "total_entries": total,
-            } },
-        }),
-    )
+    let pagination = json!({
+        "page": page, "per_page": per_page, "previous_page": (page > 1).then(|| page - 1),
+        "next_page": (page < last).then_some(page + 1), "last_page": last, "total_entries": total,
+    });
+    let meta = object([("pagination", pagination)]);
+    json_reply(200, &object([(key, Value::Array(items)), ("meta", meta)]))
 }

@@ -11,6 +11,7 @@ use crate::config::HetznerConfig;
 use crate::context::Context;
 use crate::history::{ServerView, What};
 use crate::machine::JoinPlan;
+use crate::memo::piece;
 
 /// A server of the project.
 #[derive(Clone, Debug)]
@@ -53,23 +54,25 @@ impl Server {
             "id": self.ipv6_id, "ip": format!("2001:db8:{:x}:{:x}::/64", self.id >> 16 & 0xffff, self.id & 0xffff),
             "blocked": false, "dns_ptr": [],
         });
-        let out_of_stock = |location: &str| config.out_of_stock.contains(&format!("{}@{location}", self.kind.name));
-        json!({
+        let mut json = json!({
             "id": self.id, "name": self.name, "status": self.status, "created": cx.timestamp_at(self.created),
             "public_net": {
-                "ipv4": if self.has_ipv4 { ipv4 } else { Value::Null }, "ipv6": ipv6,
-                "floating_ips": [], "firewalls": [],
+                "ipv4": null, "ipv6": null, "floating_ips": [], "firewalls": [],
             },
             "private_net": [],
-            "server_type": self.kind.json(out_of_stock, config.show_deprecated),
-            "location": catalogue::location(self.location),
-            "image": self.image.json(cx, config.show_deprecated),
+            "server_type": null, "location": null, "image": null,
             "iso": null, "rescue_enabled": false, "locked": self.locked, "backup_window": null,
             "outgoing_traffic": 0, "ingoing_traffic": 0, "included_traffic": 0,
             "protection": { "delete": self.protected, "rebuild": self.protected },
             "labels": self.shown_labels(cx, config),
             "volumes": [], "load_balancers": [], "primary_disk_size": self.kind.disk, "placement_group": null,
-        })
+        });
+        json["public_net"]["ipv4"] = if self.has_ipv4 { ipv4 } else { Value::Null };
+        json["public_net"]["ipv6"] = ipv6;
+        json["server_type"] = self.kind.piece(config);
+        json["location"] = piece(format!("location {}", self.location), || catalogue::location(self.location));
+        json["image"] = self.image.json(cx, config.show_deprecated);
+        json
     }
 
     /// The labels as reads show them.

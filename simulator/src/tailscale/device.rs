@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{Tailscale, TailscaleConfig, config::length, token::Token};
 use crate::context::Context;
 use crate::history::{DeviceView, What};
-use crate::reply::{json_reply, query_of, tailscale_error};
+use crate::reply::{json_reply, object, query_of, tailscale_error};
 
 /// A device that is put into the tailnet, by a machine or by hand.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -279,7 +279,7 @@ impl Tailscale {
         if devices.is_empty() && self.config.empty_list_is_null {
             return json_reply(200, &json!({ "devices": null }));
         }
-        json_reply(200, &json!({ "devices": devices }))
+        json_reply(200, &object([("devices", Value::Array(devices))]))
     }
 
     /// A device that this credential gets to see.
