@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! cargo test --no-default-features --test worlds                                     2,000 seeds
-//! PROVISION_VM_SEEDS=200000 cargo test --release ... --test worlds -- --nocapture    as many as wanted
+//! PROVISION_VM_SEEDS=200000 cargo test --profile sim ... --test worlds -- --nocapture  as many as wanted
 //! PROVISION_VM_SEED=77 cargo test ... --test worlds -- --nocapture                   one, with its journal
 //! PROVISION_VM_SEEDS=3000 cargo test ... --test worlds hunt -- --ignored --nocapture what planted bugs are caught by
 //! ```
@@ -103,9 +103,9 @@ fn random_worlds_keep_every_invariant() {
         println!("    PROVISION_VM_SEED={seed} cargo test --no-default-features --test worlds random -- --nocapture");
     }
     let mut kinds: BTreeMap<&str, u32> = BTreeMap::new();
-    failures
-        .values()
-        .for_each(|what| *kinds.entry(what.split([' ', ':']).next().unwrap_or_default()).or_default() += 1);
+    for what in failures.values() {
+        *kinds.entry(what.split([' ', ':']).next().unwrap_or_default()).or_default() += 1;
+    }
     assert!(
         failures.is_empty(),
         "{} worlds failed: {kinds:?}; the first: {:?}",
@@ -145,7 +145,9 @@ fn hunt() {
         caught.fetch_add(1, Ordering::Relaxed);
         let names: std::collections::BTreeSet<&str> = report.violations.iter().map(|v| v.invariant).collect();
         let mut by = by.lock().unwrap();
-        names.into_iter().for_each(|name| *by.entry(name).or_default() += 1);
+        for name in names {
+            *by.entry(name).or_default() += 1;
+        }
         let mut first = first.lock().unwrap();
         if first.as_ref().is_none_or(|(found, ..)| seed < *found) {
             *first = Some((seed, violation.invariant.to_owned(), violation.what.clone()));

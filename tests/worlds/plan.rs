@@ -79,7 +79,7 @@ pub struct Reap {
 
 impl Plan {
     pub fn new(seed: u64) -> Self {
-        let mut rng = fastrand::Rng::with_seed(seed ^ 0x5eed_0f_a11_0000);
+        let mut rng = fastrand::Rng::with_seed(seed ^ 0x5eed_0000_0000);
         let config = config(&mut rng, seed);
         let climate = Climate::new(&mut rng);
         let jobs = rng.usize(1..=2);

@@ -119,7 +119,7 @@ async fn call(cloud: &Cloud, plan: &Plan, processes: &[Process], caller: &Caller
 async fn operate(cloud: &Cloud, plan: &Plan) {
     let mut past = Duration::ZERO;
     for (at, deed) in &plan.deeds {
-        tokio::time::sleep(*at - past).await;
+        tokio::time::sleep(at.saturating_sub(past)).await;
         past = *at;
         act(cloud, plan, *deed);
     }
@@ -135,7 +135,9 @@ fn act(cloud: &Cloud, plan: &Plan, deed: Deed) {
         Deed::Relabel(which, key, value) => {
             let Some(id) = id(which) else { return };
             let mut labels = world.servers().find(|server| server.id == id).map(|server| server.labels.clone());
-            labels.iter_mut().for_each(|labels| drop(labels.insert(key.to_owned(), value.to_owned())));
+            if let Some(labels) = &mut labels {
+                labels.insert(key.to_owned(), value.to_owned());
+            }
             world.touch_server(id, labels, None);
         }
         Deed::Protect(which) => id(which).into_iter().for_each(|id| world.touch_server(id, None, Some(true))),
@@ -229,7 +231,9 @@ fn calm(cloud: &Cloud, plan: &Plan) {
             server.labels.get("state").is_some_and(|state| state == "ready") && !has_device
         };
         let lost: Vec<u64> = world.servers().filter(lost).map(|server| server.id).collect();
-        lost.into_iter().for_each(|id| world.remove_server(id));
+        for id in lost {
+            world.remove_server(id);
+        }
     }
 }
 

@@ -76,11 +76,11 @@ impl Audit {
             What::ServerRemoved { id, .. } => self.server_removed(change.by, process, id),
             What::KeyMade { id, description, reusable, preauthorized, tags } => {
                 let capable = !reusable && preauthorized && tags == [TAG];
-                self.key_made(process, id, &description, capable);
+                self.key_made(process, &id, &description, capable);
             }
             What::KeyRevoked { id } => self.key_revoked(process, &id),
             What::KeyUsed { .. } => {}
-            What::DeviceMade { node, server, created_unix, .. } => self.device_made(node, server, created_unix),
+            What::DeviceMade { node, server, created_unix, .. } => self.device_made(&node, server, created_unix),
             What::DeviceRemoved { node, hostname, tags, .. } => self.device_removed(process, &node, &hostname, &tags),
             What::PrimaryIpMade { id, server } => {
                 self.addresses.insert(id, server);
@@ -245,7 +245,7 @@ impl Audit {
         }
     }
 
-    fn key_made(&mut self, process: Option<u32>, id: String, description: &str, capable: bool) {
+    fn key_made(&mut self, process: Option<u32>, id: &str, description: &str, capable: bool) {
         let attempt = description.strip_prefix("provision-vm ").and_then(|rest| rest.split(' ').next_back());
         let attempt = attempt.filter(|_| process.is_some()).map(str::to_owned);
         let call = attempt.as_ref().and_then(|attempt| self.attempts.get(attempt)).copied();
@@ -253,7 +253,7 @@ impl Audit {
         if process.is_some() && (!capable || call.is_none()) {
             self.violated("I04", format!("key {id} ({description}) is not the single-use, tagged key of an attempt"));
         }
-        self.keys.insert(id.clone(), KeyRecord { call, attempt, capable, revoked: false });
+        self.keys.insert(id.to_owned(), KeyRecord { call, attempt, capable, revoked: false });
         let Some(call) = call else { return };
         match &self.calls[call].settled {
             Some(Settled::Badly { .. }) if self.calls[call].has_denied(LeftKind::AuthKey) => {
@@ -283,8 +283,8 @@ impl Audit {
         }
     }
 
-    fn device_made(&mut self, node: String, server: Option<u64>, created: i64) {
-        self.devices.insert(node.clone(), DeviceRecord { server, alive: true, created });
+    fn device_made(&mut self, node: &str, server: Option<u64>, created: i64) {
+        self.devices.insert(node.to_owned(), DeviceRecord { server, alive: true, created });
         let maker = server.and_then(|id| self.servers.get(&id)).filter(|server| !server.alive);
         let Some(call) = maker.and_then(|server| server.maker) else { return };
         if self.calls[call].has_denied(LeftKind::Device) && self.calls[call].has_denied(LeftKind::Server) {

@@ -1,6 +1,7 @@
 //! Looks for canaries: each secret in five encodings, in pieces, so that one that is cut or split is found as well.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 
 /// What kind of secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,8 +48,8 @@ impl Secrets {
         }
         self.known.push((kind, text.to_owned()));
         let secret = secret_part(text);
-        let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
-        let url: String = secret.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let hex = in_hex(secret, "");
+        let url = in_hex(secret, "%").to_uppercase();
         let reversed: String = secret.chars().rev().collect();
         // Base64 has three faces, by what stands before the secret.
         let faces = (0..3).map(|shift| base64(secret.as_bytes().get(shift..).unwrap_or_default()));
@@ -90,6 +91,14 @@ impl Secrets {
 
 fn hash(head: [u8; HEAD]) -> usize {
     usize::try_from(u64::from_le_bytes(head).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48).unwrap_or(0)
+}
+
+/// Every byte as two hexadecimal digits, with something before each.
+fn in_hex(text: &str, before: &str) -> String {
+    text.bytes().fold(String::new(), |mut hex, byte| {
+        let _ = write!(hex, "{before}{byte:02x}");
+        hex
+    })
 }
 
 /// Tailscale's secrets begin with a public part, and so do identity tokens.

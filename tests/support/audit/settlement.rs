@@ -68,12 +68,13 @@ impl Audit {
         let record = &self.calls[call];
         let (now, undo_at) = (self.now, record.undo_at);
         if now > record.began + record.timeout + AFTER_DEADLINE {
-            let late = now - record.began - record.timeout;
+            let late = now.saturating_sub(record.began + record.timeout);
             self.violated("I14", format!("settled {late:?} after the deadline"));
         }
         let Some(cancelled) = self.calls[call].cancelled_at else { return };
         if now > cancelled + AFTER_CANCEL {
-            self.violated("I14", format!("settled {:?} after the caller's signal", now - cancelled));
+            let late = now.saturating_sub(cancelled);
+            self.violated("I14", format!("settled {late:?} after the caller's signal"));
         }
         let aborted = outcome.as_ref().is_err_and(|error| error.cause.code() == Code::Aborted);
         let reacted = undo_at.unwrap_or(now);
