@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::history::Actor;
+use crate::machine::JoinPlan;
+
 /// Something that happens by itself.
 #[derive(Clone, Debug)]
 pub(crate) enum Happening {
     /// A request whose sender has given up is carried out after all.
-    LateRequest(Box<http::Request<Bytes>>),
+    LateRequest(Actor, Box<http::Request<Bytes>>),
     /// An action comes to its end.
     ActionEnds(u64),
     /// A server's machine has power; its system begins to boot.
@@ -18,6 +21,8 @@ pub(crate) enum Happening {
     MachineUp(u64),
     /// The machine joins the tailnet with the key that it found.
     MachineJoins(u64),
+    /// A machine that asked to join before it was deleted is let in.
+    QueuedJoin(u64, Box<JoinPlan>, std::net::Ipv4Addr),
     /// The machine goes off.
     MachineOff(u64),
 }

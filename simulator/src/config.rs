@@ -82,6 +82,12 @@ pub struct HetznerConfig {
     pub withdrawn_is_412: bool,
     /// Whether the legacy field `deprecated` is still shown.
     pub show_deprecated: bool,
+    /// Seconds during which reads still show the labels that a server had before.
+    pub stale_labels_seconds: f64,
+    /// Whether every new server is answered with a root password, even one with SSH keys.
+    pub always_root_password: bool,
+    /// Requests a second that other users of the project take out of the bucket.
+    pub foreign_requests_per_second: f64,
 }
 
 impl Default for HetznerConfig {
@@ -107,6 +113,9 @@ impl Default for HetznerConfig {
             out_of_stock: BTreeSet::new(),
             withdrawn_is_412: false,
             show_deprecated: false,
+            stale_labels_seconds: 0.0,
+            always_root_password: false,
+            foreign_requests_per_second: 0.0,
         }
     }
 }
@@ -140,11 +149,25 @@ pub struct MachineConfig {
     pub join_seconds: f64,
     /// What becomes of a boot.
     pub boot: BootOutcome,
+    /// How likely it is that a boot ends before the machine joins, whatever `boot` says.
+    pub fails_chance: f64,
+    /// Whether a machine that has begun to join is let in even if its server is deleted meanwhile.
+    pub queued_joins: bool,
+    /// Seconds after which a machine joins once more, as another device. Only a reusable key lets it.
+    pub joins_again_after_seconds: Option<f64>,
 }
 
 impl Default for MachineConfig {
     fn default() -> Self {
-        Self { kernel_seconds: (6.0, 9.0), install_seconds: (7.0, 11.0), join_seconds: 1.5, boot: BootOutcome::Joins }
+        Self {
+            kernel_seconds: (6.0, 9.0),
+            install_seconds: (7.0, 11.0),
+            join_seconds: 1.5,
+            boot: BootOutcome::Joins,
+            fails_chance: 0.0,
+            queued_joins: false,
+            joins_again_after_seconds: None,
+        }
     }
 }
 

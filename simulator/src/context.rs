@@ -9,6 +9,8 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::history::{Actor, Change, What};
+
 /// Time, chance and ids of one world, handed to every rule that needs them.
 #[derive(Debug)]
 pub struct Context {
@@ -18,12 +20,26 @@ pub struct Context {
     pub epoch: i64,
     /// The only source of chance.
     pub rng: fastrand::Rng,
+    /// Who causes what happens at this moment.
+    pub(crate) by: Actor,
+    changes: Vec<Change>,
 }
 
 impl Context {
     /// A context at the beginning of the world.
     pub fn new(seed: u64, epoch: i64) -> Self {
-        Self { now: Duration::ZERO, epoch, rng: fastrand::Rng::with_seed(seed) }
+        let rng = fastrand::Rng::with_seed(seed);
+        Self { now: Duration::ZERO, epoch, rng, by: Actor::World, changes: Vec::new() }
+    }
+
+    /// Writes down what happens.
+    pub(crate) fn note(&mut self, what: What) {
+        self.changes.push(Change { at: self.now, by: self.by, what });
+    }
+
+    /// What has been written down since the last call.
+    pub(crate) fn take_changes(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.changes)
     }
 
     /// The world's wall clock in unix seconds.

@@ -4,6 +4,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::history::Applied;
+
 /// One fault, armed until it has fired as often as it should.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -113,6 +115,60 @@ pub enum FaultKind {
         /// Milliseconds.
         ms: u64,
     },
+    /// The request is applied, and its answer's JSON is spoiled by chance; its status stays.
+    Garble {
+        /// The seed of that chance.
+        seed: u64,
+    },
+    /// The answer shows the project as reads showed it this long ago: no newer servers or labels, and what was deleted.
+    StaleRead {
+        /// Seconds.
+        seconds: f64,
+    },
+}
+
+impl FaultKind {
+    /// The kind in a word.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Refuse => "refuse",
+            Self::Dns => "dns",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::TlsInvalid => "tls_invalid",
+            Self::TlsCut => "tls_cut",
+            Self::ResetBeforeApply => "reset_before_apply",
+            Self::ResetAfterApply => "reset_after_apply",
+            Self::ResetThenApply { .. } => "reset_then_apply",
+            Self::HangBeforeApply => "hang_before_apply",
+            Self::HangAfterApply => "hang_after_apply",
+            Self::Answer { .. } => "answer",
+            Self::RateLimited { .. } => "rate_limited",
+            Self::Truncate => "truncate",
+            Self::Empty => "empty",
+            Self::Html => "html",
+            Self::Oversize => "oversize",
+            Self::Slow { .. } => "slow",
+            Self::Garble { .. } => "garble",
+            Self::StaleRead { .. } => "stale_read",
+        }
+    }
+
+    /// What it makes of the request.
+    pub(crate) fn applied(&self) -> Applied {
+        match self {
+            Self::Refuse
+            | Self::Dns
+            | Self::ConnectTimeout
+            | Self::TlsInvalid
+            | Self::TlsCut
+            | Self::ResetBeforeApply
+            | Self::HangBeforeApply
+            | Self::RateLimited { .. }
+            | Self::Answer { apply: false, .. } => Applied::No,
+            Self::ResetThenApply { .. } => Applied::Later,
+            _ => Applied::Now,
+        }
+    }
 }
 
 /// How an exchange broke off, as its sender sees it.

@@ -18,8 +18,11 @@ mod agenda;
 mod config;
 mod context;
 mod fault;
+mod garble;
 mod hetzner;
+mod history;
 mod machine;
+mod memo;
 mod reply;
 #[cfg(feature = "server")]
 pub mod server;
@@ -30,6 +33,7 @@ pub use config::{ActionOutcome, BootOutcome, Config, HetznerConfig, MachineConfi
 pub use context::Context;
 pub use fault::{Api, Cut, Fault, FaultKind};
 pub use hetzner::PlantedServer;
+pub use history::{Actor, Applied, Change, DeviceView, Fate, KeyView, PrimaryIpView, SecretKind, ServerView, What};
 pub use machine::{FirstBoot, JoinPlan, first_boot};
-pub use tailscale::{NodeId, OAuthClient, PlantedDevice, TailscaleConfig};
+pub use tailscale::{NodeId, OAuthClient, PlantedDevice, PlantedKey, TailscaleConfig};
 pub use world::{Delivery, Entry, World};

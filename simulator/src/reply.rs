@@ -6,7 +6,12 @@ use serde_json::{Value, json};
 
 /// A JSON answer.
 pub(crate) fn json_reply(status: u16, body: &Value) -> Response<Bytes> {
-    text_reply(status, "application/json", body.to_string())
+    text_reply(status, "application/json", crate::memo::fill(body.to_string()))
+}
+
+/// An object of values that are moved into it. (`json!` copies what it is given.)
+pub(crate) fn object<const N: usize>(fields: [(&str, Value); N]) -> Value {
+    Value::Object(fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
 }
 
 /// Any other answer.

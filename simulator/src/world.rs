@@ -1,5 +1,7 @@
 //! The world: time passes, requests come in, things happen.
 
+use std::net::Ipv4Addr;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,10 +13,15 @@ use crate::agenda::{Agenda, Happening};
 use crate::config::{BootOutcome, Config};
 use crate::context::Context;
 use crate::fault::{Api, Cut, Fault, FaultKind, Faults};
+use crate::garble::garble;
 use crate::hetzner::{Hetzner, PlantedServer};
+use crate::history::{Actor, Applied, Change, DeviceView, Fate, KeyView, PrimaryIpView, ServerView};
 use crate::machine::{self, JoinPlan};
 use crate::reply::{hetzner_error, json_reply, tailscale_error, text_reply};
-use crate::tailscale::{Join, NodeId, PlantedDevice, Tailscale};
+use crate::tailscale::{Join, NodeId, PlantedDevice, PlantedKey, Tailscale};
+
+/// Somewhat more than anybody should hold; the client under test stops at 16 MiB. One for all uses.
+static OVERSIZE: LazyLock<Bytes> = LazyLock::new(|| vec![b' '; 17 * 1024 * 1024].into());
 
 /// One world. A pure state machine: no clock, no threads, no sockets.
 #[derive(Debug)]
@@ -25,6 +32,9 @@ pub struct World {
     hetzner: Hetzner,
     tailscale: Tailscale,
     faults: Faults,
+    /// The fault that the next request meets, whatever it is.
+    ambush: Option<FaultKind>,
+    fate: Fate,
     journal: Vec<Entry>,
 }
 
@@ -66,6 +76,8 @@ impl World {
             hetzner,
             tailscale,
             faults: Faults::default(),
+            ambush: None,
+            fate: Fate::default(),
             journal: Vec::new(),
         }
     }
@@ -91,6 +103,46 @@ impl World {
         self.faults.disarm();
     }
 
+    /// Lets the next request, whatever it is, meet this fault before any that is armed.
+    pub fn ambush(&mut self, kind: FaultKind) {
+        self.ambush = Some(kind);
+    }
+
+    /// What happened since the last call, and who caused it.
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        self.cx.take_changes()
+    }
+
+    /// What became of the last exchange.
+    pub fn last_fate(&self) -> Fate {
+        self.fate
+    }
+
+    /// The world's wall clock in unix seconds.
+    pub fn unix(&self) -> i64 {
+        self.cx.unix()
+    }
+
+    /// The servers, as they truly are.
+    pub fn servers(&self) -> impl Iterator<Item = ServerView<'_>> {
+        self.hetzner.servers()
+    }
+
+    /// The devices, as they truly are.
+    pub fn devices(&self) -> impl Iterator<Item = DeviceView<'_>> {
+        self.tailscale.devices()
+    }
+
+    /// The auth keys, as they truly are.
+    pub fn keys(&self) -> impl Iterator<Item = KeyView<'_>> {
+        self.tailscale.keys(self.cx.now)
+    }
+
+    /// The primary IPs, as they truly are.
+    pub fn primary_ips(&self) -> impl Iterator<Item = PrimaryIpView> {
+        self.hetzner.primary_ip_views()
+    }
+
     /// The history so far.
     pub fn journal(&self) -> &[Entry] {
         &self.journal
@@ -113,9 +165,15 @@ impl World {
         self.cx.now = self.cx.now.max(now);
     }
 
-    /// One exchange that arrives at `now` (time since the world began).
+    /// One exchange that arrives at `now` (time since the world began), from caller 0.
     pub fn exchange(&mut self, now: Duration, request: Request<Bytes>) -> Delivery {
+        self.exchange_as(0, now, request)
+    }
+
+    /// One exchange of a numbered caller, to whom the history ascribes what it causes.
+    pub fn exchange_as(&mut self, caller: u32, now: Duration, request: Request<Bytes>) -> Delivery {
         self.advance(now);
+        self.fate = Fate::default();
         let Some((api, path)) = route(&request) else {
             return Delivery {
                 after: self.latency(),
@@ -123,10 +181,22 @@ impl World {
             };
         };
         let line = format!("{} {}", request.method(), request.uri().path_and_query().map_or("/", |p| p.as_str()));
-        let fault = self.faults.meet(api, request.method().as_str(), &path);
+        let fault = match self.ambush.take() {
+            Some(kind) => {
+                self.faults.fired += 1;
+                Some(kind)
+            }
+            None => self.faults.meet(api, request.method().as_str(), &path),
+        };
         let name = fault.as_ref().map(|fault| format!("{fault:?}"));
+        self.fate = Fate {
+            fault: fault.as_ref().map(FaultKind::name),
+            applied: fault.as_ref().map_or(Applied::Now, FaultKind::applied),
+        };
+        self.cx.by = Actor::Caller(caller);
         let after = self.latency() + slowness(fault.as_ref());
         let outcome = self.carry_out(api, request, fault);
+        self.cx.by = Actor::World;
         let said = match &outcome {
             Ok(response) => response.status().as_u16().to_string(),
             Err(cut) => cut.name().to_owned(),
@@ -165,7 +235,7 @@ impl World {
             }
             FaultKind::ResetThenApply { after_ms } => {
                 let at = self.cx.now + Duration::from_millis(after_ms);
-                self.agenda.put(at, Happening::LateRequest(Box::new(request)));
+                self.agenda.put(at, Happening::LateRequest(self.cx.by, Box::new(request)));
                 Err(Cut::Reset)
             }
             FaultKind::Answer { status, json, text, content_type, headers, apply } => {
@@ -183,9 +253,20 @@ impl World {
             }
             FaultKind::Oversize => {
                 let status = self.apply(api, &request).status().as_u16();
-                Ok(text_reply(status, "application/json", vec![b' '; 64 * 1024 * 1024]))
+                Ok(text_reply(status, "application/json", OVERSIZE.clone()))
             }
             FaultKind::Slow { .. } => Ok(self.apply(api, &request)),
+            FaultKind::Garble { seed } => Ok(self.apply(api, &request).map(|body| garble(&body, seed))),
+            FaultKind::StaleRead { seconds } => {
+                let now = self.config.hetzner.clone();
+                let lag = |seconds_now: f64| seconds_now.max(seconds);
+                self.config.hetzner.stale_created_seconds = lag(now.stale_created_seconds);
+                self.config.hetzner.stale_deleted_seconds = lag(now.stale_deleted_seconds);
+                self.config.hetzner.stale_labels_seconds = lag(now.stale_labels_seconds);
+                let response = self.apply(api, &request);
+                self.config.hetzner = now;
+                Ok(response)
+            }
         }
     }
 
@@ -257,10 +338,12 @@ impl World {
 
     fn happen(&mut self, happening: Happening) {
         match happening {
-            Happening::LateRequest(request) => {
+            Happening::LateRequest(by, request) => {
                 let Some((api, _)) = route(&request) else { return };
                 let line = format!("{} {} (late)", request.method(), request.uri().path());
+                self.cx.by = by;
                 let status = self.apply(api, &request).status().as_u16();
+                self.cx.by = Actor::World;
                 self.note(api_name(api), line, status.to_string(), None);
             }
             Happening::ActionEnds(id) => {
@@ -276,6 +359,7 @@ impl World {
             }
             Happening::MachineUp(server) => self.machine_up(server),
             Happening::MachineJoins(server) => self.machine_joins(server),
+            Happening::QueuedJoin(server, plan, ip) => self.join(server, *plan, ip),
             Happening::MachineOff(server) => {
                 self.hetzner.power_off(server);
                 self.follow_up();
@@ -299,11 +383,24 @@ impl World {
         let said = match plan {
             Err(why) => format!("will not join: {why}"),
             Ok(_) if self.config.machine.boot == BootOutcome::NeverJoins => "will not join: told not to".to_owned(),
+            Ok(_) if self.config.machine.fails_chance > 0.0 && self.cx.rng.f64() < self.config.machine.fails_chance => {
+                "will not join: bad luck".to_owned()
+            }
             Ok(plan) => {
                 let (least, most) = self.config.machine.install_seconds;
                 let install = if plan.installs { between(&mut self.cx, least, most) } else { Duration::ZERO };
                 let join = Duration::from_secs_f64(self.config.machine.join_seconds);
-                self.agenda.put(self.cx.now + install + join, Happening::MachineJoins(id));
+                let joins = self.cx.now + install + join;
+                if self.config.machine.queued_joins {
+                    let queued = Happening::QueuedJoin(id, Box::new(plan.clone()), server.ipv4);
+                    self.agenda.put(joins, queued);
+                } else {
+                    self.agenda.put(joins, Happening::MachineJoins(id));
+                }
+                if let Some(seconds) = self.config.machine.joins_again_after_seconds {
+                    let again = joins + Duration::from_secs_f64(seconds);
+                    self.agenda.put(again, Happening::QueuedJoin(id, Box::new(plan.clone()), server.ipv4));
+                }
                 server.plan = Some(plan);
                 "reads its first-boot document".to_owned()
             }
@@ -313,13 +410,22 @@ impl World {
 
     fn machine_joins(&mut self, id: u64) {
         let Some(server) = self.hetzner.running_server(id) else { return };
-        let Some(JoinPlan { auth_key, hostname, .. }) = server.plan.take() else { return };
-        let join = Join { auth_key, hostname, public_ip: Some(server.ipv4.into()) };
+        let (Some(plan), ip) = (server.plan.take(), server.ipv4) else { return };
+        self.join(id, plan, ip);
+    }
+
+    fn join(&mut self, id: u64, plan: JoinPlan, ip: Ipv4Addr) {
+        let JoinPlan { auth_key, hostname, .. } = plan;
+        let join = Join { auth_key, hostname, public_ip: Some(ip.into()), server: id };
         let said = match self.tailscale.join(&mut self.cx, join) {
             Ok(node) => {
                 let said = format!("as {}", node.0);
-                if let Some(server) = self.hetzner.running_server(id) {
-                    server.node = Some(node.0);
+                match self.hetzner.running_server(id) {
+                    // A machine that joins twice is its first device for those who ask.
+                    Some(server) => {
+                        server.node.get_or_insert(node.0);
+                    }
+                    None => self.tailscale.set_connected(&mut self.cx, &node, false),
                 }
                 said
             }
@@ -330,7 +436,9 @@ impl World {
 
     /// Puts a server into the world that nobody asked for through the API.
     pub fn plant_server(&mut self, server: PlantedServer) -> u64 {
+        self.cx.by = Actor::Operator;
         let id = self.hetzner.plant(&mut self.cx, server);
+        self.cx.by = Actor::World;
         self.note("world", format!("server {id} is planted"), String::new(), None);
         id
     }
@@ -342,19 +450,41 @@ impl World {
         labels: Option<std::collections::BTreeMap<String, String>>,
         protect: Option<bool>,
     ) {
-        self.hetzner.touch(id, labels, protect);
+        self.cx.by = Actor::Operator;
+        self.hetzner.touch(&mut self.cx, id, labels, protect);
+        self.cx.by = Actor::World;
     }
 
     /// Removes a server as an operator at the console would.
     pub fn remove_server(&mut self, id: u64) {
+        self.cx.by = Actor::Operator;
         self.hetzner.remove(&mut self.cx, &self.config.hetzner, id);
+        self.cx.by = Actor::World;
         self.follow_up();
         self.note("world", format!("server {id} is removed by somebody"), String::new(), None);
     }
 
     /// Puts a device into the tailnet that no server of ours made.
     pub fn plant_device(&mut self, device: PlantedDevice) -> NodeId {
-        self.tailscale.plant_device(&mut self.cx, device)
+        self.cx.by = Actor::Operator;
+        let node = self.tailscale.plant_device(&mut self.cx, device);
+        self.cx.by = Actor::World;
+        node
+    }
+
+    /// Makes a pre-authorised auth key as somebody at the console would; returns its text.
+    pub fn plant_key(&mut self, key: PlantedKey) -> String {
+        self.cx.by = Actor::Operator;
+        let text = self.tailscale.plant_key(&mut self.cx, key);
+        self.cx.by = Actor::World;
+        text
+    }
+
+    /// Takes a device off the tailnet as somebody at the console would.
+    pub fn remove_device(&mut self, node: &NodeId) {
+        self.cx.by = Actor::Operator;
+        self.tailscale.remove_device(&mut self.cx, node);
+        self.cx.by = Actor::World;
     }
 
     /// What is true now. Holds no secret but the tokens of nobody.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Request;
 use serde_json::{Value, json};
-use simulator::{Api, Config, Cut, Fault, FaultKind, World};
+use simulator::{Actor, Api, Applied, Config, Cut, Fault, FaultKind, What, World};
 
 /// A client that asks one question after the other.
 struct Client {
@@ -191,4 +191,61 @@ fn a_press_of_the_power_button_takes_a_while_and_may_be_ignored() {
         let status = client.get(&format!("/servers/{id}")).1["server"]["status"].clone();
         assert_eq!(status, if works { "off" } else { "running" });
     }
+}
+
+#[test]
+fn the_history_says_what_happened_and_who_caused_it() {
+    let mut world = World::new(Config::default());
+    let token = world.config().hetzner.token.clone();
+    let body = json!({ "name": "a", "server_type": "cpx11", "image": "ubuntu-22.04", "location": "ash" }).to_string();
+    let order = |name: &str| {
+        let request =
+            Request::post("https://api.example/v1/servers").header("authorization", format!("Bearer {token}"));
+        request.body(Bytes::from(body.replace("\"a\"", &format!("{name:?}")))).unwrap()
+    };
+    world.ambush(FaultKind::ResetThenApply { after_ms: 500 });
+    assert!(world.exchange_as(7, Duration::ZERO, order("late")).outcome.is_err());
+    assert_eq!((world.last_fate().fault, world.last_fate().applied), (Some("reset_then_apply"), Applied::Later));
+    assert!(world.exchange_as(8, Duration::ZERO, order("now")).outcome.is_ok());
+    assert_eq!((world.last_fate().fault, world.last_fate().applied), (None, Applied::Now));
+    world.advance(Duration::from_secs(1));
+    let late = world.servers().find(|server| server.name == "late").unwrap().id;
+    world.remove_server(late);
+    let servers: Vec<(Actor, Duration, &str)> = world
+        .take_changes()
+        .iter()
+        .filter_map(|change| match &change.what {
+            What::ServerMade { name, .. } => Some((change.by, change.at, if name == "late" { "late" } else { "now" })),
+            What::ServerRemoved { .. } => Some((change.by, change.at, "removed")),
+            _ => None,
+        })
+        .collect();
+    let after = Duration::from_millis;
+    let expected = [
+        (Actor::Caller(8), after(0), "now"),
+        (Actor::Caller(7), after(500), "late"),
+        (Actor::Operator, after(1000), "removed"),
+    ];
+    assert_eq!(servers, expected);
+    assert!(world.take_changes().is_empty());
+}
+
+#[test]
+fn a_stale_read_shows_the_project_as_it_was() {
+    let mut client = Client::new(Config::default());
+    client.order("a");
+    client.pass(2);
+    client.world.ambush(FaultKind::StaleRead { seconds: 5.0 });
+    assert_eq!(client.get("/servers?name=a").1["servers"], json!([]));
+    assert_eq!(client.get("/servers?name=a").1["servers"][0]["name"], "a");
+    let id = client.world.servers().next().unwrap().id;
+    client.pass(5);
+    client.world.touch_server(id, Some([("state".to_owned(), "ready".to_owned())].into()), None);
+    client.world.ambush(FaultKind::StaleRead { seconds: 5.0 });
+    assert_eq!(client.get(&format!("/servers/{id}")).1["server"]["labels"], json!({}));
+    assert_eq!(client.get(&format!("/servers/{id}")).1["server"]["labels"]["state"], "ready");
+    client.world.remove_server(id);
+    client.world.ambush(FaultKind::StaleRead { seconds: 5.0 });
+    assert_eq!(client.get(&format!("/servers/{id}")).0, 200);
+    assert_eq!(client.get(&format!("/servers/{id}")).0, 404);
 }

@@ -26,7 +26,8 @@ impl Bucket {
     pub(crate) fn take(&mut self, cx: &Context, config: &HetznerConfig) -> Result<(), Box<Response<Bytes>>> {
         let limit = f64::from(config.rate_limit);
         let elapsed = cx.now.saturating_sub(self.at).as_secs_f64();
-        self.filled = (self.filled + elapsed * limit / 3600.0).min(limit);
+        let gain = limit / 3600.0 - config.foreign_requests_per_second;
+        self.filled = (self.filled + elapsed * gain).clamp(0.0, limit);
         self.at = cx.now;
         if self.filled >= 1.0 {
             self.filled -= 1.0;

@@ -3,7 +3,9 @@
 
 use serde_json::{Value, json};
 
+use crate::config::HetznerConfig;
 use crate::context::Context;
+use crate::memo::piece;
 
 /// id, name, description, country, city, latitude, longitude, network zone.
 type LocationRow = (u64, &'static str, &'static str, &'static str, &'static str, f64, f64, &'static str);
@@ -192,6 +194,15 @@ impl Type {
             json["deprecated"] = json!(false);
         }
         json
+    }
+
+    /// The same, in an answer.
+    pub(crate) fn piece(&'static self, config: &HetznerConfig) -> Value {
+        let key = format!("type {} {} {:?}", self.name, config.show_deprecated, config.out_of_stock);
+        piece(key, || {
+            let out_of_stock = |location: &str| config.out_of_stock.contains(&format!("{}@{location}", self.name));
+            self.json(out_of_stock, config.show_deprecated)
+        })
     }
 
     fn description(&self) -> String {

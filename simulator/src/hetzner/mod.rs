@@ -28,13 +28,14 @@ pub use server::PlantedServer;
 use crate::agenda::{Agenda, Happening};
 use crate::config::{ActionOutcome, HetznerConfig};
 use crate::context::Context;
+use crate::history::{PrimaryIpView, ServerView, What};
 use crate::world::between;
 
 /// The project.
 #[derive(Debug)]
 pub(crate) struct Hetzner {
     servers: BTreeMap<u64, Server>,
-    /// Deleted servers, and until when reads still show them.
+    /// Deleted servers, and when they went: reads may still show them for a while.
     graves: BTreeMap<u64, (Server, Duration)>,
     actions: BTreeMap<u64, Action>,
     primary_ips: BTreeMap<u64, PrimaryIp>,
@@ -210,12 +211,15 @@ impl Hetzner {
             let until = cx.now + Duration::from_secs_f64(config.name_held_seconds);
             self.held_names.insert(server.name.clone(), until);
         }
+        cx.note(What::ServerRemoved { id, name: server.name.clone(), labels: server.labels.clone() });
         for ip in self.primary_ips.values_mut().filter(|ip| ip.assignee == Some(id)) {
             ip.assignee = None;
+            if ip.auto_delete {
+                cx.note(What::PrimaryIpRemoved { id: ip.id });
+            }
         }
         self.primary_ips.retain(|_, ip| ip.assignee.is_some() || !ip.auto_delete);
-        let until = cx.now + Duration::from_secs_f64(config.stale_deleted_seconds);
-        self.graves.insert(id, (server, until));
+        self.graves.insert(id, (server, cx.now));
     }
 
     /// The machines that lost their power since the last call.
@@ -245,14 +249,15 @@ impl Hetzner {
         server.protected = planted.protected;
         server.first_boot_done = true;
         let id = server.id;
+        cx.note(What::ServerMade { id, name: server.name.clone(), labels: server.labels.clone() });
         self.servers.insert(id, server);
         id
     }
 
-    pub(crate) fn touch(&mut self, id: u64, labels: Option<Labels>, protect: Option<bool>) {
+    pub(crate) fn touch(&mut self, cx: &mut Context, id: u64, labels: Option<Labels>, protect: Option<bool>) {
         let Some(server) = self.servers.get_mut(&id) else { return };
-        if let Some(labels) = labels {
-            server.labels = labels;
+        if labels.is_some() {
+            server.relabel(cx, None, labels);
         }
         if let Some(protect) = protect {
             server.protected = protect;
@@ -284,6 +289,7 @@ impl Hetzner {
             status: "initializing",
             created: cx.now,
             labels,
+            labels_before: None,
             kind: server_type,
             location,
             image,
@@ -311,6 +317,14 @@ impl Hetzner {
         let assignee = Some(server.id);
         self.primary_ips.insert(id, PrimaryIp { id, ip, v6, assignee, auto_delete, location, created: cx.now });
         id
+    }
+
+    pub(crate) fn servers(&self) -> impl Iterator<Item = ServerView<'_>> {
+        self.servers.values().map(Server::view)
+    }
+
+    pub(crate) fn primary_ip_views(&self) -> impl Iterator<Item = PrimaryIpView> {
+        self.primary_ips.values().map(|ip| PrimaryIpView { id: ip.id, assignee: ip.assignee })
     }
 
     pub(crate) fn snapshot_servers(&self) -> Vec<Value> {

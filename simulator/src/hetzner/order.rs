@@ -11,7 +11,8 @@ use super::selector::{Labels, complaint};
 use crate::agenda::{Agenda, Happening};
 use crate::config::HetznerConfig;
 use crate::context::Context;
-use crate::reply::{hetzner_error, json_reply};
+use crate::history::{SecretKind, What};
+use crate::reply::{hetzner_error, json_reply, object};
 use crate::world::between;
 
 const LARGEST_USER_DATA: usize = 32 * 1024;
@@ -162,13 +163,24 @@ impl Hetzner {
             next.push(start.json(cx));
             self.actions.insert(start.id, start);
         }
-        let password =
-            (!order.has_keys).then(|| cx.text(20, "abcdefghijkmnopqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"));
-        let body = json!({
-            "server": server.json(cx, config), "action": self.actions[&create].json(cx), "next_actions": next,
-            "root_password": password,
-        });
-        self.servers.insert(server.id, server);
+        let password = (!order.has_keys || config.always_root_password)
+            .then(|| cx.text(20, "abcdefghijkmnopqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"));
+        if let Some(text) = password.clone() {
+            cx.note(What::SecretIssued { kind: SecretKind::RootPassword, text });
+        }
+        let body = object([
+            ("server", server.json(cx, config)),
+            ("action", self.actions[&create].json(cx)),
+            ("next_actions", Value::Array(next)),
+            ("root_password", password.map_or(Value::Null, Value::String)),
+        ]);
+        let (id, name, labels) = (server.id, server.name.clone(), server.labels.clone());
+        let ips = [server.ipv4_id, server.ipv6_id];
+        self.servers.insert(id, server);
+        cx.note(What::ServerMade { id, name, labels });
+        for ip in ips.into_iter().filter(|ip| *ip != 0) {
+            cx.note(What::PrimaryIpMade { id: ip, server: id });
+        }
         json_reply(201, &body)
     }
 }

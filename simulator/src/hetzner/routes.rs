@@ -13,7 +13,8 @@ use super::{Hetzner, PrimaryIp, SshKey, action::Action, order::is_hostname};
 use crate::agenda::Agenda;
 use crate::config::HetznerConfig;
 use crate::context::Context;
-use crate::reply::{bearer_of, hetzner_error, json_reply, query_of, text_reply};
+use crate::history::What;
+use crate::reply::{bearer_of, hetzner_error, json_reply, object, query_of, text_reply};
 
 /// The first parts of all paths; anything else is answered before the token is looked at.
 const ROOMS: [&str; 9] =
@@ -108,7 +109,7 @@ impl Hetzner {
             }
             ("GET", ["actions"]) => self.get_actions(cx, query),
             ("GET", ["servers", id]) => match self.visible(cx, config, id) {
-                Some(server) => json_reply(200, &json!({ "server": server.json(cx, config) })),
+                Some(server) => json_reply(200, &object([("server", server.json(cx, config))])),
                 None => not_found("server"),
             },
             ("PUT", ["servers", id]) => self.update_server(cx, config, id, body),
@@ -121,7 +122,7 @@ impl Hetzner {
             ("GET", ["server_types"]) => {
                 let wanted = value(query, "name");
                 let all = Type::all().filter(|t| wanted.is_none_or(|name| t.name == name));
-                paged("server_types", all.map(|t| type_json(t, config)).collect(), query)
+                paged("server_types", all.map(|t| t.piece(config)).collect(), query)
             }
             ("GET", ["server_types", id]) => match Type::find(&json!(id)) {
                 Some(found) => json_reply(200, &json!({ "server_type": type_json(found, config) })),
@@ -157,7 +158,9 @@ impl Hetzner {
     fn visible(&self, cx: &Context, config: &HetznerConfig, id: &str) -> Option<&Server> {
         let id = parse(id)?;
         let living = self.servers.get(&id).filter(|server| is_shown(server, cx, config));
-        living.or_else(|| self.graves.get(&id).filter(|(_, until)| *until > cx.now).map(|(server, _)| server))
+        living.or_else(|| {
+            self.graves.get(&id).filter(|(_, gone)| is_haunting(*gone, cx, config)).map(|(server, _)| server)
+        })
     }
 
     fn list_servers(&self, cx: &Context, config: &HetznerConfig, query: &Query) -> Response<Bytes> {
@@ -166,13 +169,13 @@ impl Hetzner {
             selector => selector.flatten(),
         };
         let (name, statuses) = (value(query, "name"), values(query, "status"));
-        let dead = self.graves.values().filter(|(_, until)| *until > cx.now).map(|(server, _)| server);
+        let dead = self.graves.values().filter(|(_, gone)| is_haunting(*gone, cx, config)).map(|(server, _)| server);
         let mut servers: Vec<&Server> =
             self.servers.values().filter(|server| is_shown(server, cx, config)).chain(dead).collect();
         servers.retain(|server| {
             name.is_none_or(|name| server.name == name)
                 && (statuses.is_empty() || statuses.contains(&server.status))
-                && selector.as_ref().is_none_or(|selector| selector.fits(&server.labels))
+                && selector.as_ref().is_none_or(|selector| selector.fits(server.shown_labels(cx, config)))
         });
         for key in values(query, "sort").into_iter().rev() {
             let (field, down) = key.split_once(':').map_or((key, false), |(field, order)| (field, order == "desc"));
@@ -188,7 +191,7 @@ impl Hetzner {
         paged("servers", servers.into_iter().map(|server| server.json(cx, config)).collect(), query)
     }
 
-    fn update_server(&mut self, cx: &Context, config: &HetznerConfig, id: &str, body: &[u8]) -> Response<Bytes> {
+    fn update_server(&mut self, cx: &mut Context, config: &HetznerConfig, id: &str, body: &[u8]) -> Response<Bytes> {
         let Ok(Value::Object(body)) = serde_json::from_slice::<Value>(body) else {
             return hetzner_error(400, "json_error", "could not parse the request body as JSON", Value::Null);
         };
@@ -211,9 +214,8 @@ impl Hetzner {
             }
         }
         let Some(server) = parse(id).and_then(|id| self.servers.get_mut(&id)) else { return not_found("server") };
-        server.labels = labels.unwrap_or_else(|| server.labels.clone());
-        server.name = name.unwrap_or_else(|| server.name.clone());
-        json_reply(200, &json!({ "server": server.json(cx, config) }))
+        server.relabel(cx, name, labels);
+        json_reply(200, &object([("server", server.json(cx, config))]))
     }
 
     fn delete_server(
@@ -279,7 +281,7 @@ impl Hetzner {
         // Unknown ids are simply not there, and so are those beyond the cap.
         let found = ids.into_iter().take(MOST_ACTION_IDS).filter_map(parse).filter_map(|id| self.actions.get(&id));
         let actions: Vec<Value> = found.map(|action| action.json(cx)).collect();
-        json_reply(200, &json!({ "actions": actions }))
+        json_reply(200, &object([("actions", Value::Array(actions))]))
     }
 
     fn list_actions(&self, cx: &Context, query: &Query, server: Option<u64>) -> Response<Bytes> {
@@ -345,7 +347,7 @@ impl Hetzner {
         answer
     }
 
-    fn primary_ips(&mut self, cx: &Context, method: &Method, rest: &[&str], query: &Query) -> Response<Bytes> {
+    fn primary_ips(&mut self, cx: &mut Context, method: &Method, rest: &[&str], query: &Query) -> Response<Bytes> {
         match (method.as_str(), rest) {
             ("GET", []) => {
                 let ip = value(query, "ip");
@@ -362,6 +364,7 @@ impl Hetzner {
                 Some((_, Some(_))) => hetzner_error(422, "primary_ip_assigned", "primary ip is assigned", Value::Null),
                 Some((id, None)) => {
                     self.primary_ips.remove(&id);
+                    cx.note(What::PrimaryIpRemoved { id });
                     text_reply(204, "application/json", "")
                 }
             },
@@ -399,6 +402,11 @@ fn parse(id: &str) -> Option<u64> {
 
 fn is_shown(server: &Server, cx: &Context, config: &HetznerConfig) -> bool {
     server.created + Duration::from_secs_f64(config.stale_created_seconds) <= cx.now
+}
+
+/// Whether reads still show what went at this moment.
+fn is_haunting(gone: Duration, cx: &Context, config: &HetznerConfig) -> bool {
+    gone + Duration::from_secs_f64(config.stale_deleted_seconds) > cx.now
 }
 
 fn locked() -> Response<Bytes> {
@@ -442,14 +450,10 @@ fn paged(key: &str, items: Vec<Value>, query: &Query) -> Response<Bytes> {
     let total = items.len();
     let last = total.div_ceil(per_page).max(1);
     let items: Vec<Value> = items.into_iter().skip((page - 1) * per_page).take(per_page).collect();
-    json_reply(
-        200,
-        &json!({
-            key: items,
-            "meta": { "pagination": {
-                "page": page, "per_page": per_page, "previous_page": (page > 1).then(|| page - 1),
-                "next_page": (page < last).then_some(page + 1), "last_page": last, "total_entries": total,
-            } },
-        }),
-    )
+    let pagination = json!({
+        "page": page, "per_page": per_page, "previous_page": (page > 1).then(|| page - 1),
+        "next_page": (page < last).then_some(page + 1), "last_page": last, "total_entries": total,
+    });
+    let meta = object([("pagination", pagination)]);
+    json_reply(200, &object([(key, Value::Array(items)), ("meta", meta)]))
 }

@@ -9,7 +9,9 @@ use super::catalogue::{self, Image, Type};
 use super::selector::Labels;
 use crate::config::HetznerConfig;
 use crate::context::Context;
+use crate::history::{ServerView, What};
 use crate::machine::JoinPlan;
+use crate::memo::piece;
 
 /// A server of the project.
 #[derive(Clone, Debug)]
@@ -19,6 +21,8 @@ pub(crate) struct Server {
     pub status: &'static str,
     pub created: Duration,
     pub labels: Labels,
+    /// The labels before the last change, and when that was.
+    pub labels_before: Option<(Labels, Duration)>,
     pub kind: &'static Type,
     pub location: &'static str,
     pub image: &'static Image,
@@ -50,22 +54,52 @@ impl Server {
             "id": self.ipv6_id, "ip": format!("2001:db8:{:x}:{:x}::/64", self.id >> 16 & 0xffff, self.id & 0xffff),
             "blocked": false, "dns_ptr": [],
         });
-        let out_of_stock = |location: &str| config.out_of_stock.contains(&format!("{}@{location}", self.kind.name));
-        json!({
+        let mut json = json!({
             "id": self.id, "name": self.name, "status": self.status, "created": cx.timestamp_at(self.created),
             "public_net": {
-                "ipv4": if self.has_ipv4 { ipv4 } else { Value::Null }, "ipv6": ipv6,
-                "floating_ips": [], "firewalls": [],
+                "ipv4": null, "ipv6": null, "floating_ips": [], "firewalls": [],
             },
             "private_net": [],
-            "server_type": self.kind.json(out_of_stock, config.show_deprecated),
-            "location": catalogue::location(self.location),
-            "image": self.image.json(cx, config.show_deprecated),
+            "server_type": null, "location": null, "image": null,
             "iso": null, "rescue_enabled": false, "locked": self.locked, "backup_window": null,
             "outgoing_traffic": 0, "ingoing_traffic": 0, "included_traffic": 0,
-            "protection": { "delete": self.protected, "rebuild": self.protected }, "labels": self.labels,
+            "protection": { "delete": self.protected, "rebuild": self.protected },
+            "labels": self.shown_labels(cx, config),
             "volumes": [], "load_balancers": [], "primary_disk_size": self.kind.disk, "placement_group": null,
-        })
+        });
+        json["public_net"]["ipv4"] = if self.has_ipv4 { ipv4 } else { Value::Null };
+        json["public_net"]["ipv6"] = ipv6;
+        json["server_type"] = self.kind.piece(config);
+        json["location"] = piece(format!("location {}", self.location), || catalogue::location(self.location));
+        json["image"] = self.image.json(cx, config.show_deprecated);
+        json
+    }
+
+    /// The labels as reads show them.
+    pub(crate) fn shown_labels(&self, cx: &Context, config: &HetznerConfig) -> &Labels {
+        let stale = |at: Duration| at + Duration::from_secs_f64(config.stale_labels_seconds) > cx.now;
+        self.labels_before.as_ref().filter(|(_, at)| stale(*at)).map_or(&self.labels, |(labels, _)| labels)
+    }
+
+    /// Writes its name and labels.
+    pub(crate) fn relabel(&mut self, cx: &mut Context, name: Option<String>, labels: Option<Labels>) {
+        let after = labels.unwrap_or_else(|| self.labels.clone());
+        let before = std::mem::replace(&mut self.labels, after.clone());
+        self.name = name.unwrap_or_else(|| self.name.clone());
+        self.labels_before = Some((before.clone(), cx.now));
+        cx.note(What::ServerLabelled { id: self.id, name: self.name.clone(), before, after });
+    }
+
+    /// What is true of it, typed.
+    pub(crate) fn view(&self) -> ServerView<'_> {
+        ServerView {
+            id: self.id,
+            name: &self.name,
+            labels: &self.labels,
+            node: self.node.as_deref(),
+            ipv4: self.has_ipv4.then_some(self.ipv4),
+            protected: self.protected,
+        }
     }
 
     /// What is true of it, without its user data.

@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 
 use super::{Tailscale, TailscaleConfig, config::length, token::Token};
 use crate::context::Context;
-use crate::reply::{json_reply, query_of, tailscale_error};
+use crate::history::{DeviceView, What};
+use crate::reply::{json_reply, object, query_of, tailscale_error};
 
 /// A device that is put into the tailnet, by a machine or by hand.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -84,7 +85,11 @@ pub(super) struct Device {
     external: bool,
     public_ip: Option<IpAddr>,
     /// The key with which it joined. No answer of the API tells; only the true state does.
-    key_id: Option<String>,
+    pub key_id: Option<String>,
+    /// The server whose machine it is. Only the true state tells this either.
+    pub server: Option<u64>,
+    /// When it was made, in unix seconds.
+    pub created_unix: i64,
 }
 
 impl Device {
@@ -123,6 +128,8 @@ impl Device {
             external: planted.external,
             public_ip: planted.public_ip,
             key_id: None,
+            server: None,
+            created_unix: planted.created.unwrap_or_else(|| cx.unix()),
         }
     }
 
@@ -193,6 +200,42 @@ impl Device {
         json
     }
 
+    /// What is true of it, typed.
+    pub(super) fn view(&self) -> DeviceView<'_> {
+        DeviceView {
+            node: &self.node_id,
+            hostname: &self.hostname,
+            tags: &self.tags,
+            ip: self.ipv4().map(String::as_str),
+            ephemeral: self.ephemeral,
+            server: self.server,
+            key: self.key_id.as_deref(),
+        }
+    }
+
+    /// What is written down when it comes.
+    pub(super) fn made(&self) -> What {
+        What::DeviceMade {
+            node: self.node_id.clone(),
+            hostname: self.hostname.clone(),
+            tags: self.tags.clone(),
+            key: self.key_id.clone(),
+            server: self.server,
+            created_unix: self.created_unix,
+        }
+    }
+
+    /// What is written down when it goes.
+    pub(super) fn removed(&self, by_itself: bool) -> What {
+        What::DeviceRemoved {
+            node: self.node_id.clone(),
+            hostname: self.hostname.clone(),
+            tags: self.tags.clone(),
+            server: self.server,
+            by_itself,
+        }
+    }
+
     pub(super) fn truth(&self, cx: &Context) -> Value {
         json!({
             "node_id": self.node_id, "id": self.number.to_string(), "name": self.name, "hostname": self.hostname,
@@ -236,7 +279,7 @@ impl Tailscale {
         if devices.is_empty() && self.config.empty_list_is_null {
             return json_reply(200, &json!({ "devices": null }));
         }
-        json_reply(200, &json!({ "devices": devices }))
+        json_reply(200, &object([("devices", Value::Array(devices))]))
     }
 
     /// A device that this credential gets to see.
@@ -253,11 +296,11 @@ impl Tailscale {
         }
     }
 
-    pub(super) fn delete_device(&mut self, cx: &Context, id: &str) -> Response<Bytes> {
+    pub(super) fn delete_device(&mut self, cx: &mut Context, id: &str) -> Response<Bytes> {
         match self.find(id).map(|device| (device.node_id.clone(), device.external)) {
             Some((_, true)) => tailscale_error(501, "cannot delete devices outside of your tailnet"),
             Some((node, false)) => {
-                self.remove(cx, &node);
+                self.remove(cx, &node, false);
                 json_reply(200, &Value::Null)
             }
             None => no_such_device(),

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::{LETTERS, Tailscale, token::Token};
 use crate::context::Context;
+use crate::history::{KeyView, SecretKind, What};
 use crate::reply::{json_reply, query_of, tailscale_error};
 
 const LONGEST_LIFE: i64 = 7_776_000;
@@ -94,6 +95,11 @@ impl Key {
         json
     }
 
+    /// What is true of it, typed.
+    pub(super) fn view(&self, now: Duration) -> KeyView<'_> {
+        KeyView { id: &self.id, description: &self.description, usable: self.is_usable(now), used: self.used }
+    }
+
     pub(super) fn truth(&self, cx: &Context) -> Value {
         json!({
             "id": self.id, "description": self.description, "usable": self.is_usable(cx.now), "used": self.used,
@@ -104,7 +110,50 @@ impl Key {
     }
 }
 
+/// A key that is made by hand.
+#[derive(Clone, Debug)]
+pub struct PlantedKey {
+    /// Whether more than one machine may join with it.
+    pub reusable: bool,
+    /// Whether those machines' devices go when they have been away for long.
+    pub ephemeral: bool,
+    /// Their tags.
+    pub tags: Vec<String>,
+}
+
 impl Tailscale {
+    pub(crate) fn plant_key(&mut self, cx: &mut Context, planted: PlantedKey) -> String {
+        let PlantedKey { reusable, ephemeral, tags } = planted;
+        let capabilities = Capabilities { reusable, ephemeral, preauthorized: true, tags };
+        let id = self.add_key(cx, String::new(), capabilities, LONGEST_LIFE);
+        self.keys[&id].secret.clone()
+    }
+
+    fn add_key(&mut self, cx: &mut Context, description: String, capabilities: Capabilities, life: i64) -> String {
+        let id = format!("k{}CNTRL", cx.text(10, LETTERS));
+        let secret = format!("tskey-auth-{id}-{}", cx.text(32, LETTERS));
+        cx.note(What::SecretIssued { kind: SecretKind::AuthKey, text: secret.clone() });
+        cx.note(What::KeyMade {
+            id: id.clone(),
+            description: description.clone(),
+            reusable: capabilities.reusable,
+            preauthorized: capabilities.preauthorized,
+            tags: capabilities.tags.clone(),
+        });
+        let key = Key {
+            id: id.clone(),
+            secret,
+            description,
+            capabilities,
+            created: cx.now,
+            life: Duration::from_secs(life.unsigned_abs()),
+            revoked: None,
+            used: false,
+        };
+        self.keys.insert(id.clone(), key);
+        id
+    }
+
     pub(super) fn create_key(&mut self, cx: &mut Context, token: &Token, request: &Request<Bytes>) -> Response<Bytes> {
         if request.body().is_empty() {
             return tailscale_error(400, "unexpected end of JSON input");
@@ -136,21 +185,8 @@ impl Tailscale {
             return refusal;
         }
         let life = if life == 0 { LONGEST_LIFE } else { life };
-        let id = format!("k{}CNTRL", cx.text(10, LETTERS));
-        let secret = format!("tskey-auth-{id}-{}", cx.text(32, LETTERS));
-        let key = Key {
-            id: id.clone(),
-            secret,
-            description,
-            capabilities,
-            created: cx.now,
-            life: Duration::from_secs(life.unsigned_abs()),
-            revoked: None,
-            used: false,
-        };
-        let answer = json_reply(200, &key.json(cx, true));
-        self.keys.insert(id, key);
-        answer
+        let id = self.add_key(cx, description, capabilities, life);
+        json_reply(200, &self.keys[&id].json(cx, true))
     }
 
     fn objection(&self, token: &Token, wanted: &Capabilities, life: i64, description: &str) -> Option<Response<Bytes>> {
@@ -201,7 +237,7 @@ impl Tailscale {
         }
     }
 
-    pub(super) fn revoke_key(&mut self, cx: &Context, id: &str) -> Response<Bytes> {
+    pub(super) fn revoke_key(&mut self, cx: &mut Context, id: &str) -> Response<Bytes> {
         if !is_id(id) {
             return tailscale_error(400, "invalid key ID");
         }
@@ -211,7 +247,10 @@ impl Tailscale {
         match self.keys.get_mut(id).filter(|key| !gone(key)) {
             Some(key) => {
                 // The record stays; devices that joined with it do, too.
-                key.revoked.get_or_insert(cx.now);
+                if key.revoked.is_none() {
+                    key.revoked = Some(cx.now);
+                    cx.note(What::KeyRevoked { id: key.id.clone() });
+                }
                 json_reply(200, &Value::Null)
             }
             None => tailscale_error(404, "key not found"),

@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 
 pub use config::{OAuthClient, TailscaleConfig};
 pub use device::PlantedDevice;
+pub use key::PlantedKey;
 
 use config::length;
 use device::Device;
@@ -25,6 +26,7 @@ use key::Key;
 use token::Token;
 
 use crate::context::Context;
+use crate::history::{DeviceView, KeyView, What};
 use crate::reply::{tailscale_error, text_reply};
 
 const LETTERS: &str = "ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz123456789";
@@ -42,6 +44,8 @@ pub(crate) struct Join {
     pub auth_key: String,
     pub hostname: String,
     pub public_ip: Option<IpAddr>,
+    /// The server whose machine it is.
+    pub server: u64,
 }
 
 /// The tailnet.
@@ -139,6 +143,7 @@ impl Tailscale {
             return Err(format!("invalid key: API key {id} not valid"));
         }
         key.used = true;
+        let server = join.server;
         let capabilities = key.capabilities.clone();
         let key_id = key.id().to_owned();
         let approved = capabilities.preauthorized || !self.config.device_approval;
@@ -152,14 +157,25 @@ impl Tailscale {
             public_ip: join.public_ip,
             ..PlantedDevice::default()
         };
-        let node = self.plant_device(cx, planted);
+        let node = self.add_device(cx, planted);
         if let Some(device) = self.devices.get_mut(&node.0) {
-            device.joins(cx, key_id, &self.config);
+            device.joins(cx, key_id.clone(), &self.config);
+            device.server = Some(server);
+            cx.note(device.made());
         }
+        cx.note(What::KeyUsed { id: key_id, node: node.0.clone() });
         Ok(node)
     }
 
     pub(crate) fn plant_device(&mut self, cx: &mut Context, planted: PlantedDevice) -> NodeId {
+        let node = self.add_device(cx, planted);
+        if let Some(device) = self.devices.get(&node.0) {
+            cx.note(device.made());
+        }
+        node
+    }
+
+    fn add_device(&mut self, cx: &mut Context, planted: PlantedDevice) -> NodeId {
         let number = self.next_device;
         self.next_device += 1;
         let node_id = format!("n{}CNTRL", cx.text(10, LETTERS));
@@ -194,8 +210,9 @@ impl Tailscale {
     }
 
     /// Takes a device off the tailnet. Its name may stay taken for a while.
-    fn remove(&mut self, cx: &Context, node: &str) {
+    fn remove(&mut self, cx: &mut Context, node: &str, by_itself: bool) {
         if let Some(device) = self.devices.remove(node) {
+            cx.note(device.removed(by_itself));
             let until = cx.now.saturating_add(length(self.config.name_held_seconds));
             self.held_names.retain(|_, until| *until > cx.now);
             self.held_names.insert(device.short_name().to_owned(), until);
@@ -236,12 +253,25 @@ impl Tailscale {
             .map(|device| device.node_id.clone())
             .collect();
         for id in gone {
-            self.remove(cx, &id);
+            self.remove(cx, &id, true);
         }
     }
 
     pub(crate) fn next_event(&self) -> Option<Duration> {
         self.devices.values().filter_map(|device| self.ephemeral_end(device)).min()
+    }
+
+    /// Takes a device off the tailnet as somebody at the console would.
+    pub(crate) fn remove_device(&mut self, cx: &mut Context, node: &NodeId) {
+        self.remove(cx, &node.0, false);
+    }
+
+    pub(crate) fn devices(&self) -> impl Iterator<Item = DeviceView<'_>> {
+        self.devices.values().map(Device::view)
+    }
+
+    pub(crate) fn keys(&self, now: Duration) -> impl Iterator<Item = KeyView<'_>> {
+        self.keys.values().map(move |key| key.view(now))
     }
 
     /// What is true; no secrets.

@@ -73,7 +73,7 @@ impl Net {
     }
 
     fn join(&mut self, auth_key: &str, hostname: &str) -> Result<NodeId, String> {
-        let join = Join { auth_key: auth_key.into(), hostname: hostname.into(), public_ip: None };
+        let join = Join { auth_key: auth_key.into(), hostname: hostname.into(), public_ip: None, server: 0 };
         self.net.join(&mut self.cx, join)
     }
 

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::{LETTERS, Tailscale, config::length};
 use crate::context::Context;
+use crate::history::{SecretKind, What};
 use crate::reply::{bearer_of, json_reply, query_of, tailscale_error, text_reply};
 
 const LIFE: Duration = Duration::from_secs(3600);
@@ -72,6 +73,7 @@ impl Tailscale {
             body["tags"] = json!(tags.join(" "));
         }
         self.tokens.retain(|_, token| token.expires > cx.now);
+        cx.note(What::SecretIssued { kind: SecretKind::AccessToken, text: token.clone() });
         self.tokens.insert(token, Token { scopes, tags, expires: cx.now + LIFE });
         json_reply(200, &body)
     }
@@ -122,6 +124,7 @@ impl Tailscale {
         let encode = |text: String| URL_SAFE_NO_PAD.encode(text);
         let head = json!({ "alg": "none", "typ": "JWT" });
         let jwt = format!("{}.{}.{}", encode(head.to_string()), encode(claims.to_string()), cx.text(43, LETTERS));
+        cx.note(What::SecretIssued { kind: SecretKind::IdentityToken, text: jwt.clone() });
         json_reply(200, &json!({ "value": jwt }))
     }
 }

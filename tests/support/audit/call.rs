@@ -1,0 +1,128 @@
+//! What is known of one call, and of the process that makes it.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use provision_vm::provision::{Kind, Params, Settings, Step};
+
+/// One call.
+#[derive(Debug)]
+pub struct Call {
+    pub process: u32,
+    /// How many callers share its flight.
+    pub passengers: u32,
+    pub job: String,
+    pub agent: String,
+    /// The server's name, once the call has told it.
+    pub name: Option<String>,
+    pub began: Duration,
+    pub timeout: Duration,
+    /// The key that the settings bring.
+    pub given_key: Option<String>,
+    /// The attempts that it minted.
+    pub attempts: BTreeSet<String>,
+    pub cancelled_at: Option<Duration>,
+    /// It was given up while it undid an attempt that had yielded to another.
+    pub cancelled_in_undo: bool,
+    pub step: Step,
+    pub undo_at: Option<Duration>,
+    /// The cause that the undo named when it began.
+    pub undo_cause: Option<String>,
+    /// It has begun to remove what a dead attempt left.
+    pub took_over: bool,
+    /// What the last look-ups by label and by name said: whether nothing was there.
+    pub label_absent: Option<bool>,
+    pub name_absent: Option<bool>,
+    pub servers: Orders,
+    pub keys: Orders,
+    pub settled: Option<Settled>,
+}
+
+/// The orders of one kind of thing.
+#[derive(Debug, Default)]
+pub struct Orders {
+    /// An order was sent.
+    pub any: bool,
+    /// An order got no clear answer, and nothing was looked up since.
+    pub unclear: bool,
+    /// An order ever got no clear answer.
+    pub ever_unclear: bool,
+}
+
+/// How a call ended.
+#[derive(Debug)]
+pub enum Settled {
+    /// Its future was dropped.
+    Died,
+    /// With a machine; whether it warned of auth keys.
+    Well { warned_of_keys: bool },
+    /// With an error, whose leftovers name these kinds.
+    Badly { kinds: BTreeSet<Kind> },
+}
+
+impl Call {
+    pub fn new(process: u32, params: &Params, settings: &Settings, began: Duration) -> Self {
+        Self {
+            process,
+            passengers: 1,
+            job: params.job_id.clone(),
+            agent: params.agent_id.clone(),
+            name: None,
+            began,
+            timeout: settings.timeout,
+            given_key: settings.auth_key.as_ref().map(|key| key.expose().to_owned()),
+            attempts: BTreeSet::new(),
+            cancelled_at: None,
+            cancelled_in_undo: false,
+            step: Step::Validate,
+            undo_at: None,
+            undo_cause: None,
+            took_over: false,
+            label_absent: None,
+            name_absent: None,
+            servers: Orders::default(),
+            keys: Orders::default(),
+            settled: None,
+        }
+    }
+
+    /// Whether it is about this job of this agent.
+    pub fn is_for(&self, params: &Params) -> bool {
+        (&self.job, &self.agent) == (&params.job_id, &params.agent_id)
+    }
+
+    /// Whether it failed without naming anything of this kind.
+    pub fn has_denied(&self, kind: Kind) -> bool {
+        matches!(&self.settled, Some(Settled::Badly { kinds }) if !kinds.contains(&kind))
+    }
+}
+
+/// One process, which may have several calls.
+#[derive(Debug, Default)]
+pub struct Process {
+    pub running: u32,
+    pub in_flight: u32,
+    /// When it last sent or heard anything.
+    pub active_at: Duration,
+    /// Requests to Hetzner and to Tailscale since it last was idle.
+    pub sent: (u32, u32),
+    /// It is a reaper, that may change something or not.
+    pub reaps: Option<Reaps>,
+}
+
+impl Process {
+    pub fn begin(&mut self, now: Duration) {
+        if self.running == 0 {
+            self.sent = (0, 0);
+        }
+        self.running += 1;
+        self.active_at = now;
+    }
+}
+
+/// What a reaper may do.
+#[derive(Clone, Copy, Debug)]
+pub struct Reaps {
+    pub dry_run: bool,
+    pub grace: i64,
+}

@@ -1,0 +1,331 @@
+//! The rules for what happens in the world: I01, I02, I03, I10, and what appears after a call said that nothing would.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use provision_vm::provision::Kind as LeftKind;
+use simulator::{Actor, Change, SecretKind, What};
+
+use super::Audit;
+use super::call::{Reaps, Settled};
+use super::secrets::Kind;
+
+const TAG: &str = "tag:agent";
+/// What is known of the cloud's time may be as old as the slowest answer.
+const CLOCK_LAG: i64 = 40;
+/// An attempt counts as dead this long after its deadline: 60 s to undo, 300 s for clocks.
+const LIFE_BEYOND: i64 = 360;
+/// A device counts as new if it is not older than the attempt by more than this.
+const AGE_MARGIN: i64 = 300;
+
+/// What is known of a server.
+#[derive(Clone, Debug)]
+pub struct ServerRecord {
+    pub name: String,
+    pub labels: BTreeMap<String, String>,
+    /// The call that made it; nobody if it was planted.
+    pub maker: Option<usize>,
+    pub alive: bool,
+    pub removed_by: Option<Actor>,
+    /// Somebody at the console has had a hand in it.
+    pub meddled: bool,
+}
+
+impl ServerRecord {
+    fn label(&self, key: &str) -> &str {
+        self.labels.get(key).map(String::as_str).unwrap_or_default()
+    }
+
+    pub fn is_ready(&self) -> bool {
+        self.label("state") == "ready"
+    }
+
+    fn is_dead(&self, unix: i64) -> bool {
+        self.label("state") == "creating" && self.label("expires").parse().is_ok_and(|expires: i64| expires < unix)
+    }
+}
+
+/// What is known of an auth key.
+#[derive(Clone, Debug)]
+pub struct KeyRecord {
+    pub call: Option<usize>,
+    pub attempt: Option<String>,
+    pub capable: bool,
+    pub revoked: bool,
+}
+
+/// What is known of a device.
+#[derive(Clone, Debug)]
+pub struct DeviceRecord {
+    pub server: Option<u64>,
+    pub alive: bool,
+    pub created: i64,
+}
+
+impl Audit {
+    pub(super) fn changed(&mut self, change: Change) {
+        self.now = self.now.max(change.at);
+        let process = match change.by {
+            // Whom nobody watches is as good as somebody at the console.
+            Actor::Caller(0) | Actor::Operator | Actor::World => None,
+            Actor::Caller(process) => Some(process),
+        };
+        match change.what {
+            What::ServerMade { id, name, labels } => self.server_made(process, id, name, labels),
+            What::ServerLabelled { id, name, after, .. } => self.server_labelled(process, id, name, after),
+            What::ServerRemoved { id, .. } => self.server_removed(change.by, process, id),
+            What::KeyMade { id, description, reusable, preauthorized, tags } => {
+                let capable = !reusable && preauthorized && tags == [TAG];
+                self.key_made(process, &id, &description, capable);
+            }
+            What::KeyRevoked { id } => self.key_revoked(process, &id),
+            What::KeyUsed { .. } => {}
+            What::DeviceMade { node, server, created_unix, .. } => self.device_made(&node, server, created_unix),
+            What::DeviceRemoved { node, hostname, tags, .. } => self.device_removed(process, &node, &hostname, &tags),
+            What::PrimaryIpMade { id, server } => {
+                self.addresses.insert(id, server);
+            }
+            What::PrimaryIpRemoved { id } => self.address_removed(process, id),
+            What::SecretIssued { kind, text } => {
+                let kind = match kind {
+                    SecretKind::AccessToken => Kind::AccessToken,
+                    SecretKind::AuthKey => Kind::AuthKey,
+                    SecretKind::IdentityToken => Kind::IdentityToken,
+                    SecretKind::RootPassword => Kind::RootPassword,
+                };
+                self.secrets.add(kind, &text);
+            }
+        }
+    }
+
+    fn server_made(&mut self, process: Option<u32>, id: u64, name: String, labels: BTreeMap<String, String>) {
+        let maker = process.and_then(|process| self.call_of(process, &name));
+        let record = ServerRecord { name, labels, maker, alive: true, removed_by: None, meddled: process.is_none() };
+        if process.is_some() {
+            self.check_new_server(&record);
+        }
+        self.servers.insert(id, record);
+        let Some(maker) = maker else { return };
+        let job = self.calls[maker].job.clone();
+        self.check_sole(&job);
+        if self.calls[maker].has_denied(LeftKind::Server) {
+            self.violated("I12", format!("server {id} appears after its call said that nothing was left"));
+        }
+    }
+
+    fn check_new_server(&mut self, server: &ServerRecord) {
+        for (key, value) in &server.labels {
+            self.search("a label", key.as_bytes(), &[]);
+            self.search("a label", value.as_bytes(), &[]);
+        }
+        self.search("a server's name", server.name.as_bytes(), &[]);
+        let Some(maker) = server.maker else {
+            return self.violated("I02", format!("server {} is made under a name that no call told", server.name));
+        };
+        let call = &self.calls[maker];
+        let ours = [
+            ("provisioning_job_id", call.job.as_str()),
+            ("agent_id", &call.agent),
+            ("managed_by", "provision-vm"),
+            ("state", "creating"),
+        ];
+        let missing = ours.iter().find(|(key, value)| server.label(key) != *value).map(|(key, _)| *key);
+        let (began, timeout) = (call.began, call.timeout);
+        if let Some(key) = missing {
+            self.violated("I18", format!("a new server's label {key} is not right: {:?}", server.labels));
+        }
+        let unix = |at: Duration| self.epoch + i64::try_from(at.as_secs()).unwrap_or(0);
+        let started = server.label("attempt_started").parse().unwrap_or(0);
+        let expires = server.label("expires").parse().unwrap_or(0);
+        let earliest = unix(began) - CLOCK_LAG;
+        let due = unix(began + timeout) + LIFE_BEYOND;
+        if !(earliest..=self.unix() + 2).contains(&started) {
+            self.violated("I10", format!("attempt_started {started} is not the cloud's time ({})", self.unix()));
+        }
+        if !(due - CLOCK_LAG..=due + 5).contains(&expires) {
+            self.violated("I10", format!("expires {expires} is not the end of the attempt ({due})"));
+        }
+    }
+
+    /// I01: of one job and agent one server, and of one job one that is ready.
+    fn check_sole(&mut self, job: &str) {
+        let of_job = |server: &&ServerRecord| {
+            server.alive && !server.meddled && server.maker.is_some_and(|maker| self.calls[maker].job == job)
+        };
+        let servers: Vec<&ServerRecord> = self.servers.values().filter(of_job).collect();
+        let ready = servers.iter().filter(|server| server.is_ready()).count();
+        let same = servers
+            .iter()
+            .enumerate()
+            .any(|(at, server)| servers[..at].iter().any(|other| other.label("agent_id") == server.label("agent_id")));
+        if same {
+            self.violated("I01", format!("job {job} has {} servers", servers.len()));
+        } else if ready > 1 {
+            self.violated("I01", format!("job {job} has {ready} ready servers"));
+        }
+    }
+
+    fn server_labelled(&mut self, process: Option<u32>, id: u64, name: String, after: BTreeMap<String, String>) {
+        let Some(server) = self.servers.get_mut(&id) else { return };
+        let before = std::mem::replace(&mut server.labels, after);
+        let renamed = std::mem::replace(&mut server.name, name) != server.name;
+        let Some(process) = process else {
+            server.meddled = true;
+            return;
+        };
+        let server = server.clone();
+        let mut expected = before.clone();
+        expected.remove("expires");
+        expected.insert("state".to_owned(), "ready".to_owned());
+        // A label that somebody at the console wrote since the last read is lost: there is no compare-and-set.
+        if renamed || (server.labels != expected && !server.meddled) {
+            self.violated("I02", format!("server {id} is relabelled: {before:?} to {:?}", server.labels));
+        }
+        let was = ServerRecord { labels: before, ..server };
+        let unix = self.unix();
+        let ours = self.owns(process, &was);
+        let taken_over = was.is_dead(unix) && self.serves(process, &was);
+        if !(ours || taken_over || was.is_ready() || was.meddled) {
+            self.violated("I03", format!("server {id} of another attempt is marked ready"));
+        }
+        let joined = self.devices.values().any(|device| device.server == Some(id) && device.alive);
+        if !(joined || was.is_ready() || was.meddled) {
+            self.violated("I11", format!("server {id} is marked ready, but its machine is not in the tailnet"));
+        }
+        if let Some(job) = was.maker.map(|maker| self.calls[maker].job.clone()) {
+            self.check_sole(&job);
+        }
+    }
+
+    /// Whether a server carries an attempt that a call of this process minted.
+    fn owns(&self, process: u32, server: &ServerRecord) -> bool {
+        self.attempts.get(server.label("attempt")).is_some_and(|call| self.calls[*call].process == process)
+    }
+
+    /// Whether a call of this process is about this server's job, agent and name; a reaper is about all.
+    fn serves(&self, process: u32, server: &ServerRecord) -> bool {
+        if self.reaps(process).is_some_and(|reaps| !reaps.dry_run) {
+            return server.label("managed_by") == "provision-vm";
+        }
+        server.label("managed_by") == "provision-vm"
+            && self.calls.iter().any(|call| {
+                call.process == process
+                    && call.job == server.label("provisioning_job_id")
+                    && call.agent == server.label("agent_id")
+                    && call.name.as_ref() == Some(&server.name)
+            })
+    }
+
+    fn reaps(&self, process: u32) -> Option<Reaps> {
+        self.processes.get(&process).and_then(|process| process.reaps)
+    }
+
+    fn server_removed(&mut self, by: Actor, process: Option<u32>, id: u64) {
+        let unix = self.unix();
+        let Some(server) = self.servers.get_mut(&id) else { return };
+        (server.alive, server.removed_by) = (false, Some(by));
+        let Some(process) = process else {
+            server.meddled = true;
+            return;
+        };
+        let server = server.clone();
+        if !self.serves(process, &server) {
+            self.violated("I02", format!("server {id} is deleted and was not the job's: {:?}", server.labels));
+        } else if server.is_ready() {
+            self.violated("I03", format!("server {id} is deleted and was ready"));
+        } else if !self.owns(process, &server) && !server.is_dead(unix) {
+            self.violated("I03", format!("server {id} of another living attempt is deleted"));
+        }
+        let Some(reaps) = self.reaps(process) else { return };
+        let joined = self.devices.values().any(|device| device.server == Some(id) && device.alive);
+        if !server.is_dead(unix - reaps.grace) {
+            self.violated("I03", format!("server {id} is reaped within the grace period"));
+        } else if joined {
+            self.violated("I03", format!("server {id} is reaped though its machine is in the tailnet"));
+        }
+    }
+
+    fn key_made(&mut self, process: Option<u32>, id: &str, description: &str, capable: bool) {
+        let attempt = description.strip_prefix("provision-vm ").and_then(|rest| rest.split(' ').next_back());
+        let attempt = attempt.filter(|_| process.is_some()).map(str::to_owned);
+        let call = attempt.as_ref().and_then(|attempt| self.attempts.get(attempt)).copied();
+        self.search("a key's description", description.as_bytes(), &[]);
+        if process.is_some() && (!capable || call.is_none()) {
+            self.violated("I04", format!("key {id} ({description}) is not the single-use, tagged key of an attempt"));
+        }
+        self.keys.insert(id.to_owned(), KeyRecord { call, attempt, capable, revoked: false });
+        let Some(call) = call else { return };
+        match &self.calls[call].settled {
+            Some(Settled::Badly { .. }) if self.calls[call].has_denied(LeftKind::AuthKey) => {
+                self.violated("I12", format!("key {id} appears after its call said that nothing was left"));
+            }
+            Some(Settled::Well { warned_of_keys: false }) => {
+                self.violated("I11", format!("key {id} appears after its call succeeded without a word of it"));
+            }
+            _ => {}
+        }
+    }
+
+    fn key_revoked(&mut self, process: Option<u32>, id: &str) {
+        let Some(key) = self.keys.get_mut(id) else { return };
+        key.revoked = true;
+        let Some(process) = process else { return };
+        let call = key.call;
+        let own = call.is_some_and(|call| self.calls[call].process == process);
+        // The key of a dead attempt goes with its server.
+        let unix = self.unix();
+        let of_dead = self
+            .servers
+            .values()
+            .any(|server| server.label("auth_key") == id && server.is_dead(unix) && self.serves(process, server));
+        if !own && !of_dead {
+            self.violated("I02", format!("key {id} is revoked, but nobody here minted it"));
+        }
+    }
+
+    fn device_made(&mut self, node: &str, server: Option<u64>, created: i64) {
+        self.devices.insert(node.to_owned(), DeviceRecord { server, alive: true, created });
+        let maker = server.and_then(|id| self.servers.get(&id)).filter(|server| !server.alive);
+        let Some(call) = maker.and_then(|server| server.maker) else { return };
+        if self.calls[call].has_denied(LeftKind::Device) && self.calls[call].has_denied(LeftKind::Server) {
+            self.violated("I12", format!("device {node} appears after its call said that nothing was left"));
+        }
+    }
+
+    fn device_removed(&mut self, process: Option<u32>, node: &str, hostname: &str, tags: &[String]) {
+        let Some(device) = self.devices.get_mut(node) else { return };
+        device.alive = false;
+        let device = device.clone();
+        let Some(process) = process else { return };
+        let by = Actor::Caller(process);
+        let deleted = |server: &ServerRecord| server.name == hostname && server.removed_by == Some(by);
+        let since = |server: &ServerRecord| server.label("attempt_started").parse::<i64>().unwrap_or(i64::MAX);
+        let why = if !tags.iter().any(|tag| tag == TAG) {
+            Some("it has not our tag")
+        } else if !self.servers.values().any(deleted) {
+            Some("no server of its name was deleted by this process")
+        } else if !self.servers.values().any(|server| deleted(server) && device.created > since(server) - AGE_MARGIN) {
+            Some("it is older than the attempt")
+        } else if device.server.and_then(|id| self.servers.get(&id)).is_some_and(|server| server.alive) {
+            Some("it is the machine of a server that stands")
+        } else {
+            None
+        };
+        if let Some(why) = why {
+            self.violated("I02", format!("device {node} is deleted, but {why}"));
+        }
+    }
+
+    fn address_removed(&mut self, process: Option<u32>, id: u64) {
+        let server = self.addresses.remove(&id);
+        let Some(process) = process else { return };
+        let server = server.and_then(|server| self.servers.get(&server));
+        let ours = server.is_some_and(|server| {
+            server.removed_by == Some(Actor::Caller(process))
+                || server.maker.is_some_and(|maker| self.calls[maker].process == process)
+        });
+        if !ours {
+            self.violated("I02", format!("primary IP {id} is deleted and did not come with a server of this process"));
+        }
+    }
+}

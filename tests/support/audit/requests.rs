@@ -1,0 +1,294 @@
+//! The rules for what is sent: I04, I06, I07, I08, I09.
+
+use std::collections::BTreeMap;
+use std::hash::Hash;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Method;
+use simulator::{Applied, Cut, Delivery, Fate};
+
+use super::Audit;
+use super::secrets::Kind;
+
+/// How many requests of one call may be on their way at the same time.
+const IN_FLIGHT: u32 = 3;
+/// How long a call may do nothing at all: the longest single wait is 30 s.
+const LONGEST_WAIT: Duration = Duration::from_secs(31);
+
+const HETZNER: &str = "api.hetzner.cloud";
+const TAILSCALE: &str = "api.tailscale.com";
+/// Where the tests' issuer of identity tokens stands.
+pub const ISSUER: &str = "issuer.example";
+
+/// Faults that leave no doubt: the request was not carried out, or its answer is what it would have been.
+const CLEAR: [&str; 3] = ["slow", "stale_read", "rate_limited"];
+
+/// One request on its way.
+#[derive(Debug)]
+pub struct Sent {
+    process: u32,
+    call: Option<usize>,
+    kind: What,
+    fate: Fate,
+    /// The request without its particulars.
+    operation: String,
+}
+
+/// What a request asks for, as far as the rules care.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    OrderServer,
+    OrderKey,
+    /// The list of servers: by label, or else by name.
+    ListServers {
+        by_label: bool,
+    },
+    ListKeys,
+    Other,
+}
+
+/// What the run of a world was made of.
+#[derive(Clone, Debug, Default)]
+pub struct Counts {
+    /// Faults by kind and by what was asked for.
+    pub faults: BTreeMap<(&'static str, String), u32>,
+    /// Requests to Hetzner and to Tailscale of each call that succeeded on its own.
+    pub requests: Vec<(u32, u32)>,
+    /// The same of calls that failed.
+    pub requests_of_failures: Vec<(u32, u32)>,
+}
+
+impl Audit {
+    /// A request leaves a process.
+    pub fn sent(&mut self, process: u32, request: &http::Request<Bytes>) -> Sent {
+        let uri = request.uri();
+        let (host, path) = (uri.host().unwrap_or_default(), uri.path());
+        let query = uri.query().unwrap_or_default();
+        (process, self.now, request.method().as_str(), path, query).hash(&mut self.trace);
+        self.check_secrets(request);
+        if ![HETZNER, TAILSCALE, ISSUER].contains(&host) {
+            self.violated("I07", format!("a request to {host}"));
+        }
+        self.check_pace(process, host, request);
+        let kind = match (request.method(), path.trim_end_matches('/')) {
+            (&Method::POST, "/v1/servers") => What::OrderServer,
+            (&Method::GET, "/v1/servers") => What::ListServers { by_label: query.contains("label_selector=") },
+            (&Method::POST, path) if path.starts_with("/api/v2/tailnet/") && path.ends_with("/keys") => What::OrderKey,
+            (&Method::GET, path) if path.starts_with("/api/v2/tailnet/") && path.ends_with("/keys") => What::ListKeys,
+            _ => What::Other,
+        };
+        let call = self.call_for(process, kind, query, request.body());
+        match (kind, call) {
+            (What::OrderServer, Some(call)) => self.check_order(call, request.body()),
+            (What::OrderKey, Some(call)) => self.check_key_order(call, request.body()),
+            (What::OrderServer | What::OrderKey, None) => self.violated("I04", "an order that belongs to no call"),
+            _ => {}
+        }
+        let operation = operation(request.method(), path);
+        Sent { process, call, kind, fate: Fate::default(), operation }
+    }
+
+    /// What became of the request in the world, whether its sender will hear of it or not.
+    pub fn met(&mut self, sent: &mut Sent, fate: Fate, delivery: &Delivery) {
+        sent.fate = fate;
+        (fate, delivery.after, status(&delivery.outcome)).hash(&mut self.trace);
+        if let Some(fault) = fate.fault {
+            *self.counts.faults.entry((fault, std::mem::take(&mut sent.operation))).or_default() += 1;
+        }
+    }
+
+    /// The answer is there, or nobody waits for it any more.
+    pub fn landed(&mut self, sent: &Sent, outcome: Option<&Result<http::Response<Bytes>, Cut>>) {
+        let now = self.now;
+        if let Some(process) = self.processes.get_mut(&sent.process) {
+            process.in_flight = process.in_flight.saturating_sub(1);
+            process.active_at = now;
+        }
+        let answer = outcome.and_then(|outcome| outcome.as_ref().ok());
+        let good = answer.filter(|answer| answer.status().is_success());
+        // The list of keys is the same for every call. Where listing is not permitted, an unheard key dies by its short
+        // life (fault K03).
+        if sent.kind == What::ListKeys && answer.is_some_and(|answer| good.is_some() || answer.status() == 403) {
+            let of_process = self.calls.iter_mut().filter(|call| call.process == sent.process);
+            of_process.for_each(|call| call.keys.unclear = false);
+        }
+        let Some(call) = sent.call.map(|call| &mut self.calls[call]) else { return };
+        let is_clear = match outcome {
+            // What a page says proves nothing, whatever its status.
+            Some(Ok(answer)) if !answer.status().is_server_error() => {
+                sent.fate.fault.is_none_or(|fault| CLEAR.contains(&fault))
+            }
+            Some(Err(Cut::Refused | Cut::Dns | Cut::ConnectTimeout | Cut::TlsInvalid | Cut::TlsCut)) => true,
+            _ => false,
+        };
+        let orders = match sent.kind {
+            What::OrderServer => &mut call.servers,
+            What::OrderKey => &mut call.keys,
+            What::ListServers { by_label } => {
+                if let Some(answer) = good {
+                    let absent = memory_has(answer.body(), b"\"servers\":[]");
+                    let seen = if by_label { &mut call.label_absent } else { &mut call.name_absent };
+                    *seen = Some(absent);
+                    call.servers.unclear &= by_label;
+                }
+                return;
+            }
+            What::ListKeys | What::Other => return,
+        };
+        orders.unclear |= !is_clear;
+        orders.ever_unclear |= !is_clear || sent.fate.applied == Applied::Later;
+    }
+
+    fn call_for(&self, process: u32, kind: What, query: &str, body: &[u8]) -> Option<usize> {
+        let text = || std::str::from_utf8(body).unwrap_or_default();
+        match kind {
+            What::OrderServer => self.call_of(process, field(text(), "name")?),
+            What::OrderKey => self.call_of(process, field(text(), "description")?.split(' ').nth(1)?),
+            What::ListServers { by_label: false } => {
+                self.call_of(process, query.split('&').find_map(|pair| pair.strip_prefix("name="))?)
+            }
+            _ => {
+                let is_it = |call: &super::Call| {
+                    call.process == process
+                        && call.settled.is_none()
+                        && (kind == What::Other || kind == What::ListKeys || query.contains(&call.job))
+                };
+                self.calls.iter().rposition(is_it)
+            }
+        }
+    }
+
+    /// I07, I08, and the part of I09 that says how long a wait may be.
+    fn check_pace(&mut self, process: u32, host: &str, request: &http::Request<Bytes>) {
+        let now = self.now;
+        let Some(process) = self.processes.get_mut(&process) else { return };
+        if host == HETZNER {
+            process.sent.0 += 1;
+        } else {
+            process.sent.1 += 1;
+        }
+        process.in_flight += 1;
+        let (running, in_flight) = (process.running, process.in_flight);
+        let waited = now.saturating_sub(process.active_at);
+        process.active_at = now;
+        if running == 0 {
+            self.violated("I07", format!("a request after settlement: {} {}", request.method(), request.uri().path()));
+        } else if in_flight > IN_FLIGHT * running {
+            self.violated("I08", format!("{in_flight} requests of {running} calls at the same time"));
+        } else if in_flight == 1 && waited > LONGEST_WAIT {
+            self.violated("I09", format!("nothing was done for {waited:?}"));
+        }
+    }
+
+    /// I04 and I09 for the order of a server.
+    fn check_order(&mut self, call: usize, body: &Bytes) {
+        let text = std::str::from_utf8(body).unwrap_or_default();
+        let Some(attempt) = field(text, "attempt") else {
+            return self.violated("I18", "a server is ordered without an attempt's label");
+        };
+        self.minted(call, attempt);
+        let given = self.calls[call].given_key.clone();
+        let orders = &mut self.calls[call].servers;
+        orders.any = true;
+        let unclear = std::mem::take(&mut orders.unclear);
+        let in_hand = match given {
+            Some(key) => memory_has(body, key.as_bytes()),
+            None => self.keys.iter().any(|(id, key)| {
+                key.attempt.as_deref() == Some(attempt)
+                    && !key.revoked
+                    && key.capable
+                    && memory_has(body, format!("tskey-auth-{id}-").as_bytes())
+            }),
+        };
+        if unclear {
+            self.violated(
+                "I09",
+                "a server is ordered again without a look-up, though the last order may have been heard",
+            );
+        }
+        if !in_hand {
+            self.violated("I04", "a server is ordered without a usable key of this attempt in it");
+        }
+    }
+
+    /// I04 and I09 for the order of a key.
+    fn check_key_order(&mut self, call: usize, body: &Bytes) {
+        let text = std::str::from_utf8(body).unwrap_or_default();
+        let attempt = field(text, "description").and_then(|text| text.split(' ').next_back()).unwrap_or_default();
+        self.minted(call, attempt);
+        let record = &mut self.calls[call];
+        record.keys.any = true;
+        let unclear = std::mem::take(&mut record.keys.unclear);
+        let absent = (record.label_absent, record.name_absent) == (Some(true), Some(true));
+        if unclear {
+            self.violated("I09", "a key is ordered again without a look, though the last order may have been heard");
+        }
+        if !absent {
+            self.violated("I04", "a key is ordered before the look-ups said that nothing is there");
+        }
+    }
+
+    /// An attempt shows for the first time, or again.
+    pub(super) fn minted(&mut self, call: usize, attempt: &str) {
+        let owner = *self.attempts.entry(attempt.to_owned()).or_insert(call);
+        if owner != call {
+            self.violated("I03", format!("attempt {attempt} is used by two calls"));
+        }
+        if !self.calls[call].attempts.contains(attempt) {
+            self.calls[call].attempts.insert(attempt.to_owned());
+        }
+    }
+
+    /// I06: a secret leaves only for its own host, in the place that is made for it.
+    fn check_secrets(&mut self, request: &http::Request<Bytes>) {
+        use Kind::{AccessToken, AuthKey, HetznerToken, IdentityToken, IssuerToken, OAuthSecret};
+        let (uri, host) = (request.uri(), request.uri().host().unwrap_or_default());
+        let (header, body): (&[Kind], &[Kind]) = match (host, uri.path()) {
+            (HETZNER, "/v1/servers") => (&[HetznerToken], &[AuthKey]),
+            (HETZNER, _) => (&[HetznerToken], &[]),
+            (TAILSCALE, "/api/v2/oauth/token") => (&[OAuthSecret], &[OAuthSecret]),
+            (TAILSCALE, "/api/v2/oauth/token-exchange") => (&[], &[IdentityToken]),
+            (TAILSCALE, _) => (&[AccessToken], &[]),
+            (ISSUER, _) => (&[IssuerToken], &[]),
+            _ => (&[], &[]),
+        };
+        self.search("a path", uri.path().as_bytes(), &[]);
+        self.search("a query", uri.query().unwrap_or_default().as_bytes(), &[]);
+        self.search("a body", request.body(), body);
+        for (name, value) in request.headers() {
+            let allowed = if name == http::header::AUTHORIZATION { header } else { &[] };
+            self.search("a header", value.as_bytes(), allowed);
+        }
+    }
+}
+
+/// `GET /servers/*` and the like.
+fn operation(method: &Method, path: &str) -> String {
+    let path = path.trim_start_matches("/v1").trim_start_matches("/api/v2").trim_start_matches("/_sim");
+    let mut text = method.to_string();
+    text.push(' ');
+    for part in path.split('/').skip(1) {
+        let is_id = part.len() > 1 && part.bytes().any(|byte| byte.is_ascii_digit());
+        text.push('/');
+        text.push_str(if is_id { "*" } else { part });
+    }
+    text
+}
+
+fn status(outcome: &Result<http::Response<Bytes>, Cut>) -> (u16, &'static str) {
+    match outcome {
+        Ok(answer) => (answer.status().as_u16(), ""),
+        Err(cut) => (0, cut.name()),
+    }
+}
+
+/// The text of a field in JSON as it is written on the wire. What stands in a text is escaped, so it is not found.
+fn field<'a>(json: &'a str, name: &str) -> Option<&'a str> {
+    let from = json.find(&format!("\"{name}\":\""))? + name.len() + 4;
+    json[from..].split('"').next()
+}
+
+fn memory_has(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|window| window == part)
+}

@@ -1,0 +1,305 @@
+//! The simulator behind the seam: no sockets, and time is tokio's paused clock. Every exchange is audited.
+
+use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use provision_vm::provision::{
+    CancellationToken, Observer, Params, ProvisionError, Provisioner, ReapOptions, ReapReport, Settings,
+};
+use provision_vm::transport::{BODY_LIMIT, Transport, TransportError};
+use simulator::{Api, Config, Cut, Delivery, Fault, FaultKind, World};
+use tokio::time::{Instant, sleep};
+
+use super::audit::{Audit, Listener, Sent, Violation, log};
+use super::{Notebook, Outcome, Truth, params};
+
+/// Says which fault the next request meets.
+pub type Weather = Box<dyn FnMut(&http::Request<Bytes>) -> Option<FaultKind> + Send>;
+
+/// One world, as its callers and its operators reach it.
+#[derive(Clone)]
+pub struct Cloud {
+    pub(super) shared: Arc<Shared>,
+    /// The number under which requests are sent; 0 is nobody's, and not audited.
+    actor: u32,
+}
+
+pub struct Shared {
+    world: Mutex<World>,
+    audit: Mutex<Audit>,
+    weather: Mutex<Option<Weather>>,
+    began: Instant,
+    processes: AtomicU32,
+    finished: AtomicBool,
+}
+
+impl Cloud {
+    #[expect(clippy::disallowed_methods, reason = "the paused clock of the test")]
+    pub fn new(config: Config) -> Self {
+        let audit = Audit::new(&config);
+        let shared = Arc::new(Shared {
+            world: Mutex::new(World::new(config)),
+            audit: Mutex::new(audit),
+            weather: Mutex::default(),
+            began: Instant::now(),
+            processes: AtomicU32::new(0),
+            finished: AtomicBool::new(false),
+        });
+        log::watch(&shared);
+        Self { shared, actor: 0 }
+    }
+
+    pub fn usual() -> Self {
+        Self::new(Config::default())
+    }
+
+    /// The world as it is now.
+    pub fn world(&self) -> MutexGuard<'_, World> {
+        let mut world = self.shared.world.lock().unwrap();
+        world.advance(self.shared.now());
+        world
+    }
+
+    pub fn audit(&self) -> MutexGuard<'_, Audit> {
+        self.shared.audit.lock().unwrap()
+    }
+
+    pub fn now(&self) -> Duration {
+        self.shared.now()
+    }
+
+    pub fn fault(&self, api: Api, method: &str, path: &str, kind: FaultKind) {
+        let (method, path) = (Some(method.to_owned()), Some(path.to_owned()));
+        self.world().inject(Fault { api, method, path, skip: 0, times: 1, kind });
+    }
+
+    /// From now on every request asks this which fault it meets.
+    pub fn set_weather(&self, weather: Option<Weather>) {
+        *self.shared.weather.lock().unwrap() = weather;
+    }
+
+    pub fn truth(&self) -> Truth {
+        Truth(self.world().snapshot())
+    }
+
+    /// A process of its own: it shares nothing with another but the clouds.
+    pub fn process(&self, seed: u64) -> Process {
+        let actor = self.shared.processes.fetch_add(1, Ordering::Relaxed) + 1;
+        let cloud = Self { shared: self.shared.clone(), actor };
+        // No two processes make the same choices, even if a test gives them one seed.
+        let seed = seed + (u64::from(actor - 1) << 32);
+        Process { provisioner: Provisioner::over(Arc::new(cloud.clone()), seed), cloud }
+    }
+
+    pub async fn provision(&self, settings: &Settings) -> Outcome {
+        self.process(7).provision(&params(), settings, CancellationToken::new(), Arc::new(Notebook::default())).await
+    }
+
+    /// Lets a while pass in which whatever still floats must come down, and returns all violations so far.
+    pub fn finish(&self) -> Vec<Violation> {
+        self.shared.end();
+        self.shared.finished.store(true, Ordering::Relaxed);
+        std::mem::take(&mut self.audit().violations)
+    }
+}
+
+impl Shared {
+    pub(super) fn audit(&self) -> MutexGuard<'_, Audit> {
+        self.audit.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    pub(super) fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    fn end(&self) {
+        let mut audit = self.audit();
+        let mut world = self.world.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        world.advance(audit.now + Duration::from_secs(1200));
+        audit.hear(&mut world);
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if std::thread::panicking() || self.finished.load(Ordering::Relaxed) {
+            return;
+        }
+        self.end();
+        let violations = std::mem::take(&mut self.audit().violations);
+        assert!(violations.is_empty(), "the audit found: {violations:#?}");
+    }
+}
+
+/// A provisioner whose calls are audited.
+pub struct Process {
+    provisioner: Provisioner,
+    cloud: Cloud,
+}
+
+impl Deref for Process {
+    type Target = Provisioner;
+
+    fn deref(&self) -> &Provisioner {
+        &self.provisioner
+    }
+}
+
+impl Process {
+    /// As [`Provisioner::provision`]; beginning, cancellation, death and outcome are put on record.
+    pub async fn provision(
+        &self,
+        params: &Params,
+        settings: &Settings,
+        cancel: CancellationToken,
+        observer: Arc<dyn Observer>,
+    ) -> Outcome {
+        let shared = &self.cloud.shared;
+        let call = shared.audit().begin(self.cloud.actor, params, settings, shared.now());
+        let mut life = Life { shared, call, over: false };
+        let listener = Arc::new(Listener { inner: observer, shared: Arc::downgrade(shared), call });
+        let work = self.provisioner.provision(params, settings, cancel.clone(), listener);
+        let noting = async {
+            cancel.cancelled().await;
+            shared.audit().cancelled(call, shared.now());
+            std::future::pending().await
+        };
+        let outcome = tokio::select! {
+            biased;
+            outcome = work => outcome,
+            outcome = noting => outcome,
+        };
+        life.over = true;
+        let mut audit = shared.audit();
+        audit.advance_to(shared.now());
+        let mut world = self.cloud.world();
+        audit.hear(&mut world);
+        audit.settled(call, &outcome, &world);
+        outcome
+    }
+}
+
+impl Process {
+    /// As [`Provisioner::reap`], on record.
+    pub async fn reap(
+        &self,
+        options: ReapOptions,
+        settings: &Settings,
+        cancel: CancellationToken,
+        observer: Arc<dyn Observer>,
+    ) -> Result<ReapReport, Box<ProvisionError>> {
+        let (shared, process) = (&self.cloud.shared, self.cloud.actor);
+        shared.audit().begin_reap(process, options, shared.now());
+        let _end = Reap { shared, process };
+        self.provisioner.reap(options, settings, cancel, observer).await
+    }
+}
+
+/// A pass of the reaper, however it ends.
+struct Reap<'a> {
+    shared: &'a Shared,
+    process: u32,
+}
+
+impl Drop for Reap<'_> {
+    fn drop(&mut self) {
+        self.shared.audit().end_reap(self.process);
+    }
+}
+
+/// A call that is dropped has died: nobody undoes anything.
+struct Life<'a> {
+    shared: &'a Shared,
+    call: usize,
+    over: bool,
+}
+
+impl Drop for Life<'_> {
+    fn drop(&mut self) {
+        if !self.over {
+            self.shared.audit().died(self.call);
+        }
+    }
+}
+
+impl Transport for Cloud {
+    fn exchange(&self, request: http::Request<Bytes>) -> BoxFuture<'_, Result<http::Response<Bytes>, TransportError>> {
+        Box::pin(async move {
+            let host = request.uri().host().unwrap_or_default().to_owned();
+            let (mut flight, Delivery { after, outcome }) = self.send(request);
+            sleep(after).await;
+            if !matches!(outcome, Err(Cut::Hang)) {
+                flight.lands(&outcome);
+            }
+            match outcome {
+                // As the real transport, which stops reading there.
+                Ok(response) if response.body().len() > BODY_LIMIT => {
+                    Err(TransportError::TooLarge { host, limit: BODY_LIMIT })
+                }
+                Ok(response) => Ok(response),
+                Err(Cut::Refused) => Err(TransportError::Refused { host }),
+                Err(Cut::Dns) => Err(TransportError::Dns { host }),
+                Err(Cut::ConnectTimeout) => Err(TransportError::ConnectTimeout { host }),
+                Err(Cut::TlsInvalid) => Err(TransportError::Certificate { host, why: "expired".to_owned() }),
+                Err(Cut::TlsCut) => Err(TransportError::Connect { host, why: "handshake cut".to_owned() }),
+                Err(Cut::Reset) => Err(TransportError::Broken { host, why: "reset".to_owned() }),
+                Err(Cut::Truncated(_)) => Err(TransportError::Broken { host, why: "body cut short".to_owned() }),
+                Err(Cut::Hang) => std::future::pending().await,
+            }
+        })
+    }
+}
+
+impl Cloud {
+    fn send(&self, request: http::Request<Bytes>) -> (Flight<'_>, Delivery) {
+        let now = self.shared.now();
+        let mut audit = self.audit();
+        let mut world = self.shared.world.lock().unwrap();
+        audit.advance_to(now);
+        let mut sent = (self.actor != 0).then(|| audit.sent(self.actor, &request));
+        if let Some(weather) = self.shared.weather.lock().unwrap().as_mut().filter(|_| self.actor != 0)
+            && let Some(kind) = weather(&request)
+        {
+            world.ambush(kind);
+        }
+        let delivery = world.exchange_as(self.actor, now, request);
+        if let Some(sent) = &mut sent {
+            audit.met(sent, world.last_fate(), &delivery);
+        }
+        audit.hear(&mut world);
+        (Flight { shared: &self.shared, sent }, delivery)
+    }
+}
+
+/// A request on its way. One that is dropped has not been answered.
+struct Flight<'a> {
+    shared: &'a Shared,
+    sent: Option<Sent>,
+}
+
+impl Flight<'_> {
+    fn lands(&mut self, outcome: &Result<http::Response<Bytes>, Cut>) {
+        if let Some(sent) = self.sent.take() {
+            let mut audit = self.shared.audit();
+            audit.advance_to(self.shared.now());
+            audit.landed(&sent, Some(outcome));
+        }
+    }
+}
+
+impl Drop for Flight<'_> {
+    fn drop(&mut self) {
+        if let Some(sent) = self.sent.take() {
+            let mut audit = self.shared.audit();
+            // The clock may be gone with its runtime.
+            if tokio::runtime::Handle::try_current().is_ok() {
+                audit.advance_to(self.shared.now());
+            }
+            audit.landed(&sent, None);
+        }
+    }
+}
