@@ -10,8 +10,8 @@ use crate::support::Truth;
 
 /// Compensation has this long, and the process a second more to hand the result over.
 pub const UNDO_MS: u64 = 61_000;
-/// The worst that a call of two minutes may cost, undo included.
-pub const MOST_REQUESTS: [(&str, usize); 2] = [("hetzner", 100), ("tailscale", 160)];
+/// The worst that a call of ten minutes may cost, undo included.
+pub const MOST_REQUESTS: [(&str, usize); 2] = [("hetzner", 140), ("tailscale", 260)];
 
 /// Everything that must hold of a call and of the world that it leaves.
 pub fn inspect(stage: &Stage, call: &Call) -> Vec<String> {
@@ -30,7 +30,7 @@ pub fn inspect(stage: &Stage, call: &Call) -> Vec<String> {
         wrong.push(format!("a panic came through to the caller: {panic}"));
     }
     match &call.outcome {
-        Some(Ok(done)) => wrong.extend(one_ready(&call.after, done).err()),
+        Some(Ok(done)) => wrong.extend(one_ready(&stage.before, &call.after, done).err()),
         Some(Err(error)) => wrong.extend(leftovers_exact(stage, &call.after, error)),
         None => {}
     }
@@ -41,7 +41,7 @@ pub fn inspect(stage: &Stage, call: &Call) -> Vec<String> {
 }
 
 /// One server, ready, whose machine is the device of the result; and no key that could let another one in.
-pub fn one_ready(truth: &Truth, done: &Provisioned) -> Result<(), String> {
+pub fn one_ready(before: &Truth, truth: &Truth, done: &Provisioned) -> Result<(), String> {
     let servers = truth.servers();
     let [server] = servers.as_slice() else { return Err(format!("{} servers after success: {}", servers.len(), truth.0)) };
     if server["id"] != done.server.id.0 || server["labels"]["state"] != "ready" {
@@ -53,7 +53,8 @@ pub fn one_ready(truth: &Truth, done: &Provisioned) -> Result<(), String> {
     if server["node"] != device["node_id"] || device["ip"] != done.tailscale_ip.to_string() {
         return Err(format!("the device is not that server's machine: {server} {device}"));
     }
-    let loose = ids(&truth.0["keys"], "id", |key| key["usable"] == true && key["description"] != "");
+    let was_there = ids(&before.0["keys"], "id", |_| true);
+    let loose = &ids(&truth.0["keys"], "id", |key| key["usable"] == true) - &was_there;
     let is_told = done.warnings.iter().any(|text| text.contains("may exist") || text.contains("could not be revoked"));
     if !loose.is_empty() && !is_told {
         return Err(format!("usable keys are left and not named: {loose:?}"));

@@ -23,6 +23,8 @@ pub enum Role {
     OrderServer,
     /// The mark `ready`.
     Mark,
+    /// A read beside the mark. These have a limit of their own instead of a number of tries.
+    Ready,
     /// Revoking the key that has served.
     Retire,
     /// Removing what a dead attempt left.
@@ -65,8 +67,9 @@ pub fn roles(scenario: Scenario, call: &Call) -> Vec<Role> {
         "hetzner GET /actions" => Role::Poll,
         "tailscale GET /tailnet/-/devices" if index > ordered => Role::Poll,
         "hetzner GET /servers/*" if scenario == Scenario::Follows => Role::Poll,
-        "hetzner GET /servers/*" if index < marked => Role::Glance,
+        "hetzner GET /servers/*" if index + 1 < marked => Role::Glance,
         "hetzner PUT /servers/*" => Role::Mark,
+        "hetzner GET /servers" | "hetzner GET /servers/*" if index + 1 >= marked => Role::Ready,
         "tailscale GET /tailnet/-/keys/*" => Role::CheckKey,
         "tailscale DELETE /tailnet/-/keys/*" => Role::Retire,
         _ => Role::Needed,

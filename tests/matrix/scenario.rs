@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use provision_vm::hetzner::IdOrName;
-use provision_vm::provision::{CancellationToken, Code, Event, Provisioner, Settings, Source, Step};
+use provision_vm::provision::{CancellationToken, Code, Event, Provisioner, Settings, Source, Step, USUAL_TIMEOUT};
 use provision_vm::secret::Secret;
 use provision_vm::tailscale::Credentials;
 use provision_vm::transport::{BaseUrl, Transport as _};
@@ -18,11 +18,11 @@ use crate::support::{Cloud, Notebook, Outcome, Truth, params, settings, with_tim
 use crate::wire::{Plan, Sent, Wire};
 
 /// The deadline of a call that may take its time.
-pub const DEADLINE: Duration = Duration::from_secs(120);
+pub const DEADLINE: Duration = USUAL_TIMEOUT;
 /// The deadline of a call that is meant to fail.
 const SHORT: Duration = Duration::from_secs(40);
 /// A dead attempt is past its end by then, whatever its deadline was.
-pub const LONG_DEAD: Duration = Duration::from_secs(120 + 60 + 300 + 60);
+pub const LONG_DEAD: Duration = Duration::from_secs(600 + 60 + 300 + 60);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scenario {
@@ -220,7 +220,11 @@ impl Stage {
 
     /// The same job once more, by a process of its own, in a world in which machines join.
     pub async fn again(&self, plan: Plan) -> Call {
-        let settings = Settings { timeout: DEADLINE, ..self.settings.clone() };
+        let mut settings = Settings { timeout: DEADLINE, ..self.settings.clone() };
+        if self.scenario == Scenario::GivenKey {
+            // The first one may be spent.
+            settings.auth_key = Some(make_key(&self.cloud).await);
+        }
         self.one_call(plan, Ending::None, 1007, Some(settings)).await
     }
 

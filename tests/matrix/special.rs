@@ -14,7 +14,8 @@ pub struct Special {
     pub form: Form,
     pub operation: &'static str,
     pub once: End,
-    pub lasts: End,
+    /// Nothing where the API cannot go on answering so.
+    pub lasts: Option<End>,
 }
 
 const ORDER: &str = "hetzner POST /servers";
@@ -46,9 +47,10 @@ pub const SPECIALS: &[Special] = &[
             }
         }))
     }),
-    special("G15", "404 on a server that is there", SERVER, NATURAL, End::Either(Code::Superseded), |api| {
-        refusal(api, 404, "not_found")
-    }),
+    Special {
+        lasts: None,
+        ..survived("G15", "404 on a server that is there", SERVER, |api| refusal(api, 404, "not_found"))
+    },
     // The order of a server.
     fails("P07", "400 json_error", ORDER, Code::Protocol, |api| refusal(api, 400, "json_error")),
     fails("P07", "422 invalid_input", ORDER, Code::InvalidInput, |_| with_fields("invalid_input", 422, "user_data")),
@@ -147,7 +149,7 @@ const fn special(row: &'static str, name: &'static str, operation: &'static str,
         End::Natural => Nature::Unapplied,
         End::Code(_) | End::Either(_) => Nature::Final,
     };
-    Special { form: Form { row, name, nature, code: Code::Internal, mishap }, operation, once, lasts }
+    Special { form: Form { row, name, nature, code: Code::Internal, mishap }, operation, once, lasts: Some(lasts) }
 }
 
 const fn fails(row: &'static str, name: &'static str, operation: &'static str, code: Code, mishap: Make) -> Special {
