@@ -3,8 +3,12 @@
 
 #[path = "matrix/form.rs"]
 mod form;
+#[path = "matrix/interruption.rs"]
+mod interruption;
 #[path = "matrix/judge.rs"]
 mod judge;
+#[path = "matrix/pair.rs"]
+mod pair;
 #[path = "matrix/pool.rs"]
 mod pool;
 #[path = "matrix/role.rs"]
@@ -37,5 +41,23 @@ fn explore() {
     println!("WRONG {}", all.iter().filter(|s| !s.wrong.is_empty()).count());
     for seen in all.iter().filter(|seen| !seen.wrong.is_empty()) {
         println!("* {} [{:?}]\n    {}", seen.case.name(), seen.role, seen.wrong.join("\n    "));
+    }
+}
+
+#[test]
+fn explore2() {
+    let t = std::time::SystemTime::now();
+    let all = interruption::all();
+    println!("interruptions {} took {:?}, longest reaction {:?}", all.len(), t.elapsed().unwrap(), all.iter().filter_map(|s| s.reaction).max());
+    println!("IWRONG {}", all.iter().filter(|s| !s.wrong.is_empty()).count());
+    for seen in all.iter().filter(|seen| !seen.wrong.is_empty()) {
+        println!("- {}\n    {}", seen.case.name(), seen.wrong.join("\n    "));
+    }
+    let t = std::time::SystemTime::now();
+    let all = pair::all();
+    println!("pairs {} of {} took {:?}, both {}", all.len(), pair::count(), t.elapsed().unwrap(), all.iter().filter(|s| s.both).count());
+    println!("PWRONG {}", all.iter().filter(|s| !s.wrong.is_empty()).count());
+    for seen in all.iter().filter(|seen| !seen.wrong.is_empty()) {
+        println!("- {}\n    {}", seen.case.name(), seen.wrong.join("\n    "));
     }
 }

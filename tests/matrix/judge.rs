@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use provision_vm::provision::{Leftover, Provisioned, ProvisionError};
+use provision_vm::provision::{Certainty, Kind, Leftover, Provisioned, ProvisionError};
 use serde_json::Value;
 
 use crate::scenario::{Call, Stage};
@@ -73,34 +73,29 @@ pub fn leftovers_exact(stage: &Stage, truth: &Truth, error: &ProvisionError) -> 
     let others = stage.scenario.has_other();
     let mut wrong = Vec::new();
     for (kind, list, id, there) in [
-        ("server", "servers", "id", made("servers", "id", &any)),
-        ("device", "devices", "node_id", made("devices", "node_id", &any)),
-        ("auth_key", "keys", "id", made("keys", "id", &usable)),
-        ("primary_ip", "primary_ips", "id", made("primary_ips", "id", &any)),
+        (Kind::Server, "servers", "id", made("servers", "id", &any)),
+        (Kind::Device, "devices", "node_id", made("devices", "node_id", &any)),
+        (Kind::AuthKey, "keys", "id", made("keys", "id", &usable)),
+        (Kind::PrimaryIp, "primary_ips", "id", made("primary_ips", "id", &any)),
     ] {
         let named: Vec<&Leftover> = error.leftovers.iter().filter(|left| left.kind == kind).collect();
         // The other call's things are not ours to name.
         for id in there.iter().filter(|_| !others) {
             let is_named = named.iter().any(|left| left.id.as_ref().is_none_or(|named| named == id));
             // An address that is a named server's goes with it.
-            let with_server = kind == "primary_ip" && error.leftovers.iter().any(|left| left.kind == "server");
+            let with_server = kind == Kind::PrimaryIp && error.leftovers.iter().any(|left| left.kind == Kind::Server);
             if !is_named && !with_server {
-                wrong.push(format!("{kind} {id} is left and not named: {:?}", error.leftovers));
+                wrong.push(format!("{} {id} is left and not named: {:?}", kind.as_str(), error.leftovers));
             }
         }
         let exists = ids(&now[list], id, any);
-        for left in named.iter().filter(|left| claims_to_exist(left)) {
+        for left in named.iter().filter(|left| left.certainty == Certainty::Exists) {
             if left.id.as_ref().is_none_or(|id| !exists.contains(id)) {
                 wrong.push(format!("{left:?} is named and not there"));
             }
         }
     }
     wrong
-}
-
-/// Whether a leftover says that a read showed it.
-fn claims_to_exist(left: &Leftover) -> bool {
-    ["it is protected", "it is marked ready", "not provably ours", "still shows it"].iter().any(|why| left.why.contains(why))
 }
 
 fn ids(list: &Value, id: &str, counts: impl Fn(&Value) -> bool) -> BTreeSet<String> {

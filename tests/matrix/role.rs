@@ -42,6 +42,8 @@ pub enum End {
     Code(Code),
     /// Either.
     Either(Code),
+    /// As if nothing had happened, or with one of these.
+    OneOf(Code, Code),
 }
 
 /// The role of each request of a call that nothing interfered with.
@@ -81,9 +83,11 @@ pub fn roles(scenario: Scenario, call: &Call) -> Vec<Role> {
 pub fn expected(role: Role, form: &Form, lasts: bool, operation: &str) -> End {
     let at_tailscale = !operation.starts_with("hetzner");
     match (role, form.nature) {
-        (_, Nature::Harmless) | (Role::Undo | Role::Retire | Role::Glance, _) => End::Natural,
-        // The first cause of such a call is that the dead attempt's remains could not be removed.
-        (Role::Removal, _) => End::Either(Code::Upstream),
+        (_, Nature::Harmless) | (Role::Undo | Role::Retire, _) => End::Natural,
+        // The first cause of such a call is that the dead attempt's remains could not be removed. What needs no answer to
+        // be removed may meet the fault again later.
+        (Role::Removal, _) => End::OneOf(Code::Upstream, final_code(role, form, at_tailscale)),
+        (Role::Glance, nature) if nature != Nature::Final => End::Natural,
         // One refresh of the token, and a second chance with it.
         (_, Nature::Final) if form.row == "G11" && role != Role::Token && !lasts => End::Natural,
         // A look-up tells what a broken order has made; P27.

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use provision_vm::provision::Code;
+use provision_vm::provision::{Code, Kind};
 use simulator::{Api, BootOutcome};
 use tokio::time::sleep;
 
@@ -41,8 +41,8 @@ pub struct Seen {
     pub case: Case,
     pub role: Role,
     pub code: Option<Code>,
-    /// How many requests it befell.
-    pub struck: usize,
+    /// How many requests it befell before the undo.
+    pub tries: usize,
     /// Requests of this call, to Hetzner and Tailscale.
     pub requests: (usize, usize),
     /// Virtual milliseconds more than without the fault; only where the call ended as without it.
@@ -158,7 +158,7 @@ pub fn all() -> &'static [Seen] {
     ALL.get_or_init(|| pool::run(&cases(), |case| Box::pin(run(*case))))
 }
 
-fn api_of(operation: &str) -> Api {
+pub fn api_of(operation: &str) -> Api {
     match operation.split(' ').next() {
         Some("hetzner") => Api::Hetzner,
         Some("tailscale") => Api::Tailscale,
@@ -204,12 +204,14 @@ async fn run(case: Case) -> Seen {
         End::Natural => code == natural,
         End::Code(expected) => code == Some(expected),
         End::Either(expected) => code == natural || code == Some(expected),
+        End::OneOf(one, other) => code == natural || code == Some(one) || code == Some(other),
     };
     if !fits && call.outcome.is_some() {
         let why = call.error().map(|error| format!("{error} {:?}", error.causes()));
         wrong.push(format!("{role:?} ended with {code:?} instead of {end:?}: {why:?}"));
     }
-    let tries = call.struck();
+    let undo = call.undo_began().unwrap_or(u64::MAX);
+    let tries = call.log.iter().filter(|sent| sent.struck && sent.at < undo).count();
     if let Some(most) = most_tries(&case, role).filter(|most| tries > *most) {
         wrong.push(format!("{tries} tries, {most} are allowed"));
     }
@@ -221,11 +223,11 @@ async fn run(case: Case) -> Seen {
         case,
         role,
         code,
-        struck: tries,
+        tries,
         requests: (sent_to("hetzner"), sent_to("tailscale")),
         delay: (code == natural).then(|| call.length.saturating_sub(calm.length)),
         longest_wait: if matches!(role, Role::Poll | Role::Glance) { 0 } else { longest_wait(&call) },
-        kinds_left: call.error().map(|error| error.leftovers.iter().map(|left| left.kind).collect()).unwrap_or_default(),
+        kinds_left: call.error().map(|error| error.leftovers.iter().map(|left| left.kind.as_str()).collect()).unwrap_or_default(),
         wrong,
     }
 }
@@ -260,8 +262,9 @@ async fn repeat(stage: &Stage, call: &Call, case: &Case, mishap: crate::wire::Mi
     let code = error.cause.code();
     stage.cloud.world().configure(|config| config.machine.boot = BootOutcome::Joins);
     sleep(wait_before_repeat(error)).await;
-    // The first form of a row stands for the others; once for each request is enough.
-    if case.lasts && !code.is_retryable() && case.special.is_none() {
+    // What is left of the first call would come between.
+    let is_left = error.leftovers.iter().any(|left| left.kind == Kind::Server);
+    if case.lasts && !error.is_retryable() && case.special.is_none() && !is_left {
         let operation = calm(case.scenario).operations[case.index].clone();
         let again = stage.again(vec![(Aim::Every(operation), mishap)]).await;
         // Who is ready needs less.
@@ -283,11 +286,11 @@ async fn repeat(stage: &Stage, call: &Call, case: &Case, mishap: crate::wire::Mi
     wrong
 }
 
-/// What the error says, or until whatever is left counts as dead.
+/// What the error says. A code that says "not retryable" promises nothing, so then: until what is left counts as dead.
 fn wait_before_repeat(error: &provision_vm::provision::ProvisionError) -> Duration {
-    let told = error.cause.retry_after().unwrap_or_default();
-    let is_left = error.leftovers.iter().any(|left| left.kind == "server");
-    if is_left { told.max(LONG_DEAD) } else { told }
+    let is_left = error.leftovers.iter().any(|left| left.kind == Kind::Server);
+    let patience = if is_left && !error.is_retryable() { LONG_DEAD } else { Duration::ZERO };
+    error.retry_after().unwrap_or(patience)
 }
 
 /// The delays that single passing faults cost calls that succeed: what the promise of a median is about.

@@ -25,6 +25,7 @@ const EXCHANGE: &str = "tailscale POST /oauth/token-exchange";
 const ISSUER: &str = "oidc GET /token";
 const ACTIONS: &str = "hetzner GET /actions";
 const SERVER: &str = "hetzner GET /servers/*";
+const LIST: &str = "hetzner GET /servers";
 const DELETE: &str = "hetzner DELETE /servers/*";
 const REVOKE: &str = "tailscale DELETE /tailnet/-/keys/*";
 const REMOVE: &str = "tailscale DELETE /device/*";
@@ -51,6 +52,12 @@ pub const SPECIALS: &[Special] = &[
         lasts: None,
         ..survived("G15", "404 on a server that is there", SERVER, |api| refusal(api, 404, "not_found"))
     },
+    special("G31", "the list goes on on page 2", LIST, NATURAL, End::Code(Code::Protocol), |_| {
+        twist(|body| body["meta"]["pagination"]["next_page"] = json!(2))
+    }),
+    fails("G31", "pages that lead back", LIST, Code::Protocol, |_| {
+        twist(|body| body["meta"]["pagination"]["next_page"] = json!(1))
+    }),
     // The order of a server.
     fails("P07", "400 json_error", ORDER, Code::Protocol, |api| refusal(api, 400, "json_error")),
     fails("P07", "422 invalid_input", ORDER, Code::InvalidInput, |_| with_fields("invalid_input", 422, "user_data")),
@@ -147,7 +154,7 @@ const END_ACTION_TIMEOUT: End = End::Code(Code::ActionTimeout);
 const fn special(row: &'static str, name: &'static str, operation: &'static str, once: End, lasts: End, mishap: Make) -> Special {
     let nature = match once {
         End::Natural => Nature::Unapplied,
-        End::Code(_) | End::Either(_) => Nature::Final,
+        End::Code(_) | End::Either(_) | End::OneOf(..) => Nature::Final,
     };
     Special { form: Form { row, name, nature, code: Code::Internal, mishap }, operation, once, lasts: Some(lasts) }
 }
