@@ -1,8 +1,12 @@
 //! The fault matrix.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
+#[path = "matrix/concurrent.rs"]
+mod concurrent;
 #[path = "matrix/form.rs"]
 mod form;
+#[path = "matrix/happening.rs"]
+mod happening;
 #[path = "matrix/interruption.rs"]
 mod interruption;
 #[path = "matrix/judge.rs"]
@@ -59,5 +63,15 @@ fn explore2() {
     println!("PWRONG {}", all.iter().filter(|s| !s.wrong.is_empty()).count());
     for seen in all.iter().filter(|seen| !seen.wrong.is_empty()) {
         println!("- {}\n    {}", seen.case.name(), seen.wrong.join("\n    "));
+    }
+}
+
+#[test]
+fn explore3() {
+    for (seen, situation) in concurrent::all().iter().zip(concurrent::ALL).filter(|(seen, _)| !seen.is_empty()) {
+        println!("- {} {}\n    {}", situation.row, situation.name, seen.join("\n    "));
+    }
+    for seen in happening::all().iter().filter(|seen| !seen.wrong.is_empty()) {
+        println!("- {} {}\n    {}", seen.row, seen.name, seen.wrong.join("\n    "));
     }
 }

@@ -267,6 +267,12 @@ impl Stage {
 /// The machine has joined by then, and the call does not know it yet.
 const ABORT_AT: Duration = Duration::from_millis(25_050);
 
+/// The name that the job's server has in every world.
+pub async fn server_name() -> String {
+    let cloud = Cloud::new(steady());
+    cloud.provision(&settings()).await.unwrap().server.name
+}
+
 /// A single-use key as somebody would make it at the console.
 async fn make_key(cloud: &Cloud) -> Secret {
     let secret = &Config::default().tailscale.clients[0].secret;
