@@ -8,7 +8,7 @@ use provision_vm::provision::{CancellationToken, Code, Params, Provisioner, Reap
 use simulator::{BootOutcome, FaultKind, PlantedServer};
 use tokio::time::{sleep, timeout};
 
-use crate::scenario::{DEADLINE, LONG_DEAD, Scenario, server_name, steady};
+use crate::scenario::{DEADLINE, LONG_DEAD, server_name, steady};
 use crate::support::{Cloud, Outcome, labels, params, settings};
 use crate::wire::{Aim, Mishap, Wire};
 use crate::{judge, pool};
@@ -17,26 +17,57 @@ use crate::{judge, pool};
 pub struct Situation {
     pub row: &'static str,
     pub name: &'static str,
+    /// How the calls end, in words.
+    pub ends: &'static str,
     run: fn() -> BoxFuture<'static, Vec<String>>,
 }
 
 pub const ALL: &[Situation] = &[
-    situation("P15", "the order meets a server that another attempt has finished meanwhile", || Box::pin(overtaken())),
-    situation("P16", "the order meets a server that another attempt is making", || Box::pin(neck_and_neck())),
-    situation("Q01", "the same job twice in one process", || Box::pin(twice_in_one_process())),
-    situation("Q02", "the same job in two processes, at the same instant and later", || Box::pin(two_processes())),
-    situation("Q03", "the followed attempt fails and undoes its server", || Box::pin(followed_fails())),
-    situation("Q04", "the followed attempt's process dies", || Box::pin(followed_dies())),
-    situation("Q05", "a follower gives up", || Box::pin(follower_gives_up())),
-    situation("Q06", "a reaper comes by while a call is under way", || Box::pin(reaper_during_call())),
-    situation("Q07", "two reapers at once", || Box::pin(two_reapers())),
-    situation("Q09", "two jobs of the same agent", || Box::pin(two_jobs())),
-    situation("Q10", "another job's server has the name", || Box::pin(name_of_another_job())),
-    situation("Q11", "50 jobs at once in one process", || Box::pin(fifty_jobs())),
+    situation(
+        "P15",
+        "the order meets a server that another attempt has finished meanwhile",
+        "success, the other's server",
+        || Box::pin(overtaken()),
+    ),
+    situation("P16", "the order meets a server that another attempt is making", "success, the other's server", || {
+        Box::pin(neck_and_neck())
+    }),
+    situation("Q01", "the same job twice in one process", "one flight, one result for both", || {
+        Box::pin(twice_in_one_process())
+    }),
+    situation(
+        "Q02",
+        "the same job in two processes, at the same instant and later",
+        "success for both, one server",
+        || Box::pin(two_processes()),
+    ),
+    situation("Q03", "the followed attempt fails and undoes its server", "SUPERSEDED for the follower", || {
+        Box::pin(followed_fails())
+    }),
+    situation(
+        "Q04",
+        "the followed attempt's process dies",
+        "DEADLINE for the follower, then success after `retryAfterMs`",
+        || Box::pin(followed_dies()),
+    ),
+    situation("Q05", "a follower gives up", "ABORTED for the follower, success for the other", || {
+        Box::pin(follower_gives_up())
+    }),
+    situation("Q06", "a reaper comes by while a call is under way", "success; the reaper keeps away", || {
+        Box::pin(reaper_during_call())
+    }),
+    situation("Q07", "two reapers at once", "both end well", || Box::pin(two_reapers())),
+    situation("Q09", "two jobs of the same agent", "success for both, two servers", || Box::pin(two_jobs())),
+    situation("Q10", "another job's server has the name", "NAME_CONFLICT; not touched", || {
+        Box::pin(name_of_another_job())
+    }),
+    situation("Q11", "50 jobs at once in one process", "success for all", || Box::pin(fifty_jobs())),
 ];
 
-const fn situation(row: &'static str, name: &'static str, run: fn() -> BoxFuture<'static, Vec<String>>) -> Situation {
-    Situation { row, name, run }
+type Run = fn() -> BoxFuture<'static, Vec<String>>;
+
+const fn situation(row: &'static str, name: &'static str, ends: &'static str, run: Run) -> Situation {
+    Situation { row, name, ends, run }
 }
 
 /// What was wrong, situation by situation.
@@ -139,7 +170,11 @@ async fn followed_fails() -> Vec<String> {
         "ENROLL_TIMEOUT and SUPERSEDED",
         &cloud,
     );
-    wrong.extend(check(cloud.truth().servers().is_empty() && cloud.truth().usable_keys() == 0, "nothing is left", &cloud));
+    wrong.extend(check(
+        cloud.truth().servers().is_empty() && cloud.truth().usable_keys() == 0,
+        "nothing is left",
+        &cloud,
+    ));
     wrong
 }
 
@@ -251,7 +286,8 @@ async fn name_of_another_job() -> Vec<String> {
         ("provisioning_job_id", "another-job"),
         ("agent_id", "550e8400-e29b"),
     ]);
-    cloud.world().plant_server(PlantedServer { name: server_name().await, labels, ..PlantedServer::default() });
+    let name = server_name().await;
+    cloud.world().plant_server(PlantedServer { name, labels, ..PlantedServer::default() });
     let before = cloud.truth();
     let error = call(&cloud.process(1), &settings()).await.unwrap_err();
     let is_untouched = cloud.truth().servers() == before.servers();
@@ -271,15 +307,10 @@ async fn fifty_jobs() -> Vec<String> {
     let failed = join_all(jobs).await.into_iter().filter_map(Result::err).map(|error| error.to_string());
     let mut wrong: Vec<String> = failed.collect();
     let truth = cloud.truth();
-    wrong.extend(check(truth.servers().len() == 50 && truth.devices().len() == 50, "50 servers in the tailnet", &cloud));
+    wrong.extend(check(
+        truth.servers().len() == 50 && truth.devices().len() == 50,
+        "50 servers in the tailnet",
+        &cloud,
+    ));
     wrong
-}
-
-/// The stories in which a situation of this class is run through with every fault (`single.rs`).
-pub fn story_of(row: &str) -> Option<Scenario> {
-    match row {
-        "Q08" => Some(Scenario::Returned),
-        "P17" => Some(Scenario::TakesOver),
-        _ => None,
-    }
 }

@@ -52,7 +52,9 @@ pub const FORMS: &[Form] = &[
     form("G05", "no connection in time", Nature::Unsent, Code::Unreachable, |_| fault(FaultKind::ConnectTimeout)),
     form("G06", "silence, not applied", Nature::Unapplied, Code::Upstream, |_| fault(FaultKind::HangBeforeApply)),
     form("G06", "silence, applied", Nature::Applied, Code::Upstream, |_| fault(FaultKind::HangAfterApply)),
-    form("G07", "an answer that takes 90 s", Nature::Applied, Code::Upstream, |_| fault(FaultKind::Slow { ms: 90_000 })),
+    form("G07", "an answer that takes 90 s", Nature::Applied, Code::Upstream, |_| {
+        fault(FaultKind::Slow { ms: 90_000 })
+    }),
     form("G07", "an answer that takes 4 s", Nature::Harmless, Code::Upstream, |_| fault(FaultKind::Slow { ms: 4_000 })),
     form("G08", "reset, not applied", Nature::Unapplied, Code::Upstream, |_| fault(FaultKind::ResetBeforeApply)),
     form("G08", "reset, applied", Nature::Applied, Code::Upstream, |_| fault(FaultKind::ResetAfterApply)),
@@ -102,7 +104,9 @@ pub const FORMS: &[Form] = &[
     form("G26", "200, a page of HTML", Nature::Applied, Code::Protocol, |_| fault(FaultKind::Html)),
     form("G27", "200, empty", Nature::Applied, Code::Protocol, |_| fault(FaultKind::Empty)),
     form("G27", "200, null", Nature::Applied, Code::Protocol, |_| Some(Mishap::Twist(|body| *body = Value::Null))),
-    form("G27", "200, another root", Nature::Applied, Code::Protocol, |_| Some(Mishap::Twist(|body| *body = json!([7])))),
+    form("G27", "200, another root", Nature::Applied, Code::Protocol, |_| {
+        Some(Mishap::Twist(|body| *body = json!([7])))
+    }),
     form("G28", "64 MiB", Nature::Final, Code::Protocol, |_| fault(FaultKind::Oversize)),
     form("G28", "nested 100,000 deep", Nature::Applied, Code::Protocol, |_| {
         Some(Mishap::Bytes(|_| vec![b'['; 100_000]))

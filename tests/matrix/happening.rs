@@ -92,6 +92,16 @@ fn every(operation: &str) -> Aim {
     Aim::Every(operation.to_owned())
 }
 
+/// No device is approved yet.
+#[expect(clippy::unnecessary_wraps, reason = "one shape for all mishaps")]
+fn unapproved() -> Option<Mishap> {
+    Some(Mishap::Twist(|body| {
+        for device in body["devices"].as_array_mut().into_iter().flatten() {
+            device["authorized"] = false.into();
+        }
+    }))
+}
+
 fn never_joins(config: &mut Config) {
     config.machine.boot = BootOutcome::NeverJoins;
 }
@@ -145,6 +155,10 @@ pub fn all_stories() -> Vec<Happening> {
         story("M02", "the start action fails", |c| c.hetzner.start_action = failing()).ends(Code::ActionFailed),
         story("M03", "the create action never ends", |c| c.hetzner.create_action = ActionOutcome::Never)
             .ends(Code::ActionTimeout),
+        story("M05", "the actions succeed, and the server stays off", never_joins)
+            .with(every("hetzner GET /servers/*"), Some(Mishap::Twist(|body| body["server"]["status"] = "off".into())))
+            .within(600)
+            .ends(Code::ActionFailed),
         story("M07", "the machine never joins", never_joins).ends(Code::EnrollTimeout),
         story("M07", "the machine never boots", |c| c.machine.boot = BootOutcome::NeverBoots).ends(Code::EnrollTimeout),
         story("M08", "the device shows just before the deadline", usual).within(26),
@@ -159,9 +173,8 @@ pub fn all_stories() -> Vec<Happening> {
             .leaves(&[Kind::Device]),
         story("M10", "the device is never approved", |c| c.tailscale.never_authorized = true)
             .ends(Code::EnrollRejected),
-        story("M10", "the device is approved after 20 s", |c| {
-            c.tailscale.never_authorized = true;
-            c.tailscale.approved_after_seconds = Some(20.0);
+        (32..40).fold(story("M10", "the device is approved some seconds after it shows", usual), |story, index| {
+            story.with(Aim::At(index), unapproved())
         }),
         story("M11", "the device has another tag", |c| c.tailscale.device_tags = Some(vec!["tag:other".into()]))
             .ends(Code::EnrollRejected)
@@ -179,7 +192,10 @@ pub fn all_stories() -> Vec<Happening> {
             .act(24_950, Device { tagged: true, connected: true, age: 0 })
             .ends(Code::EnrollAmbiguous)
             .leaves(&[Kind::Device]),
-        story("M16", "the device has an IPv6 address only", |c| c.tailscale.ipv6_only = true).ends(Code::EnrollRejected),
+        story("M15", "the device's name in the tailnet gets a suffix, since another has it", usual)
+            .act(0, Device { tagged: false, connected: false, age: 86_400 }),
+        story("M16", "the device has an IPv6 address only", |c| c.tailscale.ipv6_only = true)
+            .ends(Code::EnrollRejected),
         story("M16", "the device's address is outside the tailnet's range", |c| {
             c.tailscale.device_addresses = Some(vec!["203.0.113.77".into()]);
         })
@@ -207,6 +223,11 @@ pub fn all_stories() -> Vec<Happening> {
             .with(every("hetzner DELETE /servers/*"), refusal(Api::Hetzner, 503, "unavailable"))
             .ends(Code::EnrollTimeout)
             .leaves(&[Kind::Server]),
+        story("X03", "a deleted server still shows for 10 s", |c| {
+            never_joins(c);
+            c.hetzner.stale_deleted_seconds = 10.0;
+        })
+        .ends(Code::EnrollTimeout),
         story("X04", "the server is locked while its create action runs", |c| {
             c.hetzner.locked_while_creating = true;
             c.hetzner.create_seconds = (20.0, 20.0);
@@ -295,7 +316,8 @@ async fn run(story: Happening) -> Seen {
         () = acts => unreachable!(),
     };
     let wrong = judge(&story, &stage, &call).await;
-    let mut left: Vec<Kind> = call.error().map(|error| error.leftovers.iter().map(|left| left.kind).collect()).unwrap_or_default();
+    let mut left: Vec<Kind> =
+        call.error().map(|error| error.leftovers.iter().map(|left| left.kind).collect()).unwrap_or_default();
     left.sort();
     left.dedup();
     Seen { row: story.row, name: story.name, code: call.code(), left, wrong }
@@ -304,7 +326,8 @@ async fn run(story: Happening) -> Seen {
 async fn judge(story: &Happening, stage: &Stage, call: &Call) -> Vec<String> {
     let mut wrong = call.misfires.clone();
     // An operator's things are not the call's to name; these stories say themselves what must be left.
-    let is_meddled = story.acts.iter().any(|(_, act)| matches!(act, Act::Device { .. } | Act::TakeName | Act::Suspend(_)));
+    let is_meddled =
+        story.acts.iter().any(|(_, act)| matches!(act, Act::Device { .. } | Act::TakeName | Act::Suspend(_)));
     if !is_meddled {
         wrong.extend(judge::inspect(stage, call));
     }
@@ -312,7 +335,8 @@ async fn judge(story: &Happening, stage: &Stage, call: &Call) -> Vec<String> {
     if call.code() != story.end || call.outcome.is_none() {
         wrong.push(format!("ended with {:?} instead of {:?}: {why:?} {:?}", call.code(), story.end, call.escaped));
     }
-    let mut kinds: Vec<Kind> = call.error().map(|error| error.leftovers.iter().map(|left| left.kind).collect()).unwrap_or_default();
+    let mut kinds: Vec<Kind> =
+        call.error().map(|error| error.leftovers.iter().map(|left| left.kind).collect()).unwrap_or_default();
     // The addresses of a server that is left are left with it.
     kinds.retain(|kind| story.left.contains(kind) || *kind != Kind::PrimaryIp);
     kinds.sort();
@@ -356,7 +380,8 @@ async fn perform(cloud: &Cloud, act: Act, name: &str) {
         Act::Device { tagged, connected, age } => {
             let tags = if tagged { vec!["tag:agent".to_owned()] } else { Vec::new() };
             let created = (age > 0).then(|| steady().epoch - age);
-            let device = PlantedDevice { hostname: name.to_owned(), tags, connected, created, ..PlantedDevice::default() };
+            let device =
+                PlantedDevice { hostname: name.to_owned(), tags, connected, created, ..PlantedDevice::default() };
             cloud.world().plant_device(device);
         }
         Act::TakeName => {

@@ -55,7 +55,7 @@ impl Kind {
 pub struct Case {
     pub scenario: Scenario,
     pub kind: Kind,
-    /// Milliseconds since the call began, or for a panic twice the request's number, odd with its answer in hand.
+    /// Milliseconds since the call began; for a panic twice the request's number, odd with its answer in hand.
     at: u64,
 }
 
@@ -134,7 +134,7 @@ fn abort(case: &Case, stage: &Stage, call: &Call) -> Seen {
     let reaction = call.undo_began().filter(|began| *began >= case.at).unwrap_or(call.length).saturating_sub(case.at);
     // What a dead attempt left is removed to its end: half of that would help nobody.
     let said = |text: &str| call.events.iter().find(|event| event.message.starts_with(text));
-    let began_removing = said("Removing what a dead attempt").map_or(u64::MAX, |event| event.elapsed.as_millis() as u64);
+    let began_removing = said("Removing what a dead attempt").map_or(u64::MAX, |event| millis(event.elapsed));
     let is_removing = began_removing <= case.at;
     let at_deadline = u128::from(case.at) >= stage.settings.timeout.as_millis();
     let was_undoing = call.undo_began().is_some_and(|began| began < case.at);
@@ -146,7 +146,8 @@ fn abort(case: &Case, stage: &Stage, call: &Call) -> Seen {
             // What a dead attempt left, and was there before, is still there.
             let was_there = |left: &Leftover| {
                 let id = left.id.as_deref().unwrap_or("none");
-                left.certainty == Certainty::Exists && stage.before.servers().iter().any(|it| it["id"].to_string() == id)
+                left.certainty == Certainty::Exists
+                    && stage.before.servers().iter().any(|it| it["id"].to_string() == id)
             };
             let left: Vec<_> = call.error().unwrap().leftovers.iter().filter(|left| !was_there(left)).collect();
             if !left.is_empty() {
@@ -154,7 +155,7 @@ fn abort(case: &Case, stage: &Stage, call: &Call) -> Seen {
             }
         }
         None if natural.is_none() => {
-            let verified = said("Tailscale enrollment verified").map(|event| event.elapsed.as_millis() as u64);
+            let verified = said("Tailscale enrollment verified").map(|event| millis(event.elapsed));
             if verified.is_none_or(|verified| verified > case.at + 1) {
                 wrong.push("the call succeeded although its caller had given up before".to_owned());
             }
@@ -215,6 +216,10 @@ fn in_order(stage: &Stage) -> Vec<String> {
         && (!servers.is_empty() || addresses.is_empty())
         && truth.usable_keys() == 0;
     if is_in_order { Vec::new() } else { vec![format!("after one reap: {}", truth.0)] }
+}
+
+fn millis(length: Duration) -> u64 {
+    u64::try_from(length.as_millis()).unwrap()
 }
 
 fn panic(case: Case, stage: &Stage, call: &Call, role: Role) -> Seen {

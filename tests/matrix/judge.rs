@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use provision_vm::provision::{Certainty, Kind, Leftover, Provisioned, ProvisionError};
+use provision_vm::provision::{Certainty, Kind, Leftover, ProvisionError, Provisioned};
 use serde_json::Value;
 
 use crate::scenario::{Call, Stage};
@@ -43,7 +43,9 @@ pub fn inspect(stage: &Stage, call: &Call) -> Vec<String> {
 /// One server, ready, whose machine is the device of the result; and no key that could let another one in.
 pub fn one_ready(before: &Truth, truth: &Truth, done: &Provisioned) -> Result<(), String> {
     let servers = truth.servers();
-    let [server] = servers.as_slice() else { return Err(format!("{} servers after success: {}", servers.len(), truth.0)) };
+    let [server] = servers.as_slice() else {
+        return Err(format!("{} servers after success: {}", servers.len(), truth.0));
+    };
     if server["id"] != done.server.id.0 || server["labels"]["state"] != "ready" {
         return Err(format!("the server is not the result's, or not ready: {server}"));
     }

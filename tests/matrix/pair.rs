@@ -11,7 +11,7 @@ use crate::wire::Aim;
 use crate::{judge, pool};
 
 /// The forms that are paired: one of each thing that a transport can do to a request.
-const PAIRED: [&str; 10] = [
+pub const PAIRED: [&str; 10] = [
     "connection refused",
     "no connection in time",
     "reset, not applied",
@@ -25,7 +25,7 @@ const PAIRED: [&str; 10] = [
 ];
 
 /// Of how many pairs one is run where nobody asks for all. A prime, so that no request and no form is left out.
-const STRIDE: usize = 83;
+pub const STRIDE: usize = 83;
 
 #[derive(Clone, Copy)]
 pub struct Case {

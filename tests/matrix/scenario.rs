@@ -187,7 +187,8 @@ impl Stage {
                 let config = Config::default().tailscale;
                 settings.tailscale_credentials = Credentials::Federated {
                     client_id: config.federated_id,
-                    issuer: BaseUrl::parse_with_query("https://issuer.example/_sim/oidc/token?api-version=2.0").unwrap(),
+                    issuer: BaseUrl::parse_with_query("https://issuer.example/_sim/oidc/token?api-version=2.0")
+                        .unwrap(),
                     issuer_token: Secret::new(config.issuer_token),
                 };
             }
@@ -255,7 +256,9 @@ impl Stage {
         let length = wire.elapsed();
         let (outcome, escaped) = match caught {
             Some(Ok(outcome)) => (Some(outcome), None),
-            Some(Err(panic)) => (None, Some(panic.downcast_ref::<&str>().map_or_else(String::new, ToString::to_string))),
+            Some(Err(panic)) => {
+                (None, Some(panic.downcast_ref::<&str>().map_or_else(String::new, ToString::to_string)))
+            }
             None => (None, None),
         };
         let events = notes.events.lock().unwrap().clone();

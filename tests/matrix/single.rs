@@ -174,6 +174,13 @@ impl Case {
         format!("{} {} {how_often} at request {index} ({operation}) of {scenario:?}", form.row, form.name)
     }
 
+    /// Whether what follows a failure is another try. Looks of a wait come at their own pace, and other requests of the
+    /// same operation may have their own reasons.
+    fn has_retries(&self, role: Role) -> bool {
+        let is_look = matches!(role, Role::Poll | Role::Glance | Role::Removal);
+        self.special.is_none() && !is_look && !matches!(self.form.nature, Nature::Harmless | Nature::Final)
+    }
+
     fn end(&self, role: Role) -> End {
         let operation = &calm(self.scenario).operations[self.index];
         match self.special {
@@ -226,8 +233,11 @@ async fn run(case: Case) -> Seen {
         tries,
         requests: (sent_to("hetzner"), sent_to("tailscale")),
         delay: (code == natural).then(|| call.length.saturating_sub(calm.length)),
-        longest_wait: if matches!(role, Role::Poll | Role::Glance) { 0 } else { longest_wait(&call) },
-        kinds_left: call.error().map(|error| error.leftovers.iter().map(|left| left.kind.as_str()).collect()).unwrap_or_default(),
+        longest_wait: if case.has_retries(role) { longest_wait(&call) } else { 0 },
+        kinds_left: call
+            .error()
+            .map(|error| error.leftovers.iter().map(|left| left.kind.as_str()).collect())
+            .unwrap_or_default(),
         wrong,
     }
 }
@@ -270,7 +280,10 @@ async fn repeat(stage: &Stage, call: &Call, case: &Case, mishap: crate::wire::Mi
         // Who is ready needs less.
         let is_done = stage.cloud.truth().servers().iter().any(|server| server["labels"]["state"] == "ready");
         if again.code() != Some(code) && !(is_done && again.code().is_none()) {
-            wrong.push(format!("{code:?} is no code of a lasting fault: with the cause still there, {:?}", again.code()));
+            wrong.push(format!(
+                "{code:?} is no code of a lasting fault: with the cause still there, {:?}",
+                again.code()
+            ));
         }
         if let Some(error) = again.error() {
             sleep(wait_before_repeat(error)).await;
@@ -279,7 +292,9 @@ async fn repeat(stage: &Stage, call: &Call, case: &Case, mishap: crate::wire::Mi
     let before = stage.cloud.truth();
     let again = stage.again(Vec::new()).await;
     match &again.outcome {
-        Some(Ok(done)) => wrong.extend(judge::one_ready(&before, &again.after, done).err().map(|why| format!("repeated: {why}"))),
+        Some(Ok(done)) => {
+            wrong.extend(judge::one_ready(&before, &again.after, done).err().map(|why| format!("repeated: {why}")))
+        }
         Some(Err(error)) => wrong.push(format!("repeated without the fault: {error} {:?}", error.causes())),
         None => wrong.push("repeated: a panic".to_owned()),
     }

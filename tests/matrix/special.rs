@@ -65,7 +65,9 @@ pub const SPECIALS: &[Special] = &[
     fails("P08", "401 token_readonly", ORDER, Code::AuthHetzner, |api| refusal(api, 401, "token_readonly")),
     fails("P09", "403 forbidden", ORDER, Code::Forbidden, |api| refusal(api, 403, "forbidden")),
     fails("P10", "403 resource_limit_exceeded", ORDER, Code::Quota, |api| refusal(api, 403, "resource_limit_exceeded")),
-    special("P11", "403 maintenance", ORDER, NATURAL, End::Code(Code::Upstream), |api| refusal(api, 403, "maintenance")),
+    special("P11", "403 maintenance", ORDER, NATURAL, End::Code(Code::Upstream), |api| {
+        refusal(api, 403, "maintenance")
+    }),
     fails("P12", "404 image", ORDER, Code::Config, |api| refusal(api, 404, "not_found")),
     fails("P12", "422 ssh_keys", ORDER, Code::Config, |_| with_fields("invalid_input", 422, "ssh_keys")),
     fails("P13", "405", ORDER, Code::ApiRemoved, |api| refusal(api, 405, "method_not_allowed")),
@@ -97,7 +99,9 @@ pub const SPECIALS: &[Special] = &[
     fails("P29", "201 without an IPv4 address", ORDER, Code::Protocol, |_| {
         twist(|body| body["server"]["public_net"]["ipv4"] = Value::Null)
     }),
-    survived("P30", "201 that names another server", ORDER, |_| twist(|body| body["server"]["name"] = json!("another"))),
+    survived("P30", "201 that names another server", ORDER, |_| {
+        twist(|body| body["server"]["name"] = json!("another"))
+    }),
     survived("P30", "201 with other labels", ORDER, |_| twist(|body| body["server"]["labels"] = json!({}))),
     survived("P31", "201 with a root password", ORDER, |_| twist(|body| body["root_password"] = json!("SECRETSECRET"))),
     // Tokens.
@@ -132,7 +136,9 @@ pub const SPECIALS: &[Special] = &[
     }),
     fails("K07", "reusable", KEY, Code::Protocol, |_| twist(|body| create(body)["reusable"] = json!(true))),
     fails("K07", "other tags", KEY, Code::Protocol, |_| twist(|body| create(body)["tags"] = json!(["tag:admin"]))),
-    fails("K07", "not pre-authorised", KEY, Code::Protocol, |_| twist(|body| create(body)["preauthorized"] = json!(false))),
+    fails("K07", "not pre-authorised", KEY, Code::Protocol, |_| {
+        twist(|body| create(body)["preauthorized"] = json!(false))
+    }),
     // Removals.
     survived("X02", "404 on the delete of a server", DELETE, |_| lost_delete(404, "not_found")),
     survived("X04", "423 locked", DELETE, |api| refusal(api, 423, "locked")),
@@ -151,7 +157,14 @@ pub const SPECIALS: &[Special] = &[
 
 const END_ACTION_TIMEOUT: End = End::Code(Code::ActionTimeout);
 
-const fn special(row: &'static str, name: &'static str, operation: &'static str, once: End, lasts: End, mishap: Make) -> Special {
+const fn special(
+    row: &'static str,
+    name: &'static str,
+    operation: &'static str,
+    once: End,
+    lasts: End,
+    mishap: Make,
+) -> Special {
     let nature = match once {
         End::Natural => Nature::Unapplied,
         End::Code(_) | End::Either(_) | End::OneOf(..) => Nature::Final,
