@@ -228,6 +228,7 @@ fn panic(case: Case, stage: &Stage, call: &Call, role: Role) -> Seen {
     let fits = match role {
         // The call is as good as over, or an undo is, and the others still run.
         Role::Undo | Role::Retire => call.code() == natural,
+        Role::LastLook => [natural, Some(Code::Internal)].contains(&call.code()),
         // One undo of the dead attempt's remains: the others still run.
         Role::Removal => [None, Some(Code::Internal), Some(Code::Upstream)].contains(&call.code()),
         _ => call.code() == Some(Code::Internal),

@@ -15,6 +15,8 @@ pub enum Role {
     Poll,
     /// A look that the call can do without.
     Glance,
+    /// The look when the deadline has come: it may still find the device, and changes nothing else.
+    LastLook,
     /// A look at the customer's auth key.
     CheckKey,
     /// The order of an auth key.
@@ -49,6 +51,7 @@ pub enum End {
 /// The role of each request of a call that nothing interfered with.
 pub fn roles(scenario: Scenario, call: &Call) -> Vec<Role> {
     let undo = call.undo_began().unwrap_or(u64::MAX);
+    let deadline = u64::try_from(scenario.deadline().as_millis()).unwrap();
     let first = |operation: &str| call.log.iter().position(|sent| sent.operation == operation);
     let ordered = first("hetzner POST /servers").unwrap_or(usize::MAX);
     let marked = first("hetzner PUT /servers/*").unwrap_or(usize::MAX);
@@ -67,6 +70,7 @@ pub fn roles(scenario: Scenario, call: &Call) -> Vec<Role> {
         "tailscale POST /tailnet/-/keys" => Role::OrderKey,
         "hetzner POST /servers" => Role::OrderServer,
         "hetzner GET /actions" => Role::Poll,
+        "tailscale GET /tailnet/-/devices" if sent.at >= deadline => Role::LastLook,
         "tailscale GET /tailnet/-/devices" if index > ordered => Role::Poll,
         "hetzner GET /servers/*" if scenario == Scenario::Follows => Role::Poll,
         "hetzner GET /servers/*" if index + 1 < marked => Role::Glance,
@@ -83,7 +87,7 @@ pub fn roles(scenario: Scenario, call: &Call) -> Vec<Role> {
 pub fn expected(role: Role, form: &Form, lasts: bool, operation: &str) -> End {
     let at_tailscale = !operation.starts_with("hetzner");
     match (role, form.nature) {
-        (_, Nature::Harmless) | (Role::Undo | Role::Retire, _) => End::Natural,
+        (_, Nature::Harmless) | (Role::Undo | Role::Retire | Role::LastLook, _) => End::Natural,
         // The first cause of such a call is that the dead attempt's remains could not be removed. What needs no answer to
         // be removed may meet the fault again later.
         (Role::Removal, _) => End::OneOf(Code::Upstream, final_code(role, form, at_tailscale)),

@@ -101,7 +101,7 @@ pub fn cases() -> Vec<Case> {
             if !is_everything() && !scenario.is_own(calm, index) {
                 continue;
             }
-            let may_last = is_everything() || calm.roles[index] != Role::Poll || is_landmark(calm, index);
+            let may_last = is_everything() || is_landmark(calm, index);
             let mut add = |form, special, lasts| cases.push(Case { scenario, index, form, special, lasts });
             for form in FORMS.iter().filter(|form| (form.mishap)(api_of(operation)).is_some()) {
                 add(form, None, false);
@@ -125,9 +125,11 @@ pub fn is_everything() -> bool {
     std::env::var("PROVISION_VM_MATRIX").is_ok_and(|value| value == "all")
 }
 
-/// The first, the middle and the last look of one wait.
+/// The first, the middle and the last of the requests that are one another's repetition.
 fn is_landmark(calm: &Calm, index: usize) -> bool {
-    let same = |other: &usize| calm.roles[*other] == Role::Poll && calm.operations[*other] == calm.operations[index];
+    let same = |other: &usize| {
+        calm.roles[*other] == calm.roles[index] && calm.operations[*other] == calm.operations[index]
+    };
     let looks: Vec<usize> = (0..calm.operations.len()).filter(same).collect();
     [looks.first(), looks.get(looks.len() / 2), looks.last()].contains(&Some(&index))
 }
@@ -136,10 +138,9 @@ impl Scenario {
     /// Whether this story's request has no equal in the first story.
     fn is_own(self, calm: &Calm, index: usize) -> bool {
         let (role, operation) = (calm.roles[index], calm.operations[index].as_str());
-        let last_look = calm.roles.iter().rposition(|role| *role == Role::Poll);
         match self {
             Self::Succeeds | Self::Follows | Self::TakesJoined | Self::Returned => true,
-            Self::NeverJoins => role == Role::Undo || role == Role::Glance || Some(index) == last_look,
+            Self::NeverJoins => matches!(role, Role::Undo | Role::Glance | Role::LastLook),
             Self::Aborted => role == Role::Undo,
             Self::TakesOver => {
                 let removal = calm.roles.iter().rposition(|role| *role == Role::Removal);
@@ -177,7 +178,7 @@ impl Case {
     /// Whether what follows a failure is another try. Looks of a wait come at their own pace, and other requests of the
     /// same operation may have their own reasons.
     fn has_retries(&self, role: Role) -> bool {
-        let is_look = matches!(role, Role::Poll | Role::Glance | Role::Removal);
+        let is_look = matches!(role, Role::Poll | Role::Glance | Role::LastLook | Role::Removal);
         self.special.is_none() && !is_look && !matches!(self.form.nature, Nature::Harmless | Nature::Final)
     }
 
@@ -185,7 +186,7 @@ impl Case {
         let operation = &calm(self.scenario).operations[self.index];
         match self.special {
             None => expected(role, self.form, self.lasts, operation),
-            Some(_) if matches!(role, Role::Undo | Role::Retire | Role::Glance) => End::Natural,
+            Some(_) if matches!(role, Role::Undo | Role::Retire | Role::Glance | Role::LastLook) => End::Natural,
             Some(_) if role == Role::Removal => End::Either(Code::Upstream),
             Some(special) if self.lasts => special.lasts.unwrap_or(special.once),
             Some(special) => special.once,
@@ -246,9 +247,9 @@ async fn run(case: Case) -> Seen {
 fn most_tries(case: &Case, role: Role) -> Option<usize> {
     match role {
         _ if case.form.nature == Nature::Harmless || case.form.row == "G11" => None,
-        Role::Poll | Role::Glance | Role::Undo | Role::Removal | Role::Retire => None,
-        // Thirty seconds long.
-        Role::Mark | Role::Ready => Some(20),
+        Role::Poll | Role::Glance | Role::LastLook | Role::Undo | Role::Removal | Role::Retire => None,
+        // These have a time instead of a number; `Retry-After: 2` makes it thirty tries.
+        Role::Mark | Role::Ready => Some(32),
         // A name that is held is asked for during 20 s.
         Role::OrderServer if case.form.row == "P19" => Some(16),
         // Two look-ups begin together, and several candidates may be ordered.
