@@ -1,7 +1,7 @@
 //! The fault matrix: every single fault at every request, every interruption between any two events, every pair.
 //!
-//! All of it is generated from tables (`matrix/`), and each run is judged by what exists in the simulated world afterwards.
-//! The suite writes `docs/faults.md` from its runs.
+//! All of it is generated from tables (`matrix/`), and each run is judged by what exists in the simulated world
+//! afterwards. The suite writes `docs/faults.md` from its runs.
 //!
 //! * `PROVISION_VM_MATRIX=all`: every fault in every story, not only at the requests that a story has of its own.
 //! * `PROVISION_VM_PAIRS=all`: every pair instead of a fixed part of them; in release.

@@ -163,10 +163,10 @@ async fn followed_fails() -> Vec<String> {
     let short = Settings { timeout: Duration::from_secs(60), ..settings.clone() };
     let (maker, follower) = (cloud.process(1), cloud.process(2));
     let follower = later(Duration::from_secs(10), &follower, &settings);
-    let (made, followed) = tokio::join!(call(&maker, &short), follower);
+    let (first, second) = tokio::join!(call(&maker, &short), follower);
     let code = |outcome: &Outcome| outcome.as_ref().err().map(|error| error.cause.code());
     let mut wrong = check(
-        (code(&made), code(&followed)) == (Some(Code::EnrollTimeout), Some(Code::Superseded)),
+        (code(&first), code(&second)) == (Some(Code::EnrollTimeout), Some(Code::Superseded)),
         "ENROLL_TIMEOUT and SUPERSEDED",
         &cloud,
     );
@@ -185,8 +185,8 @@ async fn followed_dies() -> Vec<String> {
     let (maker, follower) = (cloud.process(1), cloud.process(2));
     let dying = timeout(Duration::from_secs(15), call(&maker, &settings));
     let follower = later(Duration::from_secs(10), &follower, &settings);
-    let (died, followed) = tokio::join!(dying, follower);
-    let error = followed.unwrap_err();
+    let (died, second) = tokio::join!(dying, follower);
+    let error = second.unwrap_err();
     let mut wrong = check(died.is_err(), "the maker died", &cloud);
     wrong.extend(check(error.cause.code() == Code::Deadline && error.is_retryable(), "DEADLINE, retryable", &cloud));
     wrong.extend(check(cloud.truth().servers().len() == 1, "an attempt that may still live is left alone", &cloud));
@@ -213,9 +213,9 @@ async fn follower_gives_up() -> Vec<String> {
         sleep(Duration::from_secs(9)).await;
         cancel.cancel();
     };
-    let (made, followed, ()) = tokio::join!(call(&maker, &settings), following, giving_up);
-    let mut wrong = one_for_both(&cloud, &before, &[&made]);
-    let error = followed.unwrap_err();
+    let (first, second, ()) = tokio::join!(call(&maker, &settings), following, giving_up);
+    let mut wrong = one_for_both(&cloud, &before, &[&first]);
+    let error = second.unwrap_err();
     let is_clean = error.cause.code() == Code::Aborted && error.leftovers.is_empty();
     wrong.extend(check(is_clean, "ABORTED, and nothing of its own is left", &cloud));
     wrong

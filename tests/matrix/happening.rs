@@ -113,7 +113,6 @@ fn failing() -> ActionOutcome {
 }
 
 /// All of them.
-#[expect(clippy::too_many_lines, reason = "a table")]
 pub fn all_stories() -> Vec<Happening> {
     use Act::{Configure, DeleteServer, Device, Protect, Relabel, Suspend, TakeName};
     vec![

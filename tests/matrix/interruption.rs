@@ -145,9 +145,8 @@ fn abort(case: &Case, stage: &Stage, call: &Call) -> Seen {
             }
             // What a dead attempt left, and was there before, is still there.
             let was_there = |left: &Leftover| {
-                let id = left.id.as_deref().unwrap_or("none");
-                left.certainty == Certainty::Exists
-                    && stage.before.servers().iter().any(|it| it["id"].to_string() == id)
+                let id: Option<u64> = left.id.as_deref().and_then(|id| id.parse().ok());
+                left.certainty == Certainty::Exists && stage.before.servers().iter().any(|it| it["id"].as_u64() == id)
             };
             let left: Vec<_> = call.error().unwrap().leftovers.iter().filter(|left| !was_there(left)).collect();
             if !left.is_empty() {

@@ -16,25 +16,29 @@ use crate::{concurrent, happening, interruption, pair};
 const INTRODUCTION: &str = "\
 # Faults, and what becomes of them
 
-One job gets at most one server; a call that fails leaves nothing behind, or names exactly what it left. This page shows what that means,
-fault by fault. **It is written by the test suite** (`tests/matrix.rs`) from its own runs: the real core over the simulator, one thread and
-a clock of its own per run. What stands here happened; the suite fails if it happens otherwise, or if this page says anything else.
+One job gets at most one server; a call that fails leaves nothing behind, or names exactly what it left. This page
+shows what that means, fault by fault. **It is written by the test suite** (`tests/matrix.rs`) from its own runs: the
+real core over the simulator, one thread and a clock of its own per run. What stands here happened; the suite fails if
+it happens otherwise, or if this page says anything else.
 
 How to read the tables:
 
 * **once**: the fault befell one request. *survived* means that the call ended as it would have without it.
-* **for good**: the fault befell that request and every later one of the same operation. A code is how the call ended then; *survived*
-  beside it means that some requests can be done without (a revocation of a spent key, a look of many), or that the fault is found out
-  (an order that was carried out although its answer was lost).
-* **tries**: how often one operation was tried at most before the call gave it up. Waits, which look every second or so until the
-  deadline, are not counted, nor is an undo, which goes on for its minute.
-* **left**: what an error named as left, in any run. *nothing* means that after every run the world held nothing of the call's. Where a kind
-  stands here, the undo itself was hit: its requests fail too, for good. What is named was compared with what was there, in every run.
+* **for good**: the fault befell that request and every later one of the same operation. A code is how the call ended
+  then; *survived* beside it means that some requests can be done without (a revocation of a spent key, a look of
+  many), or that the fault is found out (an order that was carried out although its answer was lost).
+* **tries**: how often one operation was tried at most before the call gave it up. Waits, which look every second or
+  so until the deadline, are not counted, nor is an undo, which goes on for its minute.
+* **left**: what an error named as left, in any run. *nothing* means that after every run the world held nothing of
+  the call's. Where a kind stands here, the undo itself was hit, or an order that got no answer may still be carried
+  out, or the story began with the remains of a dead attempt. What is named was compared with what was there, in every
+  run.
 * **runs**: how many runs stand behind the line.
 
-After each run the suite also checks that the fault befell the request that it was meant for, that the call was over within its deadline
-and a minute, that its requests stayed within bounds, and that the same call succeeds once the fault is gone: after `retryAfterMs`, where
-the error is retryable. A code that is not retryable came again while its cause stayed.
+After each run the suite also checks that the fault befell the request that it was meant for, that the call was over
+within its deadline and a minute, that its requests stayed within bounds, and that the same call succeeds once the
+fault is gone: after `retryAfterMs`, where the error is retryable. A code that is not retryable came again while its
+cause stayed (where nothing was left in between).
 ";
 
 pub fn write() -> String {
@@ -44,7 +48,8 @@ pub fn write() -> String {
     for class in CLASSES {
         let _ = write!(page, "\n## {}\n\n{}\n\n", class.title, class.words);
         if class.rows.iter().any(|row| !runs_of(row.0).is_empty()) {
-            page += "| id | fault | once | for good | tries | left | runs | |\n| --- | --- | --- | --- | --- | --- | --- | --- |\n";
+            page += "| id | fault | once | for good | tries | left | runs | |\n| --- | --- | --- | --- | --- | --- | \
+             --- | --- |\n";
             class.rows.iter().filter(|row| !runs_of(row.0).is_empty()).for_each(|row| faults(&mut page, row));
         }
         meanings(&mut page, class.rows);
@@ -74,7 +79,8 @@ fn figures(page: &mut String) {
     let reaction = interruption::all().iter().filter_map(|seen| seen.reaction).max().unwrap_or_default();
     let _ = write!(
         page,
-        "\n## Figures\n\nAll times are virtual: they are the core's own waits and the simulated clouds' answers, whatever machine runs the suite.\n\n\
+        "\n## Figures\n\nAll times are virtual: they are the core's own waits and the simulated clouds' answers, \
+             whatever machine runs the suite.\n\n\
         | | |\n| --- | --- |\n\
         | named runs | {} |\n\
         | single passing faults, each at one request of a call that then succeeded | {} |\n\
@@ -99,7 +105,8 @@ fn figures(page: &mut String) {
 }
 
 fn stories(page: &mut String) {
-    *page += "\n## The calls\n\nThe faults befall these. A story that differs from the first one only in some requests is hit at these.\n\n\
+    *page += "\n## The calls\n\nThe faults befall these. A story that differs from the first one only in some \
+             requests is hit at these.\n\n\
         | call | ends with | requests | runs |\n| --- | --- | --- | --- |\n";
     for scenario in Scenario::ALL {
         let calm = calm(scenario);
@@ -173,7 +180,8 @@ fn elsewhere(page: &mut String, rows: &[Row]) {
 }
 
 fn interruptions(page: &mut String) {
-    *page += "\n## Interruptions\n\nOf a call that succeeds, one whose machine never joins, one that follows, two that take a dead attempt over, and one for a job that is\n\
+    *page += "\n## Interruptions\n\nOf a call that succeeds, one whose machine never joins, one that follows, two \
+             that take a dead attempt over, and one for a job that is\n\
         done: just after every event (a request, an answer, something in the world) and in the middle of any two; a panic at every request, before\n\
         it is sent and with its answer in hand. After a death nothing more happens by itself, and the one call or the one `reap` that comes when\n\
         the attempt counts as dead leaves one ready server, or nothing.\n\n\
@@ -198,7 +206,8 @@ fn interruptions(page: &mut String) {
 fn pairs(page: &mut String) {
     let _ = write!(
         page,
-        "\n## Pairs\n\nTwo transport faults of ten kinds ({}) at any two requests of a job that succeeds otherwise: {} pairs. Each must end with one ready\n\
+        "\n## Pairs\n\nTwo transport faults of ten kinds ({}) at any two requests of a job that succeeds otherwise: \
+             {} pairs. Each must end with one ready\n\
         server. `cargo test` runs every {}rd of them; `PROVISION_VM_PAIRS=all cargo test --release --test matrix` runs them all.\n",
         pair::PAIRED.join("; "),
         pair::count(),

@@ -2,8 +2,6 @@
 
 use std::sync::OnceLock;
 
-use provision_vm::provision::Code;
-
 use crate::form::{FORMS, Form};
 use crate::scenario::{Ending, Scenario, Stage};
 use crate::single::calm;
@@ -37,7 +35,6 @@ pub struct Seen {
     pub case: Case,
     /// Whether both befell a request; the first may end the call.
     pub both: bool,
-    pub code: Option<Code>,
     pub wrong: Vec<String>,
 }
 
@@ -92,5 +89,5 @@ async fn run(case: Case) -> Seen {
     if let Some(error) = call.error() {
         wrong.push(format!("{:?}: {error} {:?} {:?}", error.cause.code(), error.causes(), error.leftovers));
     }
-    Seen { case, both, code: call.code(), wrong }
+    Seen { case, both, wrong }
 }

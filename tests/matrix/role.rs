@@ -58,7 +58,7 @@ pub fn roles(scenario: Scenario, call: &Call) -> Vec<Role> {
     // A dead attempt's server is read first, and its name is free when the job is looked up again.
     let removal = if scenario == Scenario::TakesOver {
         let begin = first("hetzner GET /servers/*").unwrap();
-        let end = (begin..).find(|index| call.log[*index].operation == "hetzner GET /servers").unwrap();
+        let end = (begin..call.log.len()).find(|index| call.log[*index].operation == "hetzner GET /servers").unwrap();
         begin..end
     } else {
         0..0

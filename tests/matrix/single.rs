@@ -127,9 +127,8 @@ pub fn is_everything() -> bool {
 
 /// The first, the middle and the last of the requests that are one another's repetition.
 fn is_landmark(calm: &Calm, index: usize) -> bool {
-    let same = |other: &usize| {
-        calm.roles[*other] == calm.roles[index] && calm.operations[*other] == calm.operations[index]
-    };
+    let same =
+        |other: &usize| calm.roles[*other] == calm.roles[index] && calm.operations[*other] == calm.operations[index];
     let looks: Vec<usize> = (0..calm.operations.len()).filter(same).collect();
     [looks.first(), looks.get(looks.len() / 2), looks.last()].contains(&Some(&index))
 }
@@ -195,8 +194,8 @@ impl Case {
 }
 
 async fn run(case: Case) -> Seen {
-    let calm = calm(case.scenario);
-    let (role, operation) = (calm.roles[case.index], &calm.operations[case.index]);
+    let base = calm(case.scenario);
+    let (role, operation) = (base.roles[case.index], &base.operations[case.index]);
     let aim = if case.lasts { Aim::From(case.index) } else { Aim::At(case.index) };
     let mishap = (case.form.mishap)(api_of(operation)).unwrap();
     let stage = Stage::set(case.scenario).await;
@@ -233,7 +232,7 @@ async fn run(case: Case) -> Seen {
         code,
         tries,
         requests: (sent_to("hetzner"), sent_to("tailscale")),
-        delay: (code == natural).then(|| call.length.saturating_sub(calm.length)),
+        delay: (code == natural).then(|| call.length.saturating_sub(base.length)),
         longest_wait: if case.has_retries(role) { longest_wait(&call) } else { 0 },
         kinds_left: call
             .error()
@@ -294,7 +293,7 @@ async fn repeat(stage: &Stage, call: &Call, case: &Case, mishap: crate::wire::Mi
     let again = stage.again(Vec::new()).await;
     match &again.outcome {
         Some(Ok(done)) => {
-            wrong.extend(judge::one_ready(&before, &again.after, done).err().map(|why| format!("repeated: {why}")))
+            wrong.extend(judge::one_ready(&before, &again.after, done).err().map(|why| format!("repeated: {why}")));
         }
         Some(Err(error)) => wrong.push(format!("repeated without the fault: {error} {:?}", error.causes())),
         None => wrong.push("repeated: a panic".to_owned()),

@@ -21,7 +21,8 @@ pub type Row = (&'static str, &'static str, &'static str);
 pub const CLASSES: &[Class] = &[
     Class {
         title: "Any request",
-        words: "What can go wrong on the way to either API, whatever the request asks for. Each form of each row befalls every request of every story.",
+        words: "What can go wrong on the way to either API, whatever the request asks for. Each form of each row \
+             befalls every request of every story.",
         rows: &[
             ("G01", "connection refused", ""),
             ("G02", "name not resolved", ""),
@@ -29,7 +30,12 @@ pub const CLASSES: &[Class] = &[
             ("G04", "certificate not acceptable", "Over real TLS: `__test__/network.test.js`."),
             ("G05", "no connection in time", ""),
             ("G06", "no answer", ""),
-            ("G07", "an answer that comes too slowly", "A body that drips: `__test__/network.test.js`."),
+            (
+                "G07",
+                "an answer that comes too slowly",
+                "A body that drips over a socket: unproven; one clock limits the whole attempt \
+             (`src/transport/chain.rs`).",
+            ),
             ("G08", "connection reset", ""),
             ("G09", "400: the request is not understood", ""),
             ("G10", "401 of Hetzner", ""),
@@ -53,7 +59,8 @@ pub const CLASSES: &[Class] = &[
             (
                 "G28",
                 "200 with a body that is too large, too deep, or no text",
-                "What is too large is not read again; the rest is.",
+                "What is too large is not asked for again, the rest is. An endless body over a socket: \
+             `__test__/network.test.js`.",
             ),
             ("G29", "a redirect", "Never followed. Over a socket: `__test__/network.test.js`."),
             ("G30", "unknown fields and states", ""),
@@ -64,7 +71,8 @@ pub const CLASSES: &[Class] = &[
     },
     Class {
         title: "The order of a server",
-        words: "`POST /servers` costs money and must not be made twice. After any reply that does not prove \"not applied\" the name is looked up.",
+        words: "`POST /servers` costs money and must not be made twice. After any reply that does not prove \"not \
+             applied\" the name is looked up.",
         rows: &[
             ("P01", "surely not sent", ""),
             ("P02", "certificate not acceptable", ""),
@@ -154,7 +162,8 @@ pub const CLASSES: &[Class] = &[
             (
                 "M11",
                 "the device has other tags",
-                "The design waits until the deadline, since tags may be mended; a further tag is no fault. What joined with our key and is not provably ours is named, not deleted.",
+                "The design waits until the deadline, since tags may be mended; a further tag is no fault. What \
+             joined with our key and is not provably ours is named, not deleted.",
             ),
             ("M12", "a device of the same name was there before", "The design leaves it alone."),
             ("M13", "an impostor of the same name, without our tag", ""),
@@ -198,7 +207,8 @@ pub const CLASSES: &[Class] = &[
             (
                 "Q04",
                 "the followed attempt dies",
-                "Overruled by the design: a follower never becomes an owner; its error says when a call may begin anew.",
+                "Overruled by the design: a follower never becomes an owner; its error says when a call may begin \
+             anew.",
             ),
             (
                 "Q05",
@@ -219,7 +229,8 @@ pub const CLASSES: &[Class] = &[
     },
     Class {
         title: "The undo itself fails",
-        words: "It has a minute of its own. The code stays that of the first cause; what could not be removed is named.",
+        words: "It has a minute of its own. The code stays that of the first cause; what could not be removed is \
+             named.",
         rows: &[
             ("X01", "a removal meets a transport fault, 5xx or 429", ""),
             ("X02", "it is gone already", ""),
