@@ -81,19 +81,33 @@ const OWN_OPTIONS = {
   logger: ['false or an object with info and warn', isLogger],
 }
 
+/** The options that stay here, checked, and all others. */
 function takeOptions(options) {
-  // What is no object at all is for the core to refuse.
-  const isObject = typeof options === 'object' && options !== null && !Array.isArray(options)
-  const { signal, onProgress, onSecret, env, logger, ...others } = isObject ? options : {}
-  const own = { signal, onProgress, onSecret, env, logger }
-  for (const [name, [wanted, fits]] of Object.entries(OWN_OPTIONS)) {
-    own[name] ??= undefined
-    if (own[name] !== undefined && !fits(own[name])) refuse(`options.${name}`, `expected ${wanted}`)
+  try {
+    // What is no object at all is for the core to refuse.
+    const isObject = typeof options === 'object' && options !== null && !Array.isArray(options)
+    const own = Object.fromEntries(Object.keys(OWN_OPTIONS).map((name) => [name, isObject ? takeOwn(options, name) : undefined]))
+    // The environment is looked at now: a worker thread has its own, and Next.js fills it late.
+    own.env ??= process.env
+    own.logger ??= { info: console.log, warn: console.warn }
+    const others = isObject ? Object.keys(options).filter((name) => !(name in OWN_OPTIONS)) : undefined
+    return { ...own, others: others ? Object.fromEntries(others.map((name) => [name, read(options, name)])) : options }
+  } catch (error) {
+    if (error instanceof ProvisionError) throw error
+    return refuse('options', 'cannot be read')
   }
-  // The environment is looked at now: a worker thread has its own, and Next.js fills it late.
-  own.env ??= process.env
-  own.logger ??= { info: console.log, warn: console.warn }
-  return { ...own, others: isObject ? others : options }
+}
+
+function takeOwn(options, name) {
+  const [wanted, fits] = OWN_OPTIONS[name]
+  const value = read(options, name) ?? undefined
+  let isFit = value === undefined
+  try {
+    isFit ||= fits(value)
+  } catch {
+    // A getter of its own that throws: it is not what is wanted.
+  }
+  return isFit ? value : refuse(`options.${name}`, `expected ${wanted}`)
 }
 
 function isLogger(it) {
@@ -108,30 +122,43 @@ function refuse(field, why) {
 
 /** Only what the core reads crosses over. */
 function pickSettings(env) {
-  return Object.fromEntries(native.settingNames().map((name) => [name, toData(env[name])]))
+  return Object.fromEntries(native.settingNames().map((name) => [name, toData(read(env, name))]))
 }
 
-/** Deeper than any argument of ours; what lies below is refused as circular. */
+/** Deeper than any argument of ours, and larger; what lies beyond is refused as circular. */
 const DEEPEST = 16
+const LARGEST = 10_000
+
+/** Stands for what threw when it was looked at. */
+const UNREADABLE = Symbol('unreadable')
 
 /** A copy that JSON can hold. What it cannot hold becomes a mark, so that the core can name its path. */
-function toData(value, depth = 0) {
+function toData(value, depth = 0, room = { left: LARGEST }) {
+  const copy = (item) => toData(item, depth + 1, room)
+  room.left -= 1
   switch (typeof value) {
     case 'function':
     case 'bigint':
-    case 'symbol':
       return { $unsupported: typeof value }
+    case 'symbol':
+      return { $unsupported: value === UNREADABLE ? 'unreadable' : 'symbol' }
     case 'number':
       return Number.isFinite(value) ? value : { $unsupported: 'number' }
+    case 'string':
+      return value.isWellFormed() ? value : { $unsupported: 'text' }
     case 'object':
       break
     default:
       return value
   }
   if (value === null) return null
-  if (depth > DEEPEST) return { $unsupported: 'circular' }
-  if (Array.isArray(value)) return value.map((item) => toData(item, depth + 1))
-  return Object.fromEntries(Object.keys(value).map((key) => [key, toData(read(value, key), depth + 1)]))
+  if (depth > DEEPEST || room.left < 0) return { $unsupported: 'circular' }
+  try {
+    if (Array.isArray(value)) return Array.from(value.keys(), (index) => copy(read(value, index)))
+    return Object.fromEntries(Object.keys(value).map((key) => [key.toWellFormed(), copy(read(value, key))]))
+  } catch {
+    return { $unsupported: 'unreadable' }
+  }
 }
 
 /** A getter that throws is no reason to break off without naming the argument. */
@@ -139,7 +166,7 @@ function read(object, key) {
   try {
     return object[key]
   } catch {
-    return Symbol('unreadable')
+    return UNREADABLE
   }
 }
 

@@ -204,6 +204,8 @@ fn describe(value: &Value) -> &str {
             Some("symbol") => "a symbol",
             Some("circular") => "a circular object",
             Some("number") => "a number that JSON cannot hold",
+            Some("text") => "a string that is no Unicode text",
+            Some("unreadable") => "something that cannot be read",
             _ => "an object",
         },
     }

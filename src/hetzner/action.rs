@@ -3,6 +3,7 @@
 use http::Method;
 use serde::Deserialize;
 
+use super::server::is_id;
 use super::{Hetzner, HetznerError, ServerId};
 use crate::transport::{Within, clean};
 
@@ -59,8 +60,13 @@ struct WireActionError {
     message: Option<String>,
 }
 
-impl From<WireAction> for Action {
-    fn from(wire: WireAction) -> Self {
+impl TryFrom<WireAction> for Action {
+    type Error = HetznerError;
+
+    fn try_from(wire: WireAction) -> Result<Self, HetznerError> {
+        if !is_id(wire.id) {
+            return Err(HetznerError::unreadable("action", "the id is out of range"));
+        }
         let status = match wire.status.as_deref() {
             Some("success") => ActionStatus::Success,
             Some("error") => {
@@ -72,7 +78,7 @@ impl From<WireAction> for Action {
             }
             _ => ActionStatus::Running,
         };
-        Self { id: ActionId(wire.id), command: clean(&wire.command.unwrap_or_default()), status }
+        Ok(Self { id: ActionId(wire.id), command: clean(&wire.command.unwrap_or_default()), status })
     }
 }
 
@@ -95,7 +101,9 @@ impl Hetzner {
             let query: Vec<(&str, &str)> = texts.iter().map(|id| ("id", id.as_str())).collect();
             let draft = self.draft(Method::GET, "/actions", &query);
             let Actions { actions } = self.fetch("get actions", draft, within).await?;
-            all.extend(actions.into_iter().map(Action::from));
+            for action in actions {
+                all.push(action.try_into()?);
+            }
         }
         Ok(all)
     }
@@ -104,13 +112,13 @@ impl Hetzner {
     pub async fn power_on(&self, server: ServerId, within: Within) -> Result<Action, HetznerError> {
         let draft = self.draft(Method::POST, &format!("/servers/{server}/actions/poweron"), &[]);
         let Begun { action } = self.fetch("power on", draft, within).await?;
-        Ok(action.into())
+        action.try_into()
     }
 
     /// All actions of a server that Hetzner remembers, for when the create's own answer was lost.
     pub async fn list_server_actions(&self, server: ServerId, within: Within) -> Result<Vec<Action>, HetznerError> {
         let draft = self.draft(Method::GET, &format!("/servers/{server}/actions"), &[("per_page", "50")]);
         let Actions { actions } = self.fetch("list server actions", draft, within).await?;
-        Ok(actions.into_iter().map(Action::from).collect())
+        actions.into_iter().map(Action::try_from).collect()
     }
 }

@@ -77,13 +77,13 @@ struct WireError {
 impl HetznerError {
     /// Reads a refusal. A body that is no error document (a proxy's HTML page) leaves the status to speak.
     ///
-    /// Should the answer echo our token, it is taken out before anything else is done with the text.
+    /// Should the answer echo our token, in whatever spelling JSON has for it, it is taken out.
     pub(super) fn refusal(answer: &http::Response<Bytes>, token: &Secret, cloud_unix: i64) -> Self {
-        let text = String::from_utf8_lossy(answer.body()).replace(token.expose(), "***");
-        let Envelope { error } = serde_json::from_str(&text).unwrap_or_default();
+        let Envelope { error } = serde_json::from_slice(answer.body()).unwrap_or_default();
+        let tidy = |text: &str| clean(&text.replace(token.expose(), "***"));
         let names = |list: &str| -> Vec<String> {
             let entries = error.details.as_ref().and_then(|details| details.get(list)).and_then(|list| list.as_array());
-            let name = |entry: &serde_json::Value| entry.get("name").and_then(|name| name.as_str()).map(clean);
+            let name = |entry: &serde_json::Value| entry.get("name").and_then(|name| name.as_str()).map(tidy);
             entries.into_iter().flatten().filter_map(name).take(20).collect()
         };
         let announcement = error.details.as_ref().and_then(|details| details.get("announcement"));
@@ -91,9 +91,9 @@ impl HetznerError {
             status: answer.status().as_u16(),
             fields: names("fields"),
             limits: names("limits"),
-            announcement: announcement.and_then(|text| text.as_str()).map(clean),
-            code: clean(&error.code.unwrap_or_default()),
-            message: error.message.as_deref().map_or_else(|| "no error document".to_owned(), clean),
+            announcement: announcement.and_then(|text| text.as_str()).map(tidy),
+            code: tidy(error.code.as_deref().unwrap_or_default()),
+            message: error.message.as_deref().map_or_else(|| "no error document".to_owned(), tidy),
             retry_after: retry::retry_after(answer.headers(), cloud_unix),
             request_id: correlation_id(answer.headers()),
         }))
@@ -289,6 +289,8 @@ mod tests {
             refusal(400, r#"{"error":{"code":"json_error","message":"bad a-secret-token, tskey-auth-k1-abc"}}"#);
         assert!(!format!("{error} {error:?}").contains("a-secret-token"));
         assert!(!format!("{error} {error:?}").contains("k1-abc"));
+        let error = refusal(400, r#"{"error":{"code":"json_error","message":"bad a-secret-\u0074oken"}}"#);
+        assert!(!format!("{error} {error:?}").contains("a-secret-token"), "spelled with an escape");
     }
 
     #[test]

@@ -18,6 +18,11 @@ pub type Labels = BTreeMap<String, String>;
 /// JavaScript numbers, and the ids that Hetzner promises, end here.
 const LARGEST_ID: u64 = (1 << 53) - 1;
 
+/// Whether a number can be an id of Hetzner's.
+pub(super) fn is_id(id: u64) -> bool {
+    (1..=LARGEST_ID).contains(&id)
+}
+
 /// The id of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServerId(pub u64);
@@ -148,7 +153,7 @@ impl TryFrom<WireServer> for Server {
     type Error = HetznerError;
 
     fn try_from(wire: WireServer) -> Result<Self, HetznerError> {
-        if wire.id == 0 || wire.id > LARGEST_ID {
+        if !is_id(wire.id) {
             return Err(HetznerError::unreadable("server", "the id is out of range"));
         }
         let net = wire.public_net.unwrap_or_default();
@@ -156,11 +161,16 @@ impl TryFrom<WireServer> for Server {
             |named: Option<Named>| named.and_then(|named| named.name).map(|name| clean(&name)).unwrap_or_default();
         Ok(Self {
             id: ServerId(wire.id),
-            name: wire.name,
+            name: clean(&wire.name),
             status: clean(&wire.status.unwrap_or_default()),
             labels: wire.labels.unwrap_or_default(),
             ipv4: net.ipv4.as_ref().and_then(|ipv4| ipv4.ip.as_deref()).and_then(|ip| ip.parse().ok()),
-            primary_ips: [net.ipv4, net.ipv6].into_iter().flatten().filter_map(|ip| ip.id).map(PrimaryIpId).collect(),
+            primary_ips: [net.ipv4, net.ipv6]
+                .into_iter()
+                .flatten()
+                .filter_map(|ip| ip.id.filter(|id| is_id(*id)))
+                .map(PrimaryIpId)
+                .collect(),
             location: name_of(wire.location),
             server_type: name_of(wire.server_type),
         })
@@ -234,7 +244,7 @@ impl Hetzner {
         self.send("create server", Repeat::OnlyIfNotApplied, draft, within, |answer| {
             let wire: WireCreated = decode(answer)?;
             let next = wire.next_actions.unwrap_or_default();
-            let actions = std::iter::once(wire.action).chain(next).map(Action::from).collect();
+            let actions = std::iter::once(wire.action).chain(next).map(Action::try_from).collect::<Result<_, _>>()?;
             Ok(Created { server: wire.server.try_into()?, actions })
         })
         .await

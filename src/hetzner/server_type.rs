@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::{Hetzner, HetznerError, Meta};
-use crate::transport::Within;
+use crate::transport::{Within, clean};
 
 /// A server type and the places where it is listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,8 +115,8 @@ impl From<WireType> for ServerType {
         )]
         let memory_mib = (wire.memory.unwrap_or_default() * 1024.0) as u64;
         Self {
-            name: wire.name,
-            architecture: wire.architecture.unwrap_or_default(),
+            name: clean(&wire.name),
+            architecture: clean(&wire.architecture.unwrap_or_default()),
             memory_mib,
             offers: wire.locations.unwrap_or_default().into_iter().map(offer).collect(),
         }

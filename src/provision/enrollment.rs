@@ -32,7 +32,7 @@ impl Expected<'_> {
     fn is_new(&self, device: &Device) -> bool {
         device.hostname.eq_ignore_ascii_case(self.hostname)
             && !self.known.contains(&device.node_id)
-            && device.created.is_some_and(|created| created > self.attempt_started - CLOCK_MARGIN)
+            && device.created.is_some_and(|created| created > self.attempt_started.saturating_sub(CLOCK_MARGIN))
     }
 }
 

@@ -96,7 +96,7 @@ pub enum Cause {
         id: u64,
     },
     /// The job belongs to another agent.
-    #[error("job {job} belongs to agent {theirs}, not {ours}")]
+    #[error("job {job} belongs to agent {}, not {ours}", clean(theirs))]
     JobMismatch {
         /// The job.
         job: String,

@@ -96,7 +96,7 @@ impl From<WireDevice> for Device {
         Self {
             // Either id is accepted wherever one is asked for.
             node_id: NodeId(wire.node_id.unwrap_or_else(|| id.clone())),
-            id,
+            id: clean(&id),
             name: clean(&wire.name.unwrap_or_default()),
             hostname: wire.hostname.unwrap_or_default(),
             addresses: wire.addresses.unwrap_or_default().iter().filter_map(|text| text.parse().ok()).collect(),

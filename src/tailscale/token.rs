@@ -15,6 +15,8 @@ use crate::transport::{BaseUrl, Call, Instant, Repeat, Within};
 const FORM: &str = "application/x-www-form-urlencoded";
 /// A token is renewed this long before its end, so that no request meets the end on its way.
 const MARGIN: Duration = Duration::from_secs(60);
+/// No token is relied upon for longer, whatever it says of itself; Tailscale's live an hour.
+const LONGEST_LIFE: Duration = Duration::from_secs(3600);
 /// What a token counts for that does not say how long it lives (fault T04).
 const UNSAID_LIFE: u64 = 60;
 
@@ -88,6 +90,7 @@ impl Tailscale {
             }
         };
         (self.on_secret)(&token);
+        let life = life.min(LONGEST_LIFE);
         let good_until = now + life.saturating_sub(MARGIN).max(life / 2);
         *cache = Some(Token { token: token.clone(), good_until });
         Ok(token)

@@ -5,16 +5,30 @@
 //! will compare (`attempt_started`, `expires`) are written in that time (faults Z01, Z02).
 
 use std::future::Future;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// A moment of the monotonic clock.
 pub type Instant = tokio::time::Instant;
 
+/// Two readings of the cloud's clock agree if they differ by no more than this, in seconds.
+const AGREEMENT: u64 = 120;
+
 /// What time it is, here and in the cloud.
+///
+/// One answer with an absurd date must not make living attempts look dead. So a date counts if it agrees with what is known
+/// already, be it from this machine's clock, or with the date of the answer before.
 #[derive(Debug, Default)]
 pub struct Clock {
-    observed: Mutex<Option<Observed>>,
+    readings: Mutex<Readings>,
+}
+
+#[derive(Debug, Default)]
+struct Readings {
+    /// The last one that counts.
+    settled: Option<Observed>,
+    /// One that nothing has confirmed yet.
+    lone: Option<Observed>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -30,13 +44,14 @@ impl Clock {
         Instant::now()
     }
 
-    /// Unix seconds by the cloud's clock, as far as an answer has shown it; else by this machine's.
+    /// Unix seconds by the cloud's clock, as far as answers have shown it; else by this machine's.
     pub fn cloud_unix(&self) -> i64 {
-        let observed = *self.observed.lock().unwrap_or_else(PoisonError::into_inner);
-        match observed {
-            Some(Observed { at, unix }) => unix.saturating_add_unsigned(self.now().duration_since(at).as_secs()),
-            None => wall_unix(),
-        }
+        self.readings().settled.map_or_else(wall_unix, |settled| settled.unix_at(self.now()))
+    }
+
+    /// Whether answers have shown the cloud's clock.
+    pub fn is_settled(&self) -> bool {
+        self.readings().settled.is_some()
     }
 
     /// Learns the cloud's clock from the `Date` of an answer that has just come in.
@@ -45,7 +60,28 @@ impl Clock {
         let Some(moment) = date.and_then(|date| httpdate::parse_http_date(date).ok()) else { return };
         let Ok(since_epoch) = moment.duration_since(std::time::UNIX_EPOCH) else { return };
         let observed = Observed { at: self.now(), unix: i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX) };
-        *self.observed.lock().unwrap_or_else(PoisonError::into_inner) = Some(observed);
+        let mut readings = self.readings();
+        let known = readings.settled.map_or_else(wall_unix, |settled| settled.unix_at(observed.at));
+        let confirmed = readings.lone.is_some_and(|lone| observed.agrees_with(lone.unix_at(observed.at)));
+        if confirmed || observed.agrees_with(known) {
+            *readings = Readings { settled: Some(observed), lone: None };
+        } else {
+            readings.lone = Some(observed);
+        }
+    }
+
+    fn readings(&self) -> MutexGuard<'_, Readings> {
+        self.readings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Observed {
+    fn unix_at(self, now: Instant) -> i64 {
+        self.unix.saturating_add_unsigned(now.saturating_duration_since(self.at).as_secs())
+    }
+
+    fn agrees_with(self, unix: i64) -> bool {
+        self.unix.abs_diff(unix) <= AGREEMENT
     }
 }
 
@@ -105,16 +141,34 @@ impl Chance {
 mod tests {
     use super::*;
 
+    fn dated(date: &'static str) -> http::HeaderMap {
+        http::HeaderMap::from_iter([(http::header::DATE, http::HeaderValue::from_static(date))])
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn z01_the_clouds_date_wins_over_this_machines() {
+    async fn z01_the_clouds_date_wins_over_this_machines_once_two_answers_agree() {
         let clock = Clock::default();
-        let mut headers = http::HeaderMap::new();
-        headers.insert(http::header::DATE, http::HeaderValue::from_static("Mon, 23 Nov 2026 10:00:00 GMT"));
-        clock.observe(&headers);
+        // Neither is near this machine's clock, on whatever day the test runs.
+        clock.observe(&dated("Fri, 23 Nov 2001 10:00:00 GMT"));
+        assert!(!clock.is_settled());
+        tokio::time::advance(Duration::from_secs(2)).await;
+        clock.observe(&dated("Fri, 23 Nov 2001 10:00:02 GMT"));
         tokio::time::advance(Duration::from_secs(90)).await;
-        assert_eq!(clock.cloud_unix(), 1_795_428_090);
-        headers.insert(http::header::DATE, http::HeaderValue::from_static("yesterday"));
-        clock.observe(&headers);
-        assert_eq!(clock.cloud_unix(), 1_795_428_090, "an unreadable date teaches nothing");
+        assert_eq!(clock.cloud_unix(), 1_006_509_692);
+        clock.observe(&dated("yesterday"));
+        assert_eq!(clock.cloud_unix(), 1_006_509_692, "an unreadable date teaches nothing");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn z02_one_absurd_date_does_not_move_the_clock() {
+        let clock = Clock::default();
+        for _ in 0..2 {
+            clock.observe(&dated("Fri, 23 Nov 2001 10:00:00 GMT"));
+        }
+        for absurd in ["Fri, 31 Dec 9999 23:59:59 GMT", "Thu, 01 Jan 1970 00:00:00 GMT"] {
+            clock.observe(&dated(absurd));
+            assert_eq!(clock.cloud_unix(), 1_006_509_600, "{absurd}");
+            clock.observe(&dated("Fri, 23 Nov 2001 10:00:01 GMT"));
+        }
     }
 }

@@ -175,7 +175,7 @@ module.exports = [
     name: 'wall-clock',
     what: "labels are written in this machine's time instead of the cloud's",
     caughtBy: ['I10'],
-    edits: [['src/transport/clock.rs', 'Some(Observed { at, unix }) =>', 'Some(_) if planted("wall-clock") => wall_unix(),\n            Some(Observed { at, unix }) =>']],
+    edits: [['src/transport/clock.rs', 'pub fn cloud_unix(&self) -> i64 {', 'pub fn cloud_unix(&self) -> i64 {\n        if planted("wall-clock") {\n            return wall_unix();\n        }']],
   },
   {
     name: 'key-before-lookup',
