@@ -169,6 +169,7 @@ impl HetznerError {
     /// The API function does not exist any more.
     pub fn is_removed(&self) -> bool {
         self.is(&["deprecated_api_endpoint"])
+            || (!self.is_unsigned() && (self.has_status(405..=405) || self.has_status(410..=410)))
     }
 
     /// Too many requests were made.

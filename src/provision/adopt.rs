@@ -3,6 +3,7 @@
 //! Ownership never moves on a living server. So a call returns what is ready, follows what is under way without ever
 //! owning it, and takes over only what is dead: past the end that its own label names.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::try_join;
@@ -18,9 +19,10 @@ use super::step::auth_key::UndoAuthKey;
 use super::step::device::UndoDevice;
 use super::step::ready;
 use super::step::server::UndoServer;
-use crate::hetzner::Server;
+use crate::hetzner::{HetznerError, Server};
 use crate::transport::{Judge, Opinion, Pace, sleep};
 
+const FOLLOWED: &str = "the followed server could not be read";
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// How long a machine that was handed over before may take to show itself.
 const PATIENCE_WITH_READY: Duration = Duration::from_secs(30);
@@ -89,8 +91,12 @@ pub(super) fn classify(run: &Run<'_>, server: Server) -> Result<Standing, Cause>
 pub(super) async fn follow(run: &Run<'_>, server: Server) -> Result<Standing, Cause> {
     run.enter(Step::Follow);
     run.say(Scope::ProvisionVm, format!("Another attempt of this job is under way, following it: id={}", server.id));
-    match run.guard(watch(run, &server)).await {
+    let blind = Mutex::new(None);
+    match run.guard(watch(run, &server, &blind)).await {
         Err(Cause::Deadline) => {
+            if let Some(error) = blind.into_inner().unwrap_or_else(PoisonError::into_inner) {
+                return Err(error).doing(FOLLOWED);
+            }
             let expires = Claim::read(&server).and_then(|claim| claim.expires);
             let dead_in = |expires: i64| u64::try_from(expires.saturating_sub(run.clock.cloud_unix())).unwrap_or(0);
             let dead_in = expires.map(|expires| Duration::from_secs(dead_in(expires)));
@@ -100,7 +106,9 @@ pub(super) async fn follow(run: &Run<'_>, server: Server) -> Result<Standing, Ca
     }
 }
 
-async fn watch(run: &Run<'_>, server: &Server) -> Result<Standing, Cause> {
+/// Looks until the other attempt has come to its end. `blind` is why the last look failed, if it did.
+async fn watch(run: &Run<'_>, server: &Server, blind: &Mutex<Option<HetznerError>>) -> Result<Standing, Cause> {
+    let note = |error| *blind.lock().unwrap_or_else(PoisonError::into_inner) = error;
     let (began, mut pace, mut missing) = (run.clock.now(), Pace::default(), 0);
     loop {
         sleep(pace.next(follow_pace(run.clock.now().duration_since(began)))).await;
@@ -114,15 +122,15 @@ async fn watch(run: &Run<'_>, server: &Server) -> Result<Standing, Cause> {
                 return Err(Cause::Superseded("the attempt that was followed removed its server".to_owned()));
             }
             Ok(None) => missing += 1,
-            Err(error) if error.opinion() == Opinion::Stop => {
-                return Err(error).doing("the followed server could not be read");
-            }
+            Err(error) if error.opinion() == Opinion::Stop => return Err(error).doing(FOLLOWED),
             Err(error) => {
                 pace.went_badly(error.opinion(), run.chance.fraction());
+                note(Some(error));
                 continue;
             }
         }
         pace.went_well();
+        note(None);
     }
 }
 

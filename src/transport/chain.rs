@@ -75,7 +75,7 @@ impl Chain {
     where
         E: From<TransportError> + Judge + std::fmt::Display,
     {
-        let mut tried = 0;
+        let (mut tried, mut before) = (0, None);
         loop {
             tried += 1;
             let error =
@@ -86,6 +86,10 @@ impl Chain {
                     }
                     Err(error) => error,
                 };
+            // A try that the deadline cut short says less than the one before it. Of a create every try counts, since any may
+            // have been applied.
+            let was_cut = self.clock.now() >= within.deadline && call.repeat == Repeat::Safe;
+            let error = if was_cut { before.take().unwrap_or(error) } else { error };
             let opinion = error.opinion();
             let fraction = self.chance.fraction();
             let Some(pause) = retry::pause(opinion, call.repeat, within.patience, tried, fraction) else {
@@ -101,6 +105,7 @@ impl Chain {
                 return Err(error);
             }
             tracing::debug!(operation = call.operation, tried, %error, ?pause, "trying again");
+            before = Some(error);
             sleep(pause).await;
         }
     }

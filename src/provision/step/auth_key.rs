@@ -1,8 +1,10 @@
 //! The auth key: minted for one machine, revoked whatever happens.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use super::super::error::Cause;
@@ -13,7 +15,7 @@ use super::super::run::{Doing, Heard, Run};
 use super::super::saga::{Saga, Scene, Undo};
 use crate::secret::Secret;
 use crate::tailscale::{Capabilities, CreatedKey, KeyId, KeyOrder, TailscaleError, key_id_of};
-use crate::transport::{Judge, Opinion, Patience, Within, sleep_until};
+use crate::transport::{Instant, Judge, Opinion, Patience, Within, sleep_until};
 
 /// A key outlives the deadline by this much, so that it cannot end before the machine had its chance (fault K08).
 const LIFE_MARGIN: Duration = Duration::from_secs(60);
@@ -114,6 +116,7 @@ async fn hear(
         Some(Ok(created)) => undo.change(|state| {
             state.floating = state.floating.saturating_sub(1);
             state.minted = Some(created.id.clone());
+            state.ends = Some(run.clock.now() + life);
         }),
         Some(Err(error)) if !error.may_have_applied() => {
             undo.change(|state| state.floating = state.floating.saturating_sub(1));
@@ -176,7 +179,15 @@ async fn check_given(run: &Run<'_>, given: &Secret) -> Result<Key, Cause> {
 
 /// Revokes the key that has served, and whatever unanswered orders made beside it. The machine is in by now, so a
 /// failure is a warning (fault M23).
+///
+/// The server is ready, and may be in somebody's hands: not even a panic in here may undo it.
 pub(in super::super) async fn retire(run: &Run<'_>, key: &Key) {
+    if AssertUnwindSafe(revoke_spent(run, key)).catch_unwind().await.is_err() {
+        run.warn(Scope::Tailscale, "The revocation of the spent auth key broke down; it ends by itself");
+    }
+}
+
+async fn revoke_spent(run: &Run<'_>, key: &Key) {
     let (Some(undo), Some(id)) = (&key.minted, &key.id) else { return };
     let within = Within { deadline: run.clock.now() + RETIRE_LIMIT, patience: Patience::USUAL };
     if let Err(error) = run.tailscale.revoke_key(id, within).await {
@@ -208,6 +219,8 @@ struct State {
     /// Orders that may still be carried out, or were without our hearing of it.
     floating: u32,
     minted: Option<KeyId>,
+    /// When the key ends by itself. Until then a key that is of no more use must have been used.
+    ends: Option<Instant>,
 }
 
 impl UndoAuthKey {
@@ -217,7 +230,7 @@ impl UndoAuthKey {
 
     /// The undo of the key that a dead attempt minted, as its server's label names it.
     pub(in super::super) fn of_dead(id: &str) -> Self {
-        let state = State { floating: 0, minted: Some(KeyId(id.to_owned())) };
+        let state = State { minted: Some(KeyId(id.to_owned())), ..State::default() };
         Self { description: "auth key of a dead attempt".to_owned(), is_dead: true, state: Mutex::new(state) }
     }
 
@@ -257,7 +270,9 @@ impl UndoAuthKey {
             && let Ok(before) = tailscale.find_key(id, once).await
         {
             is_useless = before.is_none_or(|key| key.invalid);
-            scene.set_key_used(is_useless);
+            if self.state().ends.is_some_and(|end| scene.run.clock.now() < end) {
+                scene.set_key_used(is_useless);
+            }
         }
         let outcome: Result<_, TailscaleError> = async {
             tailscale.revoke_key(id, scene.within()).await?;
@@ -310,7 +325,7 @@ impl Undo for UndoAuthKey {
     }
 
     fn may_leave(&self, why: &str) -> Option<Leftover> {
-        let State { floating, minted } = self.state();
+        let State { floating, minted, .. } = self.state();
         match minted {
             Some(id) => Some(Leftover::unconfirmed(Kind::AuthKey, why).id(&id).name(&self.description)),
             None => (floating > 0).then(|| Leftover::may_appear(Kind::AuthKey, why).name(&self.description)),

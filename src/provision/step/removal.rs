@@ -7,7 +7,7 @@ use super::super::job::{Claim, Job};
 use super::super::leftover::{Hold, Kind, Leftover};
 use super::super::run::Run;
 use crate::hetzner::{HetznerError, PrimaryIpId, Server, ServerId};
-use crate::transport::{Instant, Judge, Patience, Repeat, Within, retry, sleep, sleep_until};
+use crate::transport::{Instant, Judge, Opinion, Patience, Repeat, Within, retry, sleep, sleep_until};
 
 /// A new server may be missing from reads for up to 5 s (fault G32), so a first "not there" is not believed.
 const READS: [Duration; 3] = [Duration::ZERO, Duration::from_millis(2500), Duration::from_secs(3)];
@@ -48,15 +48,18 @@ pub(in super::super) struct Target<'a> {
 /// Every single delete has a read of its own before it, since between two tries the server may have become another's.
 pub(in super::super) async fn remove_server(run: &Run<'_>, target: Target<'_>, within: Within) -> Removal {
     let once = Within { patience: Patience::Tries(1), ..within };
-    let hold = target.expires.map_or(Hold::None, Hold::Until);
-    let unconfirmed = |why: String| Removal::Left(Leftover::unconfirmed(Kind::Server, why).id(&target.id).hold(hold));
+    let usual_hold = target.expires.map_or(Hold::None, Hold::Until);
+    // What is refused for good will be refused to the next call as well.
+    let hold_of = |error: &HetznerError| if error.opinion() == Opinion::Stop { Hold::Person } else { usual_hold };
+    let unconfirmed =
+        |why: &str, hold| Removal::Left(Leftover::unconfirmed(Kind::Server, why).id(&target.id).hold(hold));
     let exists = |why: &str, hold| Removal::Left(Leftover::exists(Kind::Server, why).id(&target.id).hold(hold));
     let (mut is_asked, mut deletions, mut tried) = (false, 0, 0);
     loop {
         let reads = if is_asked { &READS[..1] } else { &READS[..] };
         let shown = match read_patiently(run, target.id, reads, within).await {
             Ok(shown) => shown,
-            Err(error) => return unconfirmed(error.to_string()),
+            Err(error) => return unconfirmed(&error.to_string(), hold_of(&error)),
         };
         let Some(server) = shown else {
             return if is_asked { deleted(run, target.id) } else { Removal::WasGone };
@@ -71,12 +74,15 @@ pub(in super::super) async fn remove_server(run: &Run<'_>, target: Target<'_>, w
                 match gone_by(run, target.id, until, within).await {
                     Ok(true) => return deleted(run, target.id),
                     Ok(false) => {}
-                    Err(error) => return unconfirmed(format!("it was deleted, but no read confirms it ({error})")),
+                    Err(error) => {
+                        let why = format!("it was deleted, but no read confirms it ({error})");
+                        return unconfirmed(&why, hold_of(&error));
+                    }
                 }
                 // The action behind it may have failed, so it is asked for once more (fault X08).
                 deletions += 1;
                 if deletions == DELETIONS {
-                    return unconfirmed("Hetzner still shows it after its deletion".to_owned());
+                    return unconfirmed("Hetzner still shows it after its deletion", usual_hold);
                 }
             }
             Err(error) if error.is_protected() => return exists("it is protected against deletion", Hold::Person),
@@ -87,8 +93,8 @@ pub(in super::super) async fn remove_server(run: &Run<'_>, target: Target<'_>, w
                 let pause = retry::pause(error.opinion(), Repeat::Safe, Patience::UntilDeadline, tried, fraction);
                 match pause.filter(|pause| run.clock.now() + *pause < within.deadline) {
                     Some(pause) => sleep(pause).await,
-                    None if is_asked => return unconfirmed(error.to_string()),
-                    None => return exists(&error.to_string(), hold),
+                    None if is_asked => return unconfirmed(&error.to_string(), hold_of(&error)),
+                    None => return exists(&error.to_string(), hold_of(&error)),
                 }
             }
         }

@@ -14,6 +14,7 @@ use super::super::event::{Scope, Step};
 use super::super::run::{Doing, Run};
 use super::server::Made;
 use crate::hetzner::{ActionId, ActionStatus, HetznerError, ServerId};
+use crate::tailscale::TailscaleError;
 use crate::transport::{Judge, Opinion, Pace, Patience, Within, sleep};
 
 /// When the deadline comes, one last look may take this long (fault M08).
@@ -30,12 +31,21 @@ const DEVICES: &str = "the devices could not be read";
 struct Progress {
     actions_done: bool,
     obstacle: Obstacle,
+    /// Why the last look at the server failed, if it did.
+    blind_to_server: Option<Cause>,
+    /// Why the last look at the devices failed, if it did.
+    blind_to_devices: Option<TailscaleError>,
 }
 
 /// Waits until every action succeeded and the device is verified.
 pub(in super::super) async fn both(run: &Run<'_>, made: &Made, expected: &Expected<'_>) -> Result<Enrolled, Cause> {
     run.enter(Step::Wait);
-    let progress = Mutex::new(Progress { actions_done: false, obstacle: Obstacle::Absent });
+    let progress = Mutex::new(Progress {
+        actions_done: false,
+        obstacle: Obstacle::Absent,
+        blind_to_server: None,
+        blind_to_devices: None,
+    });
     let (done, actions_done) = oneshot::channel();
     let joined = async {
         let enrolled = device(run, expected, &progress).await?;
@@ -50,14 +60,17 @@ pub(in super::super) async fn both(run: &Run<'_>, made: &Made, expected: &Expect
             cause = machine(run, made, &progress, done) => Err(cause),
         }
     };
-    match run.guard(waits).await {
-        Err(Cause::Deadline) if !lock(&progress).actions_done => Err(Cause::ActionTimeout),
-        Err(Cause::Deadline) => {
-            let obstacle = lock(&progress).obstacle.clone();
-            last_look(run, expected, obstacle).await
-        }
-        outcome => outcome,
+    let outcome = run.guard(waits).await;
+    if !matches!(outcome, Err(Cause::Deadline)) {
+        return outcome;
     }
+    // What could not be seen until the end is no verdict on the machine.
+    let Progress { actions_done, obstacle, blind_to_server, blind_to_devices } =
+        progress.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if actions_done {
+        return last_look(run, expected, obstacle, blind_to_devices).await;
+    }
+    Err(blind_to_server.unwrap_or(Cause::ActionTimeout))
 }
 
 fn lock(progress: &Mutex<Progress>) -> MutexGuard<'_, Progress> {
@@ -94,8 +107,14 @@ async fn machine(run: &Run<'_>, made: &Made, progress: &Mutex<Progress>, done: o
             Ok(())
         };
         match look.await {
-            Ok(()) => pace.went_well(),
-            Err(Trouble::Passing(opinion)) => pace.went_badly(opinion, run.chance.fraction()),
+            Ok(()) => {
+                pace.went_well();
+                lock(progress).blind_to_server = None;
+            }
+            Err(Trouble::Passing(opinion, cause)) => {
+                pace.went_badly(opinion, run.chance.fraction());
+                lock(progress).blind_to_server = Some(cause);
+            }
             Err(Trouble::Final(cause)) => return cause,
         }
     }
@@ -104,17 +123,15 @@ async fn machine(run: &Run<'_>, made: &Made, progress: &Mutex<Progress>, done: o
 /// What a look can meet.
 enum Trouble {
     /// The look failed; the next may not.
-    Passing(Opinion),
+    Passing(Opinion, Cause),
     /// There is no point in waiting on.
     Final(Cause),
 }
 
 impl Trouble {
     fn of(error: HetznerError, doing: &'static str) -> Self {
-        match error.opinion() {
-            Opinion::Stop => Self::Final(Cause::Hetzner { doing, source: error }),
-            opinion => Self::Passing(opinion),
-        }
+        let (opinion, cause) = (error.opinion(), Cause::Hetzner { doing, source: error });
+        if opinion == Opinion::Stop { Self::Final(cause) } else { Self::Passing(opinion, cause) }
     }
 }
 
@@ -197,10 +214,12 @@ async fn device(run: &Run<'_>, expected: &Expected<'_>, progress: &Mutex<Progres
             Err(error) if error.opinion() == Opinion::Stop => return Err(error).doing(DEVICES),
             Err(error) => {
                 pace.went_badly(error.opinion(), run.chance.fraction());
+                lock(progress).blind_to_devices = Some(error);
                 continue;
             }
         };
         pace.went_well();
+        lock(progress).blind_to_devices = None;
         match judge(&devices, expected) {
             Enrollment::Verified(enrolled) => return Ok(enrolled),
             Enrollment::Ambiguous(count) => return Err(Cause::EnrollAmbiguous(count)),
@@ -218,15 +237,23 @@ async fn device(run: &Run<'_>, expected: &Expected<'_>, progress: &Mutex<Progres
     }
 }
 
-/// The device may have come since the look before. Without an answer, what that look showed is what counts.
-async fn last_look(run: &Run<'_>, expected: &Expected<'_>, before: Obstacle) -> Result<Enrolled, Cause> {
+/// The device may have come since the look before. Without an answer now, that look is what counts, or why it failed.
+async fn last_look(
+    run: &Run<'_>,
+    expected: &Expected<'_>,
+    before: Obstacle,
+    blind: Option<TailscaleError>,
+) -> Result<Enrolled, Cause> {
     let within = Within { deadline: run.clock.now() + LAST_LOOK, patience: Patience::UntilDeadline };
     let devices = run.tailscale.find_devices(expected.hostname, within).await;
     let obstacle = match devices.map(|devices| judge(&devices, expected)) {
         Ok(Enrollment::Verified(enrolled)) => return Ok(enrolled),
         Ok(Enrollment::Ambiguous(count)) => return Err(Cause::EnrollAmbiguous(count)),
         Ok(Enrollment::NotYet(obstacle)) => obstacle,
-        Err(_) => before,
+        Err(_) => match blind {
+            Some(error) => return Err(error).doing(DEVICES),
+            None => before,
+        },
     };
     Err(match obstacle {
         Obstacle::Absent | Obstacle::Disconnected => Cause::EnrollTimeout(obstacle.as_str()),
