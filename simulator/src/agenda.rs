@@ -21,6 +21,8 @@ pub(crate) enum Happening {
     MachineUp(u64),
     /// The machine joins the tailnet with the key that it found.
     MachineJoins(u64),
+    /// The machine asks to join; it need not be there any more when it is let in.
+    MachineAsks(u64, Duration),
     /// A machine that asked to join before it was deleted is let in.
     QueuedJoin(u64, Box<JoinPlan>, std::net::Ipv4Addr),
     /// The machine goes off.

@@ -359,6 +359,12 @@ impl World {
             }
             Happening::MachineUp(server) => self.machine_up(server),
             Happening::MachineJoins(server) => self.machine_joins(server),
+            Happening::MachineAsks(id, wait) => {
+                let Some(server) = self.hetzner.running_server(id) else { return };
+                let Some(plan) = server.plan.take() else { return };
+                let queued = Happening::QueuedJoin(id, Box::new(plan), server.ipv4);
+                self.agenda.put(self.cx.now + wait, queued);
+            }
             Happening::QueuedJoin(server, plan, ip) => self.join(server, *plan, ip),
             Happening::MachineOff(server) => {
                 self.hetzner.power_off(server);
@@ -392,8 +398,7 @@ impl World {
                 let join = Duration::from_secs_f64(self.config.machine.join_seconds);
                 let joins = self.cx.now + install + join;
                 if self.config.machine.queued_joins {
-                    let queued = Happening::QueuedJoin(id, Box::new(plan.clone()), server.ipv4);
-                    self.agenda.put(joins, queued);
+                    self.agenda.put(self.cx.now + install, Happening::MachineAsks(id, join));
                 } else {
                     self.agenda.put(joins, Happening::MachineJoins(id));
                 }

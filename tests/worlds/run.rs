@@ -224,6 +224,13 @@ fn calm(cloud: &Cloud, plan: &Plan) {
     for id in meddled {
         world.remove_server(id);
     }
+    // A machine that joined twice is two devices, and only a person can say which one is to stay.
+    let first = |node: &str| world.servers().any(|server| server.node == Some(node));
+    let second = |device: &simulator::DeviceView<'_>| device.server.is_some() && !first(device.node);
+    let twice: Vec<NodeId> = world.devices().filter(second).map(|device| NodeId(device.node.to_owned())).collect();
+    for node in twice {
+        world.remove_device(&node);
+    }
     // A ready machine that lost its device is a person's to look at, and so is one whose boot failed.
     if plan.deeds.iter().any(|(_, deed)| matches!(deed, Deed::DeleteDevice(_))) {
         let lost = |server: &simulator::ServerView<'_>| {

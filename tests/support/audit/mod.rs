@@ -188,6 +188,8 @@ impl Audit {
         let call = &mut self.calls[call];
         if call.name.is_none() {
             call.name = name.map(str::to_owned);
+            // It may have waited for a flight of the same job to land.
+            call.began = now;
         }
         call.step = event.step;
         // An attempt that yielded to another is undone, and the call goes on.

@@ -192,6 +192,7 @@ impl Audit {
     /// Why a leftover cannot be.
     fn invented(&self, call: usize, left: &Leftover, world: &World) -> Option<&'static str> {
         let record = &self.calls[call];
+        let meddled = self.servers.values().any(|server| server.meddled && left.name.as_ref() == Some(&server.name));
         let number = left.id.as_ref().and_then(|id| id.parse::<u64>().ok());
         let (ever, is_there) = match (left.kind, &left.id) {
             (Kind::Server, Some(_)) => {
@@ -219,7 +220,7 @@ impl Audit {
         };
         match left.certainty {
             _ if !ever => Some("what is named has never been"),
-            Certainty::Exists if !is_there => Some("what is named is not there"),
+            Certainty::Exists if !is_there && !meddled => Some("what is named is not there"),
             Certainty::MayAppear if left.id.is_none() && !is_there => Some("no order is open that could make it"),
             _ => None,
         }
@@ -228,7 +229,9 @@ impl Audit {
     /// I16.
     fn check_cause(&mut self, call: usize, error: &ProvisionError) {
         let record = &self.calls[call];
-        let undoes = record.undo_cause.clone().filter(|_| !record.took_over);
+        // An attempt that yields is undone, and the call goes on.
+        let yields = |cause: &String| cause.starts_with("another attempt of this job was faster");
+        let undoes = record.undo_cause.clone().filter(|cause| !record.took_over && !yields(cause));
         if error.step == Step::Undo {
             self.violated("I16", format!("the error's step is the undo: {error}"));
         }
