@@ -59,6 +59,8 @@ pub struct KeyRecord {
 pub struct DeviceRecord {
     pub server: Option<u64>,
     pub alive: bool,
+    /// Somebody at the console removed it.
+    pub meddled: bool,
     pub created: i64,
 }
 
@@ -81,7 +83,12 @@ impl Audit {
             What::KeyRevoked { id } => self.key_revoked(process, &id),
             What::KeyUsed { .. } => {}
             What::DeviceMade { node, server, created_unix, .. } => self.device_made(&node, server, created_unix),
-            What::DeviceRemoved { node, hostname, tags, .. } => self.device_removed(process, &node, &hostname, &tags),
+            What::DeviceRemoved { node, hostname, tags, by_itself, .. } => {
+                if let Some(device) = self.devices.get_mut(&node) {
+                    device.meddled = process.is_none() && !by_itself;
+                }
+                self.device_removed(process, &node, &hostname, &tags);
+            }
             What::PrimaryIpMade { id, server } => {
                 self.addresses.insert(id, server);
             }
@@ -99,7 +106,9 @@ impl Audit {
     }
 
     fn server_made(&mut self, process: Option<u32>, id: u64, name: String, labels: BTreeMap<String, String>) {
-        let maker = process.and_then(|process| self.call_of(process, &name));
+        // A late order belongs to the call that sent it, not to the last one of that name.
+        let by_attempt = labels.get("attempt").and_then(|attempt| self.attempts.get(attempt)).copied();
+        let maker = process.and_then(|process| by_attempt.or_else(|| self.call_of(process, &name)));
         let record = ServerRecord { name, labels, maker, alive: true, removed_by: None, meddled: process.is_none() };
         if process.is_some() {
             self.check_new_server(&record);
@@ -188,7 +197,8 @@ impl Audit {
         if !(ours || taken_over || was.is_ready() || was.meddled) {
             self.violated("I03", format!("server {id} of another attempt is marked ready"));
         }
-        let joined = self.devices.values().any(|device| device.server == Some(id) && device.alive);
+        let of_it = |device: &DeviceRecord| device.server == Some(id) && (device.alive || device.meddled);
+        let joined = self.devices.values().any(of_it);
         if !(joined || was.is_ready() || was.meddled) {
             self.violated("I11", format!("server {id} is marked ready, but its machine is not in the tailnet"));
         }
@@ -284,7 +294,7 @@ impl Audit {
     }
 
     fn device_made(&mut self, node: &str, server: Option<u64>, created: i64) {
-        self.devices.insert(node.to_owned(), DeviceRecord { server, alive: true, created });
+        self.devices.insert(node.to_owned(), DeviceRecord { server, alive: true, meddled: false, created });
         let maker = server.and_then(|id| self.servers.get(&id)).filter(|server| !server.alive);
         let Some(call) = maker.and_then(|server| server.maker) else { return };
         if self.calls[call].has_denied(LeftKind::Device) && self.calls[call].has_denied(LeftKind::Server) {

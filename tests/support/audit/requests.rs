@@ -115,7 +115,8 @@ impl Audit {
         }
         let Some(call) = sent.call.map(|call| &mut self.calls[call]) else { return };
         let is_clear = match outcome {
-            // What a page says proves nothing, whatever its status.
+            // A refusal in the API's own form is one; what a page says proves nothing, whatever its status.
+            Some(Ok(answer)) if answer.status().is_client_error() && answer.body().starts_with(b"{") => true,
             Some(Ok(answer)) if !answer.status().is_server_error() => {
                 sent.fate.fault.is_none_or(|fault| CLEAR.contains(&fault))
             }

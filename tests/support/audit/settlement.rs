@@ -248,5 +248,5 @@ fn without_wall_clock(said: &str) -> (&str, &str) {
 }
 
 fn warns_of_keys(done: &Provisioned) -> bool {
-    done.warnings.iter().any(|warning| warning.contains("auth key"))
+    done.warnings.iter().any(|warning| warning.contains("auth key") || warning.contains("auth_key"))
 }
