@@ -138,7 +138,9 @@ impl Audit {
             What::ListKeys | What::Other => return,
         };
         orders.unclear |= !is_clear;
-        orders.ever_unclear |= !is_clear || sent.fate.applied == Applied::Later;
+        // A spoiled refusal may be taken for one or not.
+        let is_spoiled = sent.fate.fault == Some("garble");
+        orders.ever_unclear |= !is_clear || is_spoiled || sent.fate.applied == Applied::Later;
     }
 
     fn call_for(&self, process: u32, kind: What, query: &str, body: &[u8]) -> Option<usize> {

@@ -157,8 +157,9 @@ impl Audit {
                 .map(|(address, _)| *address)
                 .collect();
             for address in addresses {
-                // Whoever removes a server by hand knows what hangs on it.
-                if !named(Kind::PrimaryIp, &address.to_string(), "") && !server.meddled {
+                // A server is named with its addresses, and whoever removes one by hand knows what hangs on it.
+                let with_server = server.meddled || named(Kind::Server, &id.to_string(), &server.name);
+                if !with_server && !named(Kind::PrimaryIp, &address.to_string(), "") {
                     self.violated(invariant, format!("primary IP {address} is there and not named"));
                 }
             }
