@@ -77,7 +77,7 @@ const OWN_OPTIONS = {
   signal: ['an AbortSignal', (it) => typeof it.aborted === 'boolean' && typeof it.addEventListener === 'function'],
   onProgress: ['a function', (it) => typeof it === 'function'],
   onSecret: ['a function', (it) => typeof it === 'function'],
-  env: ['an object', (it) => typeof it === 'object'],
+  env: ['an object', (it) => typeof it === 'object' && Object.keys(it).length >= 0],
   logger: ['false or an object with info and warn', isLogger],
 }
 

@@ -64,32 +64,29 @@ test('Y11 a parameter that is no text is named by its own path', async () => {
   }
 })
 
-const HALVES = { todo: 'JSON.stringify writes half a character as an escape that no strict reader takes: INTERNAL' }
-const FOREIGN = { todo: 'the call rejects with what the getter or the proxy threw, not with a ProvisionError' }
-
 /** Objects that break whoever looks at them, and what the call has to name. */
 const TRAPS = [
-  ['half a character in a parameter', () => [newJob({ jobId: '\ud800' })], 'params.jobId', HALVES],
-  ['half a character in a name', () => [newJob({ jobId: { '\udc00': 1 } })], 'params.jobId', HALVES],
-  ['half a character in an option', () => [newJob(), { image: 'a\ud800' }], 'options.image', HALVES],
-  ['half a character in a setting', () => [newJob(), { env: cloud.env({ HETZNER_API_TOKEN: '\ud800' }) }], 'HETZNER_API_TOKEN', HALVES],
+  ['half a character in a parameter', () => [newJob({ jobId: '\ud800' })], 'params.jobId'],
+  ['half a character in a name', () => [newJob({ jobId: { '\udc00': 1 } })], 'params.jobId'],
+  ['half a character in an option', () => [newJob(), { image: 'a\ud800' }], 'options.image'],
+  ['half a character in a setting', () => [newJob(), { env: cloud.env({ HETZNER_API_TOKEN: '\ud800' }) }], 'HETZNER_API_TOKEN'],
   ['a parameter that throws', () => [Object.assign(trap('jobId'), { agentId: 'a', region: 'us-east' })], 'params.jobId'],
-  ['an option that throws', () => [newJob(), trap('timeoutMs')], 'options.timeoutMs', FOREIGN],
-  ['an option of our own that throws', () => [newJob(), trap('onProgress')], 'options.onProgress', FOREIGN],
-  ['a setting that throws', () => [newJob(), { env: trap('HETZNER_API_TOKEN') }], 'HETZNER_API_TOKEN', FOREIGN],
-  ['a signal that throws', () => [newJob(), { signal: trap('aborted') }], 'options.signal', FOREIGN],
-  ['a logger that throws', () => [newJob(), { logger: trap('info') }], 'options.logger', FOREIGN],
-  ['a list that throws', () => [newJob(), { serverTypes: Object.defineProperty(['cpx11'], 0, { get() { throw 1 } }) }], 'options.serverTypes[0]', FOREIGN],
-  ['keys that throw', () => [new Proxy(newJob(), { ownKeys() { throw new Error('trap') } })], 'params', FOREIGN],
-  ['a proxy that was revoked', () => [newJob({ region: revoked() })], 'params.region', FOREIGN],
-  ['parameters that are a proxy that was revoked', () => [revoked()], 'params', FOREIGN],
-  ['options that are a proxy that was revoked', () => [newJob(), revoked()], 'options', FOREIGN],
-  ['an environment that is a proxy that was revoked', () => [newJob(), { env: revoked() }], 'options.env', FOREIGN],
+  ['an option that throws', () => [newJob(), trap('timeoutMs')], 'options.timeoutMs'],
+  ['an option of our own that throws', () => [newJob(), trap('onProgress')], 'options.onProgress'],
+  ['a setting that throws', () => [newJob(), { env: trap('HETZNER_API_TOKEN') }], 'HETZNER_API_TOKEN'],
+  ['a signal that throws', () => [newJob(), { signal: trap('aborted') }], 'options.signal'],
+  ['a logger that throws', () => [newJob(), { logger: trap('info') }], 'options.logger'],
+  ['a list that throws', () => [newJob(), { serverTypes: Object.defineProperty(['cpx11'], 0, { get() { throw 1 } }) }], 'options.serverTypes[0]'],
+  ['keys that throw', () => [new Proxy(newJob(), { ownKeys() { throw new Error('trap') } })], 'params'],
+  ['a proxy that was revoked', () => [newJob({ region: revoked() })], 'params.region'],
+  ['parameters that are a proxy that was revoked', () => [revoked()], 'params'],
+  ['options that are a proxy that was revoked', () => [newJob(), revoked()], 'options'],
+  ['an environment that is a proxy that was revoked', () => [newJob(), { env: revoked() }], 'options.env'],
   ['a list without an end', () => [newJob(), { serverTypes: new Array(4_000_000) }], 'options.serverTypes'],
 ]
 
-for (const [name, call, field, known = {}] of TRAPS) {
-  test(`Y11 ${name}`, known, async () => {
+for (const [name, call, field] of TRAPS) {
+  test(`Y11 ${name}`, async () => {
     const [params, options] = call()
     const error = await failure(params, name.startsWith('options that') ? options : merge(base(), options ?? {}), 0)
     assert.equal(error.field, field, error.stack)

@@ -133,7 +133,7 @@ impl HetznerError {
 
     /// The token is missing, wrong, or may only read.
     pub fn is_unauthorized(&self) -> bool {
-        self.has_status(401..=401)
+        self.has_status(401..=401) && !self.is_unsigned()
     }
 
     /// The project's quota is used up.

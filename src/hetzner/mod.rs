@@ -63,13 +63,13 @@ impl Hetzner {
         self.base.request(method, path, query).bearer(&self.token)
     }
 
-    async fn send<T>(
+    async fn send<T: Send>(
         &self,
         operation: &'static str,
         repeat: Repeat,
         draft: Draft,
         within: Within,
-        read: impl Fn(&http::Response<Bytes>) -> Result<T, HetznerError>,
+        read: impl Fn(&http::Response<Bytes>) -> Result<T, HetznerError> + Send + Sync,
     ) -> Result<T, HetznerError> {
         let attempt_limit = if repeat == Repeat::OnlyIfNotApplied { CREATE_LIMIT } else { ATTEMPT_LIMIT };
         let call = Call { operation, request: draft.build()?, repeat, attempt_limit };
@@ -77,7 +77,7 @@ impl Hetzner {
     }
 
     /// Reads one JSON answer of a safe request.
-    async fn fetch<T: DeserializeOwned>(
+    async fn fetch<T: DeserializeOwned + Send>(
         &self,
         operation: &'static str,
         draft: Draft,
@@ -87,7 +87,7 @@ impl Hetzner {
     }
 
     /// Reads all pages of a list. `items` takes the items and the next page's number out of one answer.
-    async fn fetch_all<P: DeserializeOwned, T>(
+    async fn fetch_all<P: DeserializeOwned + Send, T>(
         &self,
         operation: &'static str,
         path: &str,

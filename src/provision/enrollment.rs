@@ -70,12 +70,14 @@ pub(super) enum Obstacle {
     Address,
     /// The tailnet lock refuses it.
     Locked(String),
+    /// It is not the machine that this attempt made: its key was not used yet, or the device connects from elsewhere.
+    Another,
 }
 
 impl Obstacle {
     /// Whether a device stands in the tailnet that may be the machine, although it does not verify.
     pub(super) fn is_of_a_device(&self) -> bool {
-        !matches!(self, Self::Absent | Self::Untagged)
+        !matches!(self, Self::Absent | Self::Untagged | Self::Another)
     }
 
     /// The obstacle in words.
@@ -87,6 +89,7 @@ impl Obstacle {
             Self::Disconnected => "the device is not connected",
             Self::Address => "the device has no single address of the tailnet",
             Self::Locked(_) => "the tailnet lock does not trust the device",
+            Self::Another => "a device of that name is there, but it did not join with this attempt's key",
         }
     }
 }

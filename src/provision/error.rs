@@ -320,14 +320,14 @@ pub struct ProvisionError {
     pub attempts: Vec<CandidateAttempt>,
     /// What the undo could not remove. Empty only if the absence was confirmed.
     pub leftovers: Vec<Leftover>,
-    /// The cloud's unix time at the end of the call.
-    pub ended_at: i64,
+    /// The cloud's unix time at the end of the call, if the cloud has shown it.
+    pub ended_at: Option<i64>,
 }
 
 impl ProvisionError {
     /// A failure before anything was begun.
     pub fn at_the_door(cause: Cause) -> Box<Self> {
-        Box::new(Self { cause, step: Step::Validate, attempts: Vec::new(), leftovers: Vec::new(), ended_at: 0 })
+        Box::new(Self { cause, step: Step::Validate, attempts: Vec::new(), leftovers: Vec::new(), ended_at: None })
     }
 
     /// Whether the unchanged call may succeed later without anybody doing anything.
@@ -341,7 +341,7 @@ impl ProvisionError {
     /// next call until its attempt counts as dead, so an earlier call would only wait for that moment.
     pub fn retry_after(&self) -> Option<Duration> {
         let until = |left: &Leftover| match left.hold {
-            Hold::Until(moment) => u64::try_from(moment.saturating_add(1).saturating_sub(self.ended_at)).ok(),
+            Hold::Until(moment) => u64::try_from(moment.saturating_add(1).saturating_sub(self.ended_at?)).ok(),
             Hold::None | Hold::Person => None,
         };
         let held = self.leftovers.iter().filter_map(until).map(Duration::from_secs).max();

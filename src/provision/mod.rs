@@ -200,7 +200,8 @@ impl Provisioner {
 fn failure(run: &Run<'_>, cause: Cause, leftovers: Vec<Leftover>) -> ProvisionError {
     let mut notes = run.notes();
     let failed_at = notes.failed_at.unwrap_or(notes.step);
-    let (attempts, ended_at) = (std::mem::take(&mut notes.candidates), run.clock.cloud_unix());
+    let attempts = std::mem::take(&mut notes.candidates);
+    let ended_at = run.clock.is_settled().then(|| run.clock.cloud_unix());
     ProvisionError { cause, step: failed_at, attempts, leftovers, ended_at }
 }
 
@@ -266,7 +267,7 @@ async fn take_turns(run: &Run<'_>, before: &mut Vec<Leftover>) -> Result<Provisi
 /// One attempt: made, or undone.
 async fn attempt(run: &Run<'_>) -> Result<Provisioned, Failure> {
     let saga = Saga::default();
-    let cause = match AssertUnwindSafe(make(run, &saga)).catch_unwind().await {
+    let cause = match AssertUnwindSafe(make(run, &saga).boxed()).catch_unwind().await {
         Ok(Ok(provisioned)) => return Ok(provisioned),
         Ok(Err(cause)) => cause,
         Err(panic) => Cause::panic(panic.as_ref()),
@@ -289,7 +290,7 @@ async fn make(run: &Run<'_>, saga: &Saga) -> Result<Provisioned, Cause> {
     let key_label = key.minted_id().map(|id| id.0.as_str());
     let made = server::create(run, saga, &attempt, &user_data, key_label).await?;
     let expected = Expected { hostname: &run.job.name, attempt_started: attempt.started, known: &known };
-    let enrolled = wait::both(run, &made, &expected).await?;
+    let enrolled = wait::both(run, &made, &key, &expected).await?;
     run.verified(&enrolled);
     ready::mark(run, made.server.id, &attempt.id, || made.undo.marking(run.clock.now())).await?;
     auth_key::retire(run, &key).await;

@@ -89,9 +89,9 @@ impl TailscaleError {
         matches!(self, Self::Refused { message, .. } if message.is_empty())
     }
 
-    /// The access token is not (or no more) accepted.
+    /// The access token is not (or no more) accepted, in Tailscale's own words.
     pub fn is_unauthorized(&self) -> bool {
-        matches!(self, Self::Refused { status: 401, .. })
+        matches!(self, Self::Refused { status: 401, .. }) && !self.is_unsigned()
     }
 
     /// The credential lacks a scope, or the plan a feature.

@@ -65,13 +65,13 @@ impl Tailscale {
 
     /// Sends a request with the access token. A token that is refused is dropped, and the request sent once more with
     /// a new one; that is no retry, since a 401 proves that nothing was applied (fault G11).
-    async fn send<T>(
+    async fn send<T: Send>(
         &self,
         operation: &'static str,
         repeat: Repeat,
-        draft: impl Fn() -> Draft,
+        draft: impl Fn() -> Draft + Send + Sync,
         within: Within,
-        read: impl Fn(&http::Response<Bytes>) -> Result<T, TailscaleError>,
+        read: impl Fn(&http::Response<Bytes>) -> Result<T, TailscaleError> + Send + Sync,
     ) -> Result<T, TailscaleError> {
         let mut renewed = false;
         loop {
@@ -90,10 +90,10 @@ impl Tailscale {
         }
     }
 
-    async fn fetch<T: DeserializeOwned>(
+    async fn fetch<T: DeserializeOwned + Send>(
         &self,
         operation: &'static str,
-        draft: impl Fn() -> Draft,
+        draft: impl Fn() -> Draft + Send + Sync,
         within: Within,
     ) -> Result<T, TailscaleError> {
         self.send(operation, Repeat::Safe, draft, within, decode).await

@@ -139,7 +139,7 @@ impl Tailscale {
     }
 
     /// Token requests may be repeated: a token that nobody heard of dies by itself. Refusals keep no text.
-    async fn ask_for_token<T: serde::de::DeserializeOwned>(
+    async fn ask_for_token<T: serde::de::DeserializeOwned + Send>(
         &self,
         operation: &'static str,
         who: &'static str,

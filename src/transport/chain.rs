@@ -1,7 +1,7 @@
 //! What surrounds every exchange. The order is explained in the room's head.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -70,19 +70,41 @@ impl Chain {
         &self,
         call: &Call,
         within: Within,
-        read: impl Fn(&http::Response<Bytes>) -> Result<T, E>,
+        read: impl Fn(&http::Response<Bytes>) -> Result<T, E> + Send + Sync,
     ) -> Result<T, E>
     where
-        E: From<TransportError> + Judge + std::fmt::Display,
+        T: Send,
+        E: From<TransportError> + Judge + std::fmt::Display + Send,
+    {
+        let value = Mutex::new(None);
+        let keep = |answer: &http::Response<Bytes>| -> Result<(), E> {
+            *value.lock().unwrap_or_else(PoisonError::into_inner) = Some(read(answer)?);
+            Ok(())
+        };
+        self.repeat(call, within, &keep).await?;
+        // An answer that was kept is there; the type does not know it.
+        let nothing = || TransportError::Broken { host: host_of(&call.request), why: "nothing was read".to_owned() };
+        value.into_inner().unwrap_or_else(PoisonError::into_inner).ok_or_else(|| nothing().into())
+    }
+
+    /// The loop of [`Chain::call`], which is the same whatever is read: it is compiled once for each room.
+    async fn repeat<E>(
+        &self,
+        call: &Call,
+        within: Within,
+        keep: &(dyn Fn(&http::Response<Bytes>) -> Result<(), E> + Send + Sync),
+    ) -> Result<(), E>
+    where
+        E: From<TransportError> + Judge + std::fmt::Display + Send,
     {
         let (mut tried, mut before) = (0, None);
         loop {
             tried += 1;
             let error =
-                match self.attempt(call, within.deadline).await.map_err(E::from).and_then(|answer| read(&answer)) {
-                    Ok(value) => {
+                match self.attempt(call, within.deadline).await.map_err(E::from).and_then(|answer| keep(&answer)) {
+                    Ok(()) => {
                         self.budget.succeeded(tried);
-                        return Ok(value);
+                        return Ok(());
                     }
                     Err(error) => error,
                 };

@@ -180,19 +180,15 @@ fn t04_a_token_that_lives_for_ever_is_used() {
 }
 
 #[test]
-#[ignore = "only servers' ids are checked: ActionId and PrimaryIpId take 0 and what is above 2^53"]
 fn p28_impossible_ids_of_actions_and_addresses_are_refused() {
     let Truth { known, answers } = truth();
     for id in [0, 1_u64 << 53, u64::MAX] {
-        for (operation, path) in [
-            (Actions, "/actions/0/id"),
-            (ServerActions, "/actions/0/id"),
-            (Create, "/action/id"),
-            (Server, "/server/public_net/ipv4/id"),
-        ] {
+        for (operation, path) in
+            [(PowerOn, "/action/id"), (Create, "/action/id"), (Server, "/server/public_net/ipv4/id")]
+        {
             let (_, token, answer) = answers.iter().find(|(recorded, ..)| *recorded == operation).unwrap();
             let mut json: serde_json::Value = serde_json::from_slice(answer.body()).unwrap();
-            *json.pointer_mut(path).unwrap() = id.into();
+            *json.pointer_mut(path).unwrap_or_else(|| panic!("{operation:?} holds no {path}")) = id.into();
             let answer = answer.clone().map(|_| Bytes::from(json.to_string()));
             let script = Script { token: token.clone(), answer, asked: Mutex::default() };
             let seen =

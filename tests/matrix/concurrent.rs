@@ -4,12 +4,12 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, join_all};
-use provision_vm::provision::{CancellationToken, Code, Params, Provisioner, ReapOptions, Settings, Silent};
+use provision_vm::provision::{CancellationToken, Code, Params, ReapOptions, Settings, Silent};
 use simulator::{BootOutcome, FaultKind, PlantedServer};
 use tokio::time::{sleep, timeout};
 
 use crate::scenario::{DEADLINE, LONG_DEAD, server_name, steady};
-use crate::support::{Cloud, Outcome, labels, params, settings};
+use crate::support::{Cloud, Outcome, Process, labels, params, settings};
 use crate::wire::{Aim, Mishap, Wire};
 use crate::{judge, pool};
 
@@ -76,11 +76,11 @@ pub fn all() -> &'static [Vec<String>] {
     SEEN.get_or_init(|| pool::run(ALL, |situation| (situation.run)()))
 }
 
-async fn call(process: &Provisioner, settings: &Settings) -> Outcome {
+async fn call(process: &Process, settings: &Settings) -> Outcome {
     process.provision(&params(), settings, CancellationToken::new(), Arc::new(Silent)).await
 }
 
-async fn later(length: Duration, process: &Provisioner, settings: &Settings) -> Outcome {
+async fn later(length: Duration, process: &Process, settings: &Settings) -> Outcome {
     sleep(length).await;
     call(process, settings).await
 }
@@ -109,9 +109,9 @@ fn check(is_so: bool, what: &str, cloud: &Cloud) -> Vec<String> {
 }
 
 /// A process whose requests 3 and 5 take long: another one may pass it between look-up and order.
-fn slow_process(cloud: &Cloud, seconds: u64) -> Provisioner {
+fn slow_process(cloud: &Cloud, seconds: u64) -> Process {
     let slow = |index| (Aim::At(index), Mishap::Fault(FaultKind::Slow { ms: seconds * 1_000 }));
-    Provisioner::over(Arc::new(Wire::new(cloud, vec![slow(3), slow(5)])), 3)
+    cloud.process_through(3, |cloud| Arc::new(Wire::new(&cloud, vec![slow(3), slow(5)])))
 }
 
 async fn overtaken() -> Vec<String> {
@@ -221,7 +221,7 @@ async fn follower_gives_up() -> Vec<String> {
     wrong
 }
 
-async fn reap(process: &Provisioner) -> Result<usize, String> {
+async fn reap(process: &Process) -> Result<usize, String> {
     let options = ReapOptions { dry_run: false, grace: Duration::ZERO };
     let report = process.reap(options, &settings(), CancellationToken::new(), Arc::new(Silent)).await;
     report.map(|report| report.servers.len()).map_err(|error| error.to_string())

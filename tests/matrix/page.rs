@@ -125,7 +125,8 @@ fn faults(page: &mut String, (id, words, remark): &Row) {
         if texts.is_empty() { "–".to_owned() } else { texts.join(", ") }
     };
     let counts = |seen: &&&Seen| {
-        let is_look = matches!(seen.role, Role::Poll | Role::Glance | Role::LastLook | Role::Undo | Role::Removal);
+        let is_look =
+            matches!(seen.role, Role::Poll | Role::Proof | Role::Glance | Role::LastLook | Role::Undo | Role::Removal);
         !is_look && seen.case.form.nature != Nature::Harmless
     };
     let tries = runs.iter().filter(counts).map(|seen| seen.tries).max();

@@ -19,6 +19,8 @@ pub enum Role {
     LastLook,
     /// A look at the customer's auth key.
     CheckKey,
+    /// One of many looks at whether this attempt's key was used.
+    Proof,
     /// The order of an auth key.
     OrderKey,
     /// The order of a server.
@@ -71,7 +73,8 @@ pub fn roles(scenario: Scenario, call: &Call) -> Vec<Role> {
         "hetzner POST /servers" => Role::OrderServer,
         "hetzner GET /actions" => Role::Poll,
         "tailscale GET /tailnet/-/devices" if sent.at >= deadline => Role::LastLook,
-        "tailscale GET /tailnet/-/devices" if index > ordered => Role::Poll,
+        "tailscale GET /tailnet/-/devices" | "tailscale GET /device/*" if index > ordered => Role::Poll,
+        "tailscale GET /tailnet/-/keys/*" if index > ordered => Role::Proof,
         "hetzner GET /servers/*" if scenario == Scenario::Follows => Role::Poll,
         "hetzner GET /servers/*" if index + 1 < marked => Role::Glance,
         "hetzner PUT /servers/*" => Role::Mark,
@@ -97,7 +100,7 @@ pub fn expected(role: Role, form: &Form, lasts: bool, operation: &str) -> End {
         // A look-up tells what a broken order has made; P27.
         (Role::OrderServer, _) if form.name == "64 MiB" => End::Natural,
         (Role::OrderKey, _) if ["64 MiB", "302 to elsewhere"].contains(&form.name) && !lasts => End::Natural,
-        (Role::CheckKey, Nature::Final) if form.row == "G12" => End::Natural,
+        (Role::CheckKey | Role::Proof, Nature::Final) if form.row == "G12" => End::Natural,
         (_, Nature::Final) => End::Code(final_code(role, form, at_tailscale)),
         _ if !lasts => End::Natural,
         // What was applied is found (P04, P27).

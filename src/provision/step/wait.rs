@@ -3,6 +3,7 @@
 //! A look that fails for a passing reason is no reason to give up; only the deadline ends the wait then. The next look is
 //! the repetition, so a single one is not repeated, and looks that fail come ever more slowly.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,10 +13,11 @@ use super::super::enrollment::{Enrolled, Enrollment, Expected, Obstacle, judge};
 use super::super::error::Cause;
 use super::super::event::{Scope, Step};
 use super::super::run::{Doing, Run};
+use super::auth_key::Key;
 use super::server::Made;
 use crate::hetzner::{ActionId, ActionStatus, HetznerError, ServerId};
-use crate::tailscale::TailscaleError;
-use crate::transport::{Judge, Opinion, Pace, Patience, Within, sleep};
+use crate::tailscale::{NodeId, TailscaleError};
+use crate::transport::{Instant, Judge, Opinion, Pace, Patience, Within, sleep};
 
 /// When the deadline comes, one last look may take this long (fault M08).
 const LAST_LOOK: Duration = Duration::from_secs(5);
@@ -24,6 +26,9 @@ const SERVER_LOOK: Duration = Duration::from_secs(30);
 
 /// How many readings in a row may leave an action out before it counts as forgotten.
 const READINGS: u32 = 3;
+
+/// How long to wait for a device that connects from the new server while another one fits.
+const DOUBT: Duration = Duration::from_secs(10);
 
 const DEVICES: &str = "the devices could not be read";
 
@@ -38,7 +43,12 @@ struct Progress {
 }
 
 /// Waits until every action succeeded and the device is verified.
-pub(in super::super) async fn both(run: &Run<'_>, made: &Made, expected: &Expected<'_>) -> Result<Enrolled, Cause> {
+pub(in super::super) async fn both(
+    run: &Run<'_>,
+    made: &Made,
+    key: &Key,
+    expected: &Expected<'_>,
+) -> Result<Enrolled, Cause> {
     run.enter(Step::Wait);
     let progress = Mutex::new(Progress {
         actions_done: false,
@@ -46,9 +56,10 @@ pub(in super::super) async fn both(run: &Run<'_>, made: &Made, expected: &Expect
         blind_to_server: None,
         blind_to_devices: None,
     });
+    let proof = Proof { key, ip: made.server.ipv4, doubted_since: Mutex::default() };
     let (done, actions_done) = oneshot::channel();
     let joined = async {
-        let enrolled = device(run, expected, &progress).await?;
+        let enrolled = device(run, &proof, expected, &progress).await?;
         // The other side ends only with a failure, which wins below.
         let _ = actions_done.await;
         Ok(enrolled)
@@ -68,7 +79,7 @@ pub(in super::super) async fn both(run: &Run<'_>, made: &Made, expected: &Expect
     let Progress { actions_done, obstacle, blind_to_server, blind_to_devices } =
         progress.into_inner().unwrap_or_else(PoisonError::into_inner);
     if actions_done {
-        return last_look(run, expected, obstacle, blind_to_devices).await;
+        return last_look(run, &proof, expected, obstacle, blind_to_devices).await;
     }
     Err(blind_to_server.unwrap_or(Cause::ActionTimeout))
 }
@@ -204,13 +215,52 @@ impl Machine {
     }
 }
 
+/// What tells the machine of this attempt from that of an earlier one, which may have joined a moment ago.
+struct Proof<'a> {
+    key: &'a Key,
+    ip: Option<Ipv4Addr>,
+    /// Since when the only device that fits connects from elsewhere.
+    doubted_since: Mutex<Option<Instant>>,
+}
+
+impl Proof<'_> {
+    /// Looks at the devices, and again at the one that verifies: has this attempt's key let it in, and does it connect from
+    /// this attempt's server? Where a device connects from is its own word and may be missing, so it only makes us wait for
+    /// a better one.
+    async fn look(&self, run: &Run<'_>, expected: &Expected<'_>, within: Within) -> Result<Enrollment, TailscaleError> {
+        let seen = judge(&run.tailscale.find_devices(expected.hostname, within).await?, expected);
+        let Enrollment::Verified(enrolled) = &seen else { return Ok(seen) };
+        if self.key.is_used(run, within).await? == Some(false) {
+            return Ok(Enrollment::NotYet(Obstacle::Another));
+        }
+        let node = NodeId(enrolled.node_id.clone());
+        let endpoints = match run.tailscale.find_device(&node, within).await? {
+            Some(device) => device.endpoints,
+            None => return Ok(Enrollment::NotYet(Obstacle::Absent)),
+        };
+        let is_here = self.ip.is_none_or(|ip| endpoints.contains(&IpAddr::V4(ip)));
+        let mut doubted_since = self.doubted_since.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_here || endpoints.is_empty() {
+            return Ok(seen);
+        }
+        let now = run.clock.now();
+        let waited = now.duration_since(*doubted_since.get_or_insert(now));
+        Ok(if waited < DOUBT { Enrollment::NotYet(Obstacle::Another) } else { seen })
+    }
+}
+
 /// Tailscale's side: waits for a device that verifies.
-async fn device(run: &Run<'_>, expected: &Expected<'_>, progress: &Mutex<Progress>) -> Result<Enrolled, Cause> {
+async fn device(
+    run: &Run<'_>,
+    proof: &Proof<'_>,
+    expected: &Expected<'_>,
+    progress: &Mutex<Progress>,
+) -> Result<Enrolled, Cause> {
     let (began, mut pace) = (run.clock.now(), Pace::default());
     loop {
         sleep(pace.next(device_pace(run.clock.now().duration_since(began)))).await;
-        let devices = match run.tailscale.find_devices(expected.hostname, run.within_a_look()).await {
-            Ok(devices) => devices,
+        let seen = match proof.look(run, expected, run.within_a_look()).await {
+            Ok(seen) => seen,
             Err(error) if error.opinion() == Opinion::Stop => return Err(error).doing(DEVICES),
             Err(error) => {
                 pace.went_badly(error.opinion(), run.chance.fraction());
@@ -220,7 +270,7 @@ async fn device(run: &Run<'_>, expected: &Expected<'_>, progress: &Mutex<Progres
         };
         pace.went_well();
         lock(progress).blind_to_devices = None;
-        match judge(&devices, expected) {
+        match seen {
             Enrollment::Verified(enrolled) => return Ok(enrolled),
             Enrollment::Ambiguous(count) => return Err(Cause::EnrollAmbiguous(count)),
             Enrollment::NotYet(obstacle) => {
@@ -240,13 +290,13 @@ async fn device(run: &Run<'_>, expected: &Expected<'_>, progress: &Mutex<Progres
 /// The device may have come since the look before. Without an answer now, that look is what counts, or why it failed.
 async fn last_look(
     run: &Run<'_>,
+    proof: &Proof<'_>,
     expected: &Expected<'_>,
     before: Obstacle,
     blind: Option<TailscaleError>,
 ) -> Result<Enrolled, Cause> {
     let within = Within { deadline: run.clock.now() + LAST_LOOK, patience: Patience::UntilDeadline };
-    let devices = run.tailscale.find_devices(expected.hostname, within).await;
-    let obstacle = match devices.map(|devices| judge(&devices, expected)) {
+    let obstacle = match proof.look(run, expected, within).await {
         Ok(Enrollment::Verified(enrolled)) => return Ok(enrolled),
         Ok(Enrollment::Ambiguous(count)) => return Err(Cause::EnrollAmbiguous(count)),
         Ok(Enrollment::NotYet(obstacle)) => obstacle,
@@ -256,7 +306,7 @@ async fn last_look(
         },
     };
     Err(match obstacle {
-        Obstacle::Absent | Obstacle::Disconnected => Cause::EnrollTimeout(obstacle.as_str()),
+        Obstacle::Absent | Obstacle::Disconnected | Obstacle::Another => Cause::EnrollTimeout(obstacle.as_str()),
         _ => Cause::EnrollRejected(obstacle.as_str()),
     })
 }
