@@ -27,7 +27,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// How long a machine that was handed over before may take to show itself.
 const PATIENCE_WITH_READY: Duration = Duration::from_secs(30);
 /// How long the machine of a dead attempt may take to show itself before it is removed.
-const PATIENCE_WITH_DEAD: Duration = Duration::from_secs(15);
+pub(super) const PATIENCE_WITH_DEAD: Duration = Duration::from_secs(15);
 
 /// What stands under a job's name or label.
 #[derive(Debug)]
@@ -170,11 +170,7 @@ pub(super) async fn look(run: &Run<'_>, server: &Server, claim: &Claim) -> Resul
 }
 
 /// The same, but until the device verifies or patience ends: one bad look is no reason to delete a machine.
-pub(super) async fn look_patiently(
-    run: &Run<'_>,
-    server: &Server,
-    claim: &Claim,
-) -> Result<Result<Enrolled, Obstacle>, Cause> {
+async fn look_patiently(run: &Run<'_>, server: &Server, claim: &Claim) -> Result<Result<Enrolled, Obstacle>, Cause> {
     let until = run.clock.now() + PATIENCE_WITH_DEAD;
     let expected = of_dead(server, claim);
     run.guard(async {

@@ -7,10 +7,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 
 use super::adopt;
+use super::enrollment::{Enrolled, Obstacle};
 use super::error::{Cause, ProvisionError};
 use super::event::{Observer, Scope, Step};
 use super::job::{self, Claim, Job};
@@ -20,9 +20,6 @@ use super::settings::Settings;
 use super::{Provisioner, region};
 use crate::hetzner::Server;
 use crate::transport::Instant;
-
-/// How many dead attempts are looked after at the same time.
-const AT_ONCE: usize = 4;
 
 /// How to reap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,14 +151,26 @@ impl Pass<'_> {
             claims.filter(|(_, claim)| !claim.ready).partition(|(_, claim)| claim.is_dead(now.saturating_sub(grace)));
         let message = format!("{} unfinished servers of dead attempts, {} that may live", dead.len(), alive.len());
         run.say(Scope::ProvisionVm, message);
-        let dead = dead.into_iter().map(|(server, claim)| async move {
+        let look_again_at = run.clock.now() + adopt::PATIENCE_WITH_DEAD;
+        let mut looks = Vec::with_capacity(dead.len());
+        for (server, claim) in &dead {
+            looks.push(self.look(server, claim).await);
+        }
+        let mut servers = Vec::with_capacity(dead.len());
+        for ((server, claim), look) in dead.into_iter().zip(looks) {
             let dead_for = claim.expires.map_or(0, |expires| u64::try_from(now.saturating_sub(expires)).unwrap_or(0));
-            let (fate, leftovers) = if run.ended().is_some() {
-                self.left(&server, "the time of the pass ran out".to_owned())
-            } else {
-                self.look_after(&server, &claim).await
+            let look = match look {
+                // One bad look is no reason to delete a machine, so all get a second one after a while.
+                Ok(Err(_)) if !self.options.dry_run => {
+                    match run.pause(look_again_at.saturating_duration_since(run.clock.now())).await {
+                        Ok(()) => self.look(&server, &claim).await,
+                        Err(cause) => Err(cause),
+                    }
+                }
+                look => look,
             };
-            Reaped {
+            let (fate, leftovers) = self.look_after(&server, &claim, look).await;
+            servers.push(Reaped {
                 server_id: server.id.0,
                 server_name: server.name,
                 job_id: claim.job,
@@ -169,40 +178,44 @@ impl Pass<'_> {
                 dead_for: Duration::from_secs(dead_for),
                 fate,
                 leftovers,
-            }
-        });
-        let servers = stream::iter(dead).buffered(AT_ONCE).collect().await;
+            });
+        }
         let requests = (run.hetzner.sent(), run.tailscale.sent());
         let alive = u32::try_from(alive.len()).unwrap_or(u32::MAX);
         Ok(ReapReport { dry_run: self.options.dry_run, servers, alive, requests })
     }
 
-    async fn look_after(&self, server: &Server, claim: &Claim) -> (Fate, Vec<Leftover>) {
-        let job = match Job::new(&claim.job, &claim.agent) {
-            Ok(job) if job.name == server.name => job,
-            _ => return self.left(server, "its name does not fit its labels, so it is not provably ours".to_owned()),
+    /// Whether the machine of a dead attempt has joined after all.
+    async fn look(&self, server: &Server, claim: &Claim) -> Result<Result<Enrolled, Obstacle>, Cause> {
+        let job = job_of(server, claim)?;
+        adopt::look(&self.run(&job, &server.location), server, claim).await
+    }
+
+    async fn look_after(
+        &self,
+        server: &Server,
+        claim: &Claim,
+        look: Result<Result<Enrolled, Obstacle>, Cause>,
+    ) -> (Fate, Vec<Leftover>) {
+        let job = match job_of(server, claim) {
+            Ok(job) => job,
+            Err(cause) => return self.left(server, cause.chain()),
         };
         let run = self.run(&job, &server.location);
-        if self.options.dry_run {
-            return match adopt::look(&run, server, claim).await {
-                Ok(Ok(_)) => (Fate::WouldMarkReady, Vec::new()),
-                Ok(Err(obstacle)) if obstacle.is_of_a_device() => self.left(server, obstacle.as_str().to_owned()),
-                Ok(Err(_)) => (Fate::WouldRemove, Vec::new()),
-                Err(cause) => self.left(server, cause.chain()),
-            };
-        }
-        match adopt::look_patiently(&run, server, claim).await {
+        match look {
+            Err(cause) => self.left(server, cause.chain()),
+            Ok(Err(obstacle)) if obstacle.is_of_a_device() => self.left(server, obstacle.as_str().to_owned()),
+            Ok(Ok(_)) if self.options.dry_run => (Fate::WouldMarkReady, Vec::new()),
+            Ok(Err(_)) if self.options.dry_run => (Fate::WouldRemove, Vec::new()),
             Ok(Ok(enrolled)) => match adopt::finish(&run, server, claim, &enrolled).await {
                 Ok(()) => (Fate::MarkedReady, Vec::new()),
                 Err(cause) => self.left(server, cause.chain()),
             },
-            Ok(Err(obstacle)) if obstacle.is_of_a_device() => self.left(server, obstacle.as_str().to_owned()),
             Ok(Err(_)) => {
                 let leftovers = adopt::clear(&run, server, claim).await;
                 let server = leftovers.iter().find(|left| left.kind == Kind::Server);
                 (server.map_or(Fate::Removed, |left| Fate::Left(left.reason())), leftovers)
             }
-            Err(cause) => self.left(server, cause.chain()),
         }
     }
 
@@ -210,4 +223,10 @@ impl Pass<'_> {
         let leftover = Leftover::exists(Kind::Server, why.clone()).id(&server.id).name(&server.name);
         (Fate::Left(why), if self.options.dry_run { Vec::new() } else { vec![leftover] })
     }
+}
+
+/// The job that a server was made for, if its name says the same as its labels.
+fn job_of(server: &Server, claim: &Claim) -> Result<Job, Cause> {
+    let job = Job::new(&claim.job, &claim.agent)?;
+    if job.name == server.name { Ok(job) } else { Err(Cause::ForeignServer { id: server.id.0 }) }
 }

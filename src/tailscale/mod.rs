@@ -26,7 +26,7 @@ pub use token::Credentials;
 
 use crate::secret::Secret;
 use crate::transport::request::Draft;
-use crate::transport::{BaseUrl, Call, Chain, Repeat, Within};
+use crate::transport::{BaseUrl, Call, Chain, Kept, Repeat, Within};
 
 /// Where the API is found unless a setting says otherwise.
 pub const DEFAULT_URL: &str = "https://api.tailscale.com/api/v2";
@@ -63,8 +63,7 @@ impl Tailscale {
         self.base.request(method, path, query)
     }
 
-    /// Sends a request with the access token. A token that is refused is dropped, and the request sent once more with
-    /// a new one; that is no retry, since a 401 proves that nothing was applied (fault G11).
+    /// Sends a request with the access token, and reads its answer.
     async fn send<T: Send>(
         &self,
         operation: &'static str,
@@ -73,14 +72,28 @@ impl Tailscale {
         within: Within,
         read: impl Fn(&http::Response<Bytes>) -> Result<T, TailscaleError> + Send + Sync,
     ) -> Result<T, TailscaleError> {
+        let kept = Kept::default();
+        let keep = |answer: &http::Response<Bytes>| self.accept(answer).and_then(|()| kept.keep(read(answer)));
+        Box::pin(self.exchange(operation, repeat, &draft, within, &keep)).await?;
+        kept.take().ok_or(TailscaleError::Unreadable { what: "nothing was read of it", request_id: None })
+    }
+
+    /// A token that is refused is dropped, and the request sent once more with a new one; that is no retry, since a 401
+    /// proves that nothing was applied (fault G11).
+    async fn exchange(
+        &self,
+        operation: &'static str,
+        repeat: Repeat,
+        draft: &(dyn Fn() -> Draft + Send + Sync),
+        within: Within,
+        keep: &(dyn Fn(&http::Response<Bytes>) -> Result<(), TailscaleError> + Send + Sync),
+    ) -> Result<(), TailscaleError> {
         let mut renewed = false;
         loop {
             let token = self.access_token(within).await.map_err(|error| TailscaleError::NoToken(Box::new(error)))?;
             let call =
                 Call { operation, request: draft().bearer(&token).build()?, repeat, attempt_limit: ATTEMPT_LIMIT };
-            let outcome =
-                self.chain.call(&call, within, |answer| self.accept(answer).and_then(|()| read(answer))).await;
-            match outcome {
+            match self.chain.repeat(&call, within, keep).await {
                 Err(error) if error.is_unauthorized() && !renewed => {
                     self.forget_token().await;
                     renewed = true;

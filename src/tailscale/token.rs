@@ -81,12 +81,12 @@ impl Tailscale {
                     ("client_id", client_id.as_str()),
                     ("client_secret", client_secret.expose()),
                 ];
-                self.exchange("get access token", "/oauth/token", &fields, within).await?
+                self.fetch_token("get access token", "/oauth/token", &fields, within).await?
             }
             Credentials::Federated { client_id, issuer, issuer_token } => {
                 let identity = self.identity_token(client_id, issuer, issuer_token, within).await?;
                 let fields = [("client_id", client_id.as_str()), ("jwt", identity.expose())];
-                self.exchange("exchange identity token", "/oauth/token-exchange", &fields, within).await?
+                self.fetch_token("exchange identity token", "/oauth/token-exchange", &fields, within).await?
             }
         };
         (self.on_secret)(&token);
@@ -101,7 +101,7 @@ impl Tailscale {
         *self.token.0.lock().await = None;
     }
 
-    async fn exchange(
+    async fn fetch_token(
         &self,
         operation: &'static str,
         path: &str,

@@ -76,19 +76,15 @@ impl Chain {
         T: Send,
         E: From<TransportError> + Judge + std::fmt::Display + Send,
     {
-        let value = Mutex::new(None);
-        let keep = |answer: &http::Response<Bytes>| -> Result<(), E> {
-            *value.lock().unwrap_or_else(PoisonError::into_inner) = Some(read(answer)?);
-            Ok(())
-        };
-        self.repeat(call, within, &keep).await?;
-        // An answer that was kept is there; the type does not know it.
+        let kept = Kept::default();
+        self.repeat(call, within, &|answer| kept.keep(read(answer))).await?;
         let nothing = || TransportError::Broken { host: host_of(&call.request), why: "nothing was read".to_owned() };
-        value.into_inner().unwrap_or_else(PoisonError::into_inner).ok_or_else(|| nothing().into())
+        kept.take().ok_or_else(|| nothing().into())
     }
 
-    /// The loop of [`Chain::call`], which is the same whatever is read: it is compiled once for each room.
-    async fn repeat<E>(
+    /// The loop of [`Chain::call`], which is the same whatever is read: it is compiled once for each room. `keep` has to
+    /// keep what it reads, see [`Kept`].
+    pub async fn repeat<E>(
         &self,
         call: &Call,
         within: Within,
@@ -158,6 +154,28 @@ impl Chain {
 impl std::fmt::Debug for Chain {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Chain").field("sent", &self.sent()).finish_non_exhaustive()
+    }
+}
+
+/// Where an answer is kept that was read within a loop.
+pub struct Kept<T>(Mutex<Option<T>>);
+
+impl<T> Default for Kept<T> {
+    fn default() -> Self {
+        Self(Mutex::new(None))
+    }
+}
+
+impl<T> Kept<T> {
+    /// Keeps what was read, if it could be.
+    pub fn keep<E>(&self, read: Result<T, E>) -> Result<(), E> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(read?);
+        Ok(())
+    }
+
+    /// What was kept. It is there once the loop has succeeded; the type does not know it.
+    pub fn take(self) -> Option<T> {
+        self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -26,7 +26,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 pub use budget::RetryBudget;
-pub use chain::{Call, Chain, Within};
+pub use chain::{Call, Chain, Kept, Within};
 pub use clock::{Chance, Clock, Instant, sleep, sleep_until, timeout_at};
 pub use error::{Fate, TransportError};
 pub use live::{Live, Network, Proxy};

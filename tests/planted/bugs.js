@@ -119,7 +119,7 @@ module.exports = [
     what: 'the reaper deletes an expired server whose machine stands in the tailnet',
     caughtBy: ['I03'],
     edits: [
-      [REAP, 'match adopt::look_patiently(&run, server, claim).await {', 'let look = adopt::look_patiently(&run, server, claim).await;\n        let look = if planted("reaper-ignores-devices") { Ok(Err(super::enrollment::Obstacle::Absent)) } else { look };\n        match look {'],
+      [REAP, 'match look {\n            Err(cause)', 'let look = if planted("reaper-ignores-devices") { Ok(Err(Obstacle::Absent)) } else { look };\n        match look {\n            Err(cause)'],
     ],
   },
   {
