@@ -115,6 +115,7 @@ pub struct DeviceView<'a> {
     pub tags: &'a [String],
     pub ip: Option<&'a str>,
     pub ephemeral: bool,
+    pub authorized: bool,
     pub server: Option<u64>,
     pub key: Option<&'a str>,
 }

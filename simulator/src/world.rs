@@ -130,7 +130,7 @@ impl World {
 
     /// The devices, as they truly are.
     pub fn devices(&self) -> impl Iterator<Item = DeviceView<'_>> {
-        self.tailscale.devices()
+        self.tailscale.devices(&self.cx)
     }
 
     /// The auth keys, as they truly are.

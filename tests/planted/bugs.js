@@ -3,8 +3,9 @@
 // The defects that the suite has to catch. Each is a few edits of the source, switched on by its name at run time; all of
 // them are built at once into a copy of the tree (run.js), so that the source itself has no switch.
 //
-// `caughtBy` names the invariants (docs/invariants.md) of which one has to be violated in some run. A defect that only makes
-// the program panic, or an answer unreadable, does not count as caught.
+// `caughtBy` names the invariants (docs/invariants.md) of which one has to be violated in some run: of the random worlds, or of
+// the fault matrix where `suite` says so; `rows` then says which row of the matrix stands for which invariant. A defect that only makes the program panic, or an answer unreadable, does not
+// count as caught.
 
 const ADOPT = 'src/provision/adopt.rs'
 const AUTH_KEY = 'src/provision/step/auth_key.rs'
@@ -44,10 +45,11 @@ module.exports = [
   },
   {
     name: 'adopt-without-labels',
-    what: "whatever has the job's name is taken for the job's server",
-    caughtBy: ['I02', 'I03', 'I11'],
+    what: "whatever has the job's name counts as what a dead attempt of the job left",
+    caughtBy: ['I02'],
     edits: [
-      [ADOPT, 'let job = run.job;\n    let Some(claim)', 'let job = run.job;\n    if planted("adopt-without-labels") && server.name == job.name && Claim::read(&server).is_none_or(|claim| claim.job != job.id) {\n        return Ok(Standing::Ready(server));\n    }\n    let Some(claim)'],
+      [ADOPT, 'let job = run.job;\n    let Some(claim)', 'let job = run.job;\n    if planted("adopt-without-labels") && server.name == job.name && Claim::read(&server).is_none_or(|claim| claim.job != job.id) {\n        let (job, agent, attempt) = (job.id.clone(), job.agent.clone(), String::new());\n        let claim = Claim { job, agent, attempt, started: 0, expires: Some(0), auth_key: None, ready: false };\n        return Ok(Standing::Dead(server, claim));\n    }\n    let Some(claim)'],
+      [REMOVAL, 'if let Some((objection, hold)) = objection(run, target, &server) {', 'let objects = objection(run, target, &server).filter(|_| !(planted("adopt-without-labels") && target.attempt.is_empty()));\n        if let Some((objection, hold)) = objects {'],
     ],
   },
   {
@@ -67,7 +69,7 @@ module.exports = [
   {
     name: 'reset-as-wait',
     what: 'the moment at which the bucket is full is taken for a wait',
-    caughtBy: ['I08', 'I14', 'I21'],
+    caughtBy: ['I09', 'I14'],
     edits: [
       [RETRY, 'let text = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim();', 'if planted("reset-as-wait")\n        && let Some(reset) = headers.get("ratelimit-reset").and_then(|text| text.to_str().ok()?.parse::<i64>().ok())\n    {\n        return u64::try_from(reset - cloud_unix).ok().map(Duration::from_secs);\n    }\n    let text = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim();'],
       [RETRY, 'wish.filter(|wish| *wish <= SLOW_CAP)', 'wish.filter(|wish| planted("reset-as-wait") || *wish <= SLOW_CAP)'],
@@ -76,6 +78,8 @@ module.exports = [
   {
     name: 'action-404-fatal',
     what: 'an action that Hetzner does not show (any more) ends the job',
+    suite: 'matrix',
+    rows: { G14: 'I21' },
     caughtBy: ['I21'],
     edits: [[WAIT, 'Err(error) if error.is_not_found() => Vec::new(),', 'Err(error) if error.is_not_found() && !planted("action-404-fatal") => Vec::new(),']],
   },
@@ -188,13 +192,15 @@ module.exports = [
   {
     name: 'any-key-accepted',
     what: 'a key is used although it may do more than was ordered',
+    suite: 'matrix',
+    rows: { K07: 'I04' },
     caughtBy: ['I04'],
     edits: [[AUTH_KEY, 'if got.reusable ||', 'if planted("any-key-accepted") {\n        return Ok(text.clone());\n    }\n    if got.reusable ||']],
   },
   {
     name: 'absence-assumed',
     what: 'a deletion that got no answer counts as done',
-    caughtBy: ['I12'],
+    caughtBy: ['I12', 'I13'],
     edits: [[REMOVAL, 'is_asked |= error.may_have_applied();', 'is_asked |= error.may_have_applied();\n                if planted("absence-assumed") && error.may_have_applied() {\n                    return deleted(run, target.id);\n                }']],
   },
   {
@@ -224,7 +230,9 @@ module.exports = [
   {
     name: 'redirect-followed',
     what: 'a redirect is followed, and carries the token elsewhere',
-    caughtBy: ['I06', 'I07'],
+    suite: 'matrix',
+    rows: { G29: 'I07' },
+    caughtBy: ['I07'],
     edits: [
       [CHAIN, 'if answer.status().is_redirection() {', 'if planted("redirect-followed")\n            && answer.status().is_redirection()\n            && let Some(place) = answer.headers().get("location").and_then(|place| place.to_str().ok()?.parse().ok())\n        {\n            let mut again = call.request.clone();\n            *again.uri_mut() = place;\n            return self.transport.exchange(again).await;\n        }\n        if answer.status().is_redirection() {'],
     ],
@@ -232,12 +240,16 @@ module.exports = [
   {
     name: 'endless-retry',
     what: 'an operation is tried again until the deadline, at once',
-    caughtBy: ['I08', 'I09'],
+    suite: 'matrix',
+    rows: { G01: 'I08', G24: 'I08' },
+    caughtBy: ['I08'],
     edits: [[RETRY, '&& tried >= most', '&& tried >= if planted("endless-retry") { u32::MAX } else { most }'], [RETRY, 'Some(doubled(FIRST, CAP).mul_f64(fraction))', 'Some(if planted("endless-retry") { Duration::from_millis(1) } else { doubled(FIRST, CAP).mul_f64(fraction) })']],
   },
   {
     name: 'refusal-retried',
     what: 'a refusal for good is tried again',
+    suite: 'matrix',
+    rows: { G09: 'I09', G12: 'I09', G18: 'I09' },
     caughtBy: ['I09'],
     edits: [[RETRY, 'Opinion::Stop => None,\n        Opinion::LookFirst', 'Opinion::Stop if planted("refusal-retried") => Some(FIRST),\n        Opinion::Stop => None,\n        Opinion::LookFirst']],
   },

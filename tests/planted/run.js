@@ -34,9 +34,10 @@ function main(args) {
   plant()
   if (check) return console.log(`${bugs.length} defects can be planted.`)
   const programs = build()
-  const sound = hunt(programs, '', runs)
-  if (sound.caught > 0) {
-    console.error(`Without any defect the suite complains: ${JSON.stringify(sound)}`)
+  for (const suite of Object.keys(programs)) {
+    const sound = hunt(programs, { name: '', suite }, runs)
+    if (sound.caught === 0) continue
+    console.error(`Without any defect ${suite} complains: ${JSON.stringify(sound)}`)
     process.exitCode = 1
     return
   }
@@ -44,7 +45,7 @@ function main(args) {
   let caught = 0
   console.log(`${'defect'.padEnd(28)}${'runs'.padStart(6)}${'caught'.padStart(8)}  by`)
   for (const bug of chosen) {
-    const found = hunt(programs, bug.name, runs)
+    const found = hunt(programs, bug, runs)
     const isCaught = bug.caughtBy.some((invariant) => found.by[invariant] > 0)
     caught += isCaught
     const by = Object.entries(found.by).map(([invariant, count]) => `${invariant} ×${count}`)
@@ -102,27 +103,27 @@ pub fn planted(name: &str) -> bool {
 `)
 }
 
-/** Builds the suite of the planted tree; returns its program. */
+/** Builds the suites of the planted tree; returns the program of each. */
 function build() {
-  const args = ['test', '--no-default-features', '--test', 'worlds', '--no-run', '--message-format', 'json', '--quiet']
+  const args = ['test', '--no-default-features', '--test', 'worlds', '--test', 'matrix', '--no-run', '--message-format', 'json', '--quiet']
   const env = { ...process.env, CARGO_TARGET_DIR: TARGET }
   const output = execFileSync('cargo', args, { cwd: TREE, env, stdio: ['ignore', 'pipe', 'inherit'], maxBuffer: 1 << 28 })
   const built = output.toString().split('\n').filter((line) => line.startsWith('{')).map((line) => JSON.parse(line))
-  return built.filter(({ executable, target }) => executable && target.kind.includes('test')).map(({ executable }) => executable)
+  const tests = built.filter(({ executable, target }) => executable && target.kind.includes('test'))
+  return Object.fromEntries(tests.map(({ executable, target }) => [target.name, executable]))
 }
 
-/** Runs the suite with one defect; what it says is one line of JSON. */
-function hunt(programs, name, runs) {
-  const total = { runs: 0, caught: 0, by: {} }
-  for (const program of programs) {
-    const env = { ...process.env, PROVISION_VM_PLANTED: name, PROVISION_VM_SEEDS: String(runs), RUST_BACKTRACE: '0' }
-    const { stdout } = spawnSync(program, ['hunt', '--ignored', '--nocapture', '--quiet'], { cwd: TREE, env, maxBuffer: 1 << 28 })
-    const line = stdout.toString().split('\n').find((line) => line.startsWith('{"runs"'))
-    if (!line) throw new Error(`${name || 'no defect'}: the hunt said nothing\n${stdout}`)
-    const found = JSON.parse(line)
-    total.runs += found.runs
-    total.caught += found.caught
-    for (const [invariant, count] of Object.entries(found.by)) total.by[invariant] = (total.by[invariant] ?? 0) + count
-  }
-  return total
+/** Runs a suite with one defect: how many runs there were, how many were caught, and by which invariants. */
+function hunt(programs, { name, suite = 'worlds', rows = {} }, runs) {
+  const filter = suite === 'worlds' ? ['hunt', '--ignored'] : ['every_single_fault']
+  const env = { ...process.env, PROVISION_VM_PLANTED: name, PROVISION_VM_SEEDS: String(runs), PROVISION_VM_SHOW: '100000', RUST_BACKTRACE: '0' }
+  const { stdout, stderr } = spawnSync(programs[suite], [...filter, '--nocapture'], { cwd: TREE, env, maxBuffer: 1 << 28 })
+  const said = stdout.toString()
+  const line = said.split('\n').find((line) => line.startsWith('{'))
+  if (line) return JSON.parse(line)
+  const [, all, wrong] = /^single faults: (\d+) runs, (\d+) wrong$/m.exec(said) ?? []
+  if (all === undefined) throw new Error(`${name || 'no defect'}: the suite said nothing\n${said}`)
+  const by = {}
+  for (const [, row] of stderr.toString().matchAll(/^\* (\w+) /gm)) by[rows[row] ?? row] = (by[rows[row] ?? row] ?? 0) + 1
+  return { runs: Number(all), caught: Number(wrong), by }
 }

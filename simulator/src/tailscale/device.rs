@@ -201,13 +201,14 @@ impl Device {
     }
 
     /// What is true of it, typed.
-    pub(super) fn view(&self) -> DeviceView<'_> {
+    pub(super) fn view(&self, cx: &Context) -> DeviceView<'_> {
         DeviceView {
             node: &self.node_id,
             hostname: &self.hostname,
             tags: &self.tags,
             ip: self.ipv4().map(String::as_str),
             ephemeral: self.ephemeral,
+            authorized: self.is_authorized(cx),
             server: self.server,
             key: self.key_id.as_deref(),
         }

@@ -266,8 +266,8 @@ impl Tailscale {
         self.remove(cx, &node.0, false);
     }
 
-    pub(crate) fn devices(&self) -> impl Iterator<Item = DeviceView<'_>> {
-        self.devices.values().map(Device::view)
+    pub(crate) fn devices(&self, cx: &Context) -> impl Iterator<Item = DeviceView<'_>> {
+        self.devices.values().map(|device| device.view(cx))
     }
 
     pub(crate) fn keys(&self, now: Duration) -> impl Iterator<Item = KeyView<'_>> {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::hash::Hash;
 use std::time::Duration;
 
-use provision_vm::provision::{Certainty, Code, Kind, Leftover, ProvisionError, Provisioned, Step};
+use provision_vm::provision::{Certainty, Code, Hold, Kind, Leftover, ProvisionError, Provisioned, Step};
 use simulator::World;
 
 use super::call::Settled;
@@ -30,6 +30,7 @@ impl Audit {
             }
             Err(error) => {
                 self.check_failure(call, error, world);
+                self.check_promise(error);
                 self.check_cause(call, error);
                 let mut said = format!("{error} {error:?}");
                 for cause in error.causes() {
@@ -38,7 +39,7 @@ impl Audit {
                 said
             }
         };
-        (call, without_wall_clock(&said)).hash(&mut self.trace);
+        (call, &said).hash(&mut self.trace);
         self.note(|| format!("call {call} ends: {said}"));
         self.search("an outcome", said.as_bytes(), &[]);
         self.calls[call].settled = Some(match outcome {
@@ -115,8 +116,9 @@ impl Audit {
         let gone = self.devices.get(&done.node_id).is_some_and(|device| !device.alive);
         match device {
             None if gone || meddled => {}
-            Some(device) if device.server == Some(id) && device.ip == Some(&ip) => {}
-            _ => self.violated("I11", format!("device {} is not the machine of server {id}", done.node_id)),
+            Some(device) if device.server == Some(id) && device.ip == Some(&ip) && device.authorized => {}
+            _ => self
+                .violated("I11", format!("device {} is not the machine of server {id}, or not approved", done.node_id)),
         }
         if !warns_of_keys(done) {
             for key in self.usable_keys(call, world) {
@@ -227,6 +229,14 @@ impl Audit {
         }
     }
 
+    /// I15, as far as it can be told without a repetition; the random worlds repeat the call as well.
+    fn check_promise(&mut self, error: &ProvisionError) {
+        let is_stuck = error.leftovers.iter().any(|left| left.hold == Hold::Person);
+        if error.is_retryable() && (is_stuck || !error.cause.code().is_retryable()) {
+            self.violated("I15", format!("it is called retryable, and is not: {error:?}"));
+        }
+    }
+
     /// I16.
     fn check_cause(&mut self, call: usize, error: &ProvisionError) {
         let record = &self.calls[call];
@@ -240,12 +250,6 @@ impl Audit {
             self.violated("I16", format!("the undo began because of {cause:?}, and the error says {error}"));
         }
     }
-}
-
-/// A call that no answer has told the cloud's time notes the wall clock's; nothing is decided by it.
-fn without_wall_clock(said: &str) -> (&str, &str) {
-    let Some((before, rest)) = said.split_once("ended_at: ") else { return (said, "") };
-    (before, rest.trim_start_matches(|letter: char| letter.is_ascii_digit()))
 }
 
 fn warns_of_keys(done: &Provisioned) -> bool {
