@@ -34,7 +34,12 @@ impl Context {
 
     /// Writes down what happens.
     pub(crate) fn note(&mut self, what: What) {
-        self.changes.push(Change { at: self.now, by: self.by, what });
+        self.note_of(self.by, what);
+    }
+
+    /// Writes down what happens, and who else caused it.
+    pub(crate) fn note_of(&mut self, by: Actor, what: What) {
+        self.changes.push(Change { at: self.now, by, what });
     }
 
     /// What has been written down since the last call.

@@ -28,7 +28,7 @@ pub use server::PlantedServer;
 use crate::agenda::{Agenda, Happening};
 use crate::config::{ActionOutcome, HetznerConfig};
 use crate::context::Context;
-use crate::history::{PrimaryIpView, ServerView, What};
+use crate::history::{Actor, PrimaryIpView, ServerView, What};
 use crate::world::between;
 
 /// The project.
@@ -215,7 +215,8 @@ impl Hetzner {
         for ip in self.primary_ips.values_mut().filter(|ip| ip.assignee == Some(id)) {
             ip.assignee = None;
             if ip.auto_delete {
-                cx.note(What::PrimaryIpRemoved { id: ip.id });
+                // It goes with its server; nobody asked for that.
+                cx.note_of(Actor::World, What::PrimaryIpRemoved { id: ip.id });
             }
         }
         self.primary_ips.retain(|_, ip| ip.assignee.is_some() || !ip.auto_delete);
