@@ -172,7 +172,7 @@ function read(object, key) {
 
 /** A caller's function that fails must not end the job, nor the process. */
 function guard(name, call) {
-  const complain = (error) => process.emitWarning(`${name} failed: ${error}`, 'ProvisionVMWarning')
+  const complain = (error) => process.emitWarning(`${name} failed: ${describe(error)}`, 'ProvisionVMWarning')
   return (argument) => {
     try {
       const result = call(argument)
@@ -180,6 +180,15 @@ function guard(name, call) {
     } catch (error) {
       complain(error)
     }
+  }
+}
+
+/** Anything can be thrown, and not everything can be a text. */
+function describe(error) {
+  try {
+    return String(error)
+  } catch {
+    return typeof error
   }
 }
 

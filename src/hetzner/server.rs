@@ -260,12 +260,12 @@ impl Hetzner {
     }
 
     /// Deletes a server, at once and for good. A server that is not there counts as deleted. The caller confirms the
-    /// absence with [`Hetzner::find_server`].
-    pub async fn delete_server(&self, id: ServerId, within: Within) -> Result<(), HetznerError> {
+    /// absence with [`Hetzner::find_server`]. Returns whether it was there.
+    pub async fn delete_server(&self, id: ServerId, within: Within) -> Result<bool, HetznerError> {
         let draft = self.draft(Method::DELETE, &format!("/servers/{id}"), &[]);
         match self.send("delete server", Repeat::Safe, draft, within, |_| Ok(())).await {
-            Err(error) if !error.is_not_found() => Err(error),
-            _ => Ok(()),
+            Err(error) if error.is_not_found() => Ok(false),
+            outcome => outcome.map(|()| true),
         }
     }
 }

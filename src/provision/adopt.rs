@@ -77,7 +77,7 @@ pub(super) fn classify(run: &Run<'_>, server: Server) -> Result<Standing, Cause>
     }
     Ok(if claim.ready {
         Standing::Ready(server)
-    } else if claim.is_dead(run.clock.cloud_unix()) {
+    } else if run.is_dead(&claim) {
         Standing::Dead(server, claim)
     } else {
         Standing::Underway(server)
@@ -242,7 +242,7 @@ pub(super) async fn clear(run: &Run<'_>, server: &Server, claim: &Claim) -> Vec<
     let remains = Saga::default();
     remains.declare(UndoDevice::new(&server.name, &claim.attempt, claim.started, Vec::new()));
     if let Some(key) = &claim.auth_key {
-        remains.declare(UndoAuthKey::of_dead(key));
+        remains.declare(UndoAuthKey::of_dead(key, run.job.key_description(&claim.attempt)));
     }
     remains.declare(UndoServer::of_dead(server, claim));
     remains.compensate(run).await

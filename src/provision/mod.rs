@@ -292,7 +292,7 @@ async fn make(run: &Run<'_>, saga: &Saga) -> Result<Provisioned, Cause> {
     let expected = Expected { hostname: &run.job.name, attempt_started: attempt.started, known: &known };
     let enrolled = wait::both(run, &made, &key, &expected).await?;
     run.verified(&enrolled);
-    ready::mark(run, made.server.id, &attempt.id, || made.undo.marking(run.clock.now())).await?;
+    ready::mark(run, made.server.id, &attempt.id, || made.undo.marking()).await?;
     auth_key::retire(run, &key).await;
     let Made { server, price, .. } = made;
     finish(run, server, &enrolled, false, price)

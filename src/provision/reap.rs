@@ -147,8 +147,9 @@ impl Pass<'_> {
         let now = run.clock.cloud_unix();
         let grace = i64::try_from(self.options.grace.as_secs()).unwrap_or(i64::MAX);
         let claims = servers.into_iter().filter_map(|server| Claim::read(&server).map(|claim| (server, claim)));
-        let (dead, alive): (Vec<_>, Vec<_>) =
-            claims.filter(|(_, claim)| !claim.ready).partition(|(_, claim)| claim.is_dead(now.saturating_sub(grace)));
+        let (dead, alive): (Vec<_>, Vec<_>) = claims
+            .filter(|(_, claim)| !claim.ready)
+            .partition(|(_, claim)| run.is_dead(claim) && claim.is_dead(now.saturating_sub(grace)));
         let message = format!("{} unfinished servers of dead attempts, {} that may live", dead.len(), alive.len());
         run.say(Scope::ProvisionVm, message);
         let look_again_at = run.clock.now() + adopt::PATIENCE_WITH_DEAD;

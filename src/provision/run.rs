@@ -12,7 +12,7 @@ use super::candidate::CandidateAttempt;
 use super::enrollment::Enrolled;
 use super::error::Cause;
 use super::event::{Event, Known, Observer, Scope, Step};
-use super::job::{Attempt, Job};
+use super::job::{Attempt, Claim, Job};
 use super::region::Placement;
 use super::settings::Settings;
 use crate::hetzner::{Hetzner, HetznerError, Server};
@@ -125,6 +125,12 @@ impl<'a> Run<'a> {
         let started = self.clock.cloud_unix();
         let life = self.deadline.saturating_duration_since(self.clock.now()) + UNDO_BUDGET + CLOCK_MARGIN;
         Attempt { id: self.chance.id(), started, expires: started.saturating_add_unsigned(life.as_secs()) }
+    }
+
+    /// Whether an attempt is past its end. As long as no answer has shown the cloud's clock, nobody is: a wrong clock here
+    /// must not cost a living attempt its server.
+    pub(super) fn is_dead(&self, claim: &Claim) -> bool {
+        self.clock.is_settled() && claim.is_dead(self.clock.cloud_unix())
     }
 
     /// The limits of an ordinary request.

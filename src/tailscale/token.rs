@@ -152,6 +152,10 @@ impl Tailscale {
             Err(TailscaleError::Refused { status: status @ (400..=428 | 430..=499), request_id, .. }) => {
                 Err(TailscaleError::Credential { who, status, request_id })
             }
+            // Whatever else it says may echo what it was sent.
+            Err(TailscaleError::Refused { status, retry_after, request_id, .. }) => {
+                Err(TailscaleError::Refused { status, message: String::new(), retry_after, request_id })
+            }
             Err(error) => Err(error),
             Ok(()) => decode(answer),
         };

@@ -144,7 +144,7 @@ impl Clouds {
                 let labels = &known.server.labels;
                 seen.servers.push(hetzner.replace_labels(known.server.id, labels, within).await.map_err(hetzner_says)?);
             }
-            Delete => hetzner.delete_server(known.server.id, within).await.map_err(hetzner_says)?,
+            Delete => drop(hetzner.delete_server(known.server.id, within).await.map_err(hetzner_says)?),
             Actions => seen.actions(hetzner.get_actions(&[ActionId(1)], within).await.map_err(hetzner_says)?),
             ServerActions => {
                 seen.actions(hetzner.list_server_actions(known.server.id, within).await.map_err(hetzner_says)?);

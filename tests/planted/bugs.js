@@ -201,7 +201,7 @@ module.exports = [
     name: 'absence-assumed',
     what: 'a deletion that got no answer counts as done',
     caughtBy: ['I12', 'I13'],
-    edits: [[REMOVAL, 'is_asked |= error.may_have_applied();', 'is_asked |= error.may_have_applied();\n                if planted("absence-assumed") && error.may_have_applied() {\n                    return deleted(run, target.id);\n                }']],
+    edits: [[REMOVAL, 'is_asked |= error.may_have_applied();', 'is_asked |= error.may_have_applied();\n                if planted("absence-assumed") && error.may_have_applied() {\n                    return Removal::Deleted;\n                }']],
   },
   {
     name: 'leftover-invented',

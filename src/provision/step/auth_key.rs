@@ -12,7 +12,7 @@ use super::super::event::{Scope, Step};
 use super::super::job::{Attempt, TAG};
 use super::super::leftover::{Kind, Leftover};
 use super::super::run::{Doing, Heard, Run};
-use super::super::saga::{Saga, Scene, Undo};
+use super::super::saga::{Machine, Saga, Scene, Undo};
 use crate::secret::Secret;
 use crate::tailscale::{Capabilities, CreatedKey, KeyId, KeyOrder, TailscaleError, key_id_of};
 use crate::transport::{Instant, Judge, Opinion, Patience, Within, sleep_until};
@@ -79,7 +79,7 @@ async fn mint(run: &Run<'_>, saga: &Saga, attempt: &Attempt) -> Result<Key, Caus
         preauthorized: true,
         tags: vec![TAG.to_owned()],
     };
-    let undo = saga.declare(UndoAuthKey::new(run.job.key_description(attempt)));
+    let undo = saga.declare(UndoAuthKey::new(run.job.key_description(&attempt.id)));
     let created = order(run, &wanted, &undo).await?;
     let text = check_minted(&created, &wanted)?;
     Ok(Key { text, id: Some(created.id), minted: Some(undo) })
@@ -244,9 +244,9 @@ impl UndoAuthKey {
     }
 
     /// The undo of the key that a dead attempt minted, as its server's label names it.
-    pub(in super::super) fn of_dead(id: &str) -> Self {
+    pub(in super::super) fn of_dead(id: &str, description: String) -> Self {
         let state = State { minted: Some(KeyId(id.to_owned())), ..State::default() };
-        Self { description: "auth key of a dead attempt".to_owned(), is_dead: true, state: Mutex::new(state) }
+        Self { description, is_dead: true, state: Mutex::new(state) }
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {
@@ -281,6 +281,9 @@ impl UndoAuthKey {
         let once = Within { deadline: soon, patience: Patience::Tries(1) };
         // The key of a dead attempt has ended by itself, which says nothing about its use.
         let mut is_useless = self.is_dead;
+        if self.is_dead && !self.is_provably_of_dead(scene, id, once).await {
+            return None;
+        }
         if !self.is_dead
             && let Ok(before) = tailscale.find_key(id, once).await
         {
@@ -306,6 +309,14 @@ impl UndoAuthKey {
             }
         };
         Some(leftover.id(id).name(&self.description))
+    }
+
+    /// Whether the key that a dead attempt's label names is that attempt's: anybody may have written the label. And it goes
+    /// only with the server: one that was spared may belong to an attempt that lives.
+    async fn is_provably_of_dead(&self, scene: &Scene<'_>, id: &KeyId, within: Within) -> bool {
+        let key = scene.run.tailscale.find_key(id, within).await;
+        let is_its = matches!(key, Ok(Some(key)) if key.description == self.description);
+        is_its && matches!(scene.machine(), Machine::Deleted { .. })
     }
 
     /// Looks for keys that unanswered orders may still make, and revokes them.

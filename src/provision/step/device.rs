@@ -84,6 +84,10 @@ impl UndoDevice {
             return Some(Leftover::exists(Kind::Device, "it is not provably ours any more"));
         }
         let is_at_ours = ip.is_some_and(|ip| fresh.endpoints.contains(&IpAddr::V4(ip)));
+        // With a key that nobody used, nobody of ours has joined.
+        if scene.key_used() == Some(false) && !is_at_ours {
+            return None;
+        }
         // Asked after the list: a wrong delete is worse than an orphan.
         match self.has_successor(scene).await {
             Ok(false) => {}
@@ -98,8 +102,9 @@ impl UndoDevice {
         if !is_deleted {
             return Some(Leftover::exists(Kind::Device, "its server was not deleted by this call"));
         }
-        if among > 1 && !is_at_ours {
-            let why = "several devices claim to be this machine, and this one connects from elsewhere";
+        let is_elsewhere = ip.is_some() && !fresh.endpoints.is_empty() && !is_at_ours;
+        if is_elsewhere || (among > 1 && !is_at_ours) {
+            let why = "it connects from elsewhere, so it is not provably the machine of this call";
             return Some(Leftover::exists(Kind::Device, why));
         }
         self.remove(scene, &device.node_id).await

@@ -36,7 +36,12 @@ pub(in super::super) async fn mark(
     }
     let doing = "the server could not be marked ready";
     about_to_write();
-    run.hetzner.replace_labels(id, &ready_labels(&server), within).await.doing(doing)?;
+    match run.hetzner.replace_labels(id, &ready_labels(&server), within).await {
+        Err(error) if error.is_not_found() => {
+            return Err(Cause::Superseded(format!("server {id} was deleted by somebody else")));
+        }
+        written => written.doing(doing)?,
+    };
     loop {
         let fresh = run.hetzner.find_server(id, within).await.doing(doing)?;
         if fresh.as_ref().and_then(Claim::read).is_some_and(|claim| claim.ready) {

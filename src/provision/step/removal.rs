@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use super::super::enrollment::{Enrollment, Expected, judge};
 use super::super::event::Scope;
 use super::super::job::{Claim, Job};
 use super::super::leftover::{Hold, Kind, Leftover};
 use super::super::run::Run;
 use crate::hetzner::{HetznerError, PrimaryIpId, Server, ServerId};
+use crate::tailscale::TailscaleError;
 use crate::transport::{Instant, Judge, Opinion, Patience, Repeat, Within, retry, sleep, sleep_until};
 
 /// A new server may be missing from reads for up to 5 s (fault G32), so a first "not there" is not believed.
@@ -54,7 +56,8 @@ pub(in super::super) async fn remove_server(run: &Run<'_>, target: Target<'_>, w
     let unconfirmed =
         |why: &str, hold| Removal::Left(Leftover::unconfirmed(Kind::Server, why).id(&target.id).hold(hold));
     let exists = |why: &str, hold| Removal::Left(Leftover::exists(Kind::Server, why).id(&target.id).hold(hold));
-    let (mut is_asked, mut deletions, mut tried) = (false, 0, 0);
+    // Whether we have asked for its deletion, and whether it may have been our asking that removed it.
+    let (mut is_asked, mut is_ours, mut deletions, mut tried) = (false, false, 0, 0);
     loop {
         let reads = if is_asked { &READS[..1] } else { &READS[..] };
         let shown = match read_patiently(run, target.id, reads, within).await {
@@ -62,17 +65,26 @@ pub(in super::super) async fn remove_server(run: &Run<'_>, target: Target<'_>, w
             Err(error) => return unconfirmed(&error.to_string(), hold_of(&error)),
         };
         let Some(server) = shown else {
-            return if is_asked { deleted(run, target.id) } else { Removal::WasGone };
+            return gone(run, target.id, is_ours);
         };
         if let Some((objection, hold)) = objection(run, target, &server) {
             return exists(objection, hold);
         }
+        if target.only_if_dead {
+            match has_joined(run, &server, within).await {
+                Ok(false) => {}
+                Ok(true) => return exists("its machine has joined after all", Hold::None),
+                Err(error) => {
+                    return exists(&format!("whether its machine has joined is not known ({error})"), usual_hold);
+                }
+            }
+        }
         match run.hetzner.delete_server(target.id, once).await {
-            Ok(()) => {
-                is_asked = true;
+            Ok(was_there) => {
+                (is_asked, is_ours) = (true, is_ours || was_there);
                 let until = within.deadline.min(run.clock.now() + STILL_SHOWN);
                 match gone_by(run, target.id, until, within).await {
-                    Ok(true) => return deleted(run, target.id),
+                    Ok(true) => return gone(run, target.id, is_ours),
                     Ok(false) => {}
                     Err(error) => {
                         let why = format!("it was deleted, but no read confirms it ({error})");
@@ -89,6 +101,7 @@ pub(in super::super) async fn remove_server(run: &Run<'_>, target: Target<'_>, w
             Err(error) => {
                 tried += 1;
                 is_asked |= error.may_have_applied();
+                is_ours |= error.may_have_applied();
                 let fraction = run.chance.fraction();
                 let pause = retry::pause(error.opinion(), Repeat::Safe, Patience::UntilDeadline, tried, fraction);
                 match pause.filter(|pause| run.clock.now() + *pause < within.deadline) {
@@ -101,9 +114,21 @@ pub(in super::super) async fn remove_server(run: &Run<'_>, target: Target<'_>, w
     }
 }
 
-fn deleted(run: &Run<'_>, id: ServerId) -> Removal {
+fn gone(run: &Run<'_>, id: ServerId, is_ours: bool) -> Removal {
+    if !is_ours {
+        return Removal::WasGone;
+    }
     run.say(Scope::Hetzner, format!("Server deleted: id={id}"));
     Removal::Deleted
+}
+
+/// Whether the machine of a dead attempt stands in the tailnet at this moment: another call that sees it marks its server
+/// ready, and a read may not show that yet.
+async fn has_joined(run: &Run<'_>, server: &Server, within: Within) -> Result<bool, TailscaleError> {
+    let attempt_started = Claim::read(server).map_or(0, |claim| claim.started);
+    let expected = Expected { hostname: &server.name, attempt_started, known: &[] };
+    let devices = run.tailscale.find_devices(&server.name, within).await?;
+    Ok(!matches!(judge(&devices, &expected), Enrollment::NotYet(_)))
 }
 
 async fn read_patiently(
@@ -138,7 +163,7 @@ fn objection(run: &Run<'_>, target: Target<'_>, server: &Server) -> Option<(&'st
     match Claim::read(server) {
         Some(claim) if claim.ready => Some(("it is marked ready; the next call for this job returns it", Hold::None)),
         Some(claim) if server.name == job.name && job.owns(&claim) && claim.attempt == target.attempt => {
-            let lives = target.only_if_dead && !claim.is_dead(run.clock.cloud_unix());
+            let lives = target.only_if_dead && !run.is_dead(&claim);
             lives.then(|| ("its attempt is not past its end", claim.expires.map_or(Hold::Person, Hold::Until)))
         }
         _ => Some(("its name or labels were changed, so it is not provably ours any more", Hold::Person)),

@@ -139,7 +139,7 @@ async fn order(
     let (mut orders, mut refusals, mut first_clash) = (0, 0, None);
     loop {
         orders += 1;
-        let error = match hear(run, undo, &order).await? {
+        let error = match hear(run, undo, attempt, &order).await? {
             Ok(Created { server, actions }) if is_ours(run.job, attempt, &server) => {
                 undo.made(&server);
                 return Ok(Ok(made(server, actions.into_iter().map(|action| action.id).collect())));
@@ -164,7 +164,7 @@ async fn order(
                 undo.not_applied();
                 return Ok(Err(error));
             }
-            Some(error) if !error.may_have_applied() => {
+            Some(error) if !is_unclear(&error) => {
                 undo.not_applied();
                 refusals += 1;
                 match run.pause_before_order(error.opinion(), refusals) {
@@ -200,6 +200,7 @@ async fn order(
 async fn hear(
     run: &Run<'_>,
     undo: &UndoServer,
+    attempt: &Attempt,
     order: &CreateServer<'_>,
 ) -> Result<Result<Created, HetznerError>, Cause> {
     if let Some(cause) = run.ended() {
@@ -210,8 +211,8 @@ async fn hear(
         Heard::Reply(reply) => Ok(reply),
         Heard::Interrupted(cause, reply) => {
             match reply {
-                Some(Ok(created)) if created.server.name == order.name => undo.made(&created.server),
-                Some(Err(error)) if !error.may_have_applied() => undo.not_applied(),
+                Some(Ok(created)) if is_ours(run.job, attempt, &created.server) => undo.made(&created.server),
+                Some(Err(error)) if !is_unclear(&error) => undo.not_applied(),
                 _ => {}
             }
             Err(cause)
@@ -232,6 +233,11 @@ async fn find_by_name(run: &Run<'_>, attempt: &Attempt) -> Result<Option<Server>
             Err(Cause::Taken(Box::new(server)))
         }
     }
+}
+
+/// Whether an order may have been carried out in spite of this answer. A lock on a server says that there is one (P24).
+fn is_unclear(error: &HetznerError) -> bool {
+    error.may_have_applied() || error.is_locked()
 }
 
 fn is_ours(job: &Job, attempt: &Attempt, server: &Server) -> bool {

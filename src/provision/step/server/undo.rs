@@ -11,7 +11,7 @@ use super::super::super::leftover::{Hold, Kind, Leftover};
 use super::super::super::saga::{Machine, Scene, Undo};
 use super::super::removal::{Removal, Target, find_primary_ips, remove_primary_ips, remove_server};
 use crate::hetzner::{PrimaryIpId, Server, ServerId};
-use crate::transport::{Instant, Judge, Opinion, sleep_until};
+use crate::transport::{Judge, Opinion, sleep, sleep_until};
 
 /// How long an order that got no answer may still be carried out (fault P06).
 const SETTLE: Duration = Duration::from_secs(20);
@@ -35,8 +35,8 @@ struct State {
     /// Orders that may still be carried out.
     floating: u32,
     server: Option<Ordered>,
-    /// When it was about to be marked ready.
-    marked_at: Option<Instant>,
+    /// It may have been marked ready.
+    is_marked: bool,
 }
 
 /// What is known of a server that stands for an order.
@@ -100,8 +100,8 @@ impl UndoServer {
     }
 
     /// The server is about to be marked ready, whatever answer that gets.
-    pub(in super::super::super) fn marking(&self, now: Instant) {
-        self.change(|state| state.marked_at = Some(now));
+    pub(in super::super::super) fn marking(&self) {
+        self.change(|state| state.is_marked = true);
     }
 
     fn may_appear(&self, why: impl Into<String>) -> Leftover {
@@ -158,12 +158,12 @@ impl UndoServer {
 impl Undo for UndoServer {
     fn undo<'a>(&'a self, scene: &'a Scene<'a>) -> BoxFuture<'a, Vec<Leftover>> {
         Box::pin(async move {
-            let State { floating, server, marked_at } = self.state();
+            let State { floating, server, is_marked } = self.state();
             let mut left = Vec::new();
-            if let Some(marked_at) = marked_at {
+            if is_marked {
                 // Others may have seen the mark and returned the server. Only a read that cannot lag behind it any more
                 // shows whether it was written.
-                sleep_until(marked_at + READS_LAG).await;
+                sleep(READS_LAG).await;
             }
             if floating > 0 || server.is_some() {
                 // Until a read proves its deletion, there may be a machine, and a device of it.
