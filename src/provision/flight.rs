@@ -6,6 +6,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
@@ -16,6 +17,7 @@ use super::event::{Event, Observer};
 use super::settings::Settings;
 use super::{Outcome, Params};
 use crate::secret::Secret;
+use crate::transport::{Clock, sleep_until};
 
 /// The flights of a process.
 #[derive(Default)]
@@ -44,15 +46,21 @@ impl Flights {
         settings: &Settings,
         cancel: CancellationToken,
         observer: Arc<dyn Observer>,
-        depart: impl Fn(CancellationToken, Arc<dyn Observer>) -> BoxFuture<'static, Outcome>,
+        depart: impl Fn(CancellationToken, Arc<dyn Observer>, Duration) -> BoxFuture<'static, Outcome>,
     ) -> Outcome {
+        // The time of a call counts from here, also while it waits for a flight that is being undone.
+        let clock = Clock::default();
+        let deadline = clock.now() + settings.timeout;
         loop {
-            let Some(passenger) = self.board(params, settings, &observer, &depart) else {
+            let time_left = deadline.saturating_duration_since(clock.now());
+            let depart = |cancel, observer| depart(cancel, observer, time_left);
+            let Some(passenger) = self.board(params, settings, &observer, depart) else {
                 // The last one was given up and is being undone; the name is free when it has landed.
                 let Some(ending) = self.find(params, settings) else { continue };
                 tokio::select! {
                     biased;
                     () = cancel.cancelled() => return Err(ProvisionError::at_the_door(Cause::Aborted)),
+                    () = sleep_until(deadline) => return Err(ProvisionError::at_the_door(Cause::Deadline)),
                     _ = ending.journey.clone() => continue,
                 }
             };

@@ -140,8 +140,8 @@ impl Provisioner {
         cancel: CancellationToken,
         observer: Arc<dyn Observer>,
     ) -> Outcome {
-        let depart = |cancel, observer| {
-            let (process, params, settings) = (self.clone(), params.clone(), settings.clone());
+        let depart = |cancel, observer, timeout| {
+            let (process, params, settings) = (self.clone(), params.clone(), Settings { timeout, ..settings.clone() });
             async move { process.provision_alone(&params, &settings, cancel, observer).await }.boxed()
         };
         self.flights.take(params, settings, cancel, observer, depart).await

@@ -1,0 +1,176 @@
+//! What must be spared, whatever an answer, a label or a clock says: servers that are ready or alive, devices and keys that are
+//! somebody else's. And what such doubts must not hide.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use provision_vm::provision::{CancellationToken, Code, Settings};
+use provision_vm::secret::Secret;
+use provision_vm::tailscale::Credentials;
+use provision_vm::transport::{BaseUrl, Transport, TransportError};
+use serde_json::json;
+use simulator::{Api, BootOutcome, Config, Fault, FaultKind, PlantedDevice, PlantedKey};
+use support::{Cloud, Notebook, Outcome, params, settings, with_timeout};
+
+fn fault(api: Api, method: &str, path: &str, times: u32, kind: FaultKind) -> Fault {
+    Fault { api, method: Some(method.to_owned()), path: Some(path.to_owned()), skip: 0, times, kind }
+}
+
+fn answer(status: u16, json: serde_json::Value, apply: bool) -> FaultKind {
+    let (json, text, content_type, headers) = (Some(json), None, None, Vec::new());
+    FaultKind::Answer { status, json, text, content_type, headers, apply }
+}
+
+fn never_joins() -> Cloud {
+    let mut config = Config::default();
+    config.machine.boot = BootOutcome::NeverJoins;
+    Cloud::new(config)
+}
+
+/// A call that is given up a while after its server was made.
+async fn given_up_with_a_server(cloud: &Cloud, after: Duration) -> Outcome {
+    let cancel = CancellationToken::new();
+    let (params, settings, process) = (params(), settings(), cloud.process(7));
+    let call = process.provision(&params, &settings, cancel.clone(), Arc::new(Notebook::default()));
+    let giving_up = async {
+        while cloud.truth().servers().is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        tokio::time::sleep(after).await;
+        cancel.cancel();
+    };
+    tokio::join!(call, giving_up).0
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_took_long_to_be_marked_ready_is_not_undone_on_a_stale_read() {
+    let mut config = Config::default();
+    config.hetzner.stale_labels_seconds = 5.0;
+    let cloud = Cloud::new(config);
+    cloud.world().inject(fault(Api::Hetzner, "PUT", "/servers/*", 4, FaultKind::RateLimited { with_headers: false }));
+    cloud.world().inject(fault(Api::Hetzner, "GET", "/servers/*", 1, FaultKind::TlsInvalid));
+    let outcome = cloud.provision(&settings()).await;
+    assert_eq!(outcome.unwrap_err().cause.code(), Code::Tls);
+    assert_eq!(cloud.truth().servers()[0]["labels"]["state"], "ready");
+}
+
+#[tokio::test(start_paused = true)]
+async fn p30_an_answer_that_names_another_server_leaves_the_order_open() {
+    let name = Cloud::usual().provision(&settings()).await.unwrap().server.name;
+    let cloud = Cloud::new(Config { latency_ms: (1000, 1000), ..Config::default() });
+    let action = json!({ "id": 1, "command": "create_server", "status": "running", "progress": 0 });
+    let server = json!({ "id": 999_999, "name": name, "labels": {} });
+    let kind = answer(201, json!({ "server": server, "action": action, "next_actions": [] }), true);
+    cloud.world().inject(fault(Api::Hetzner, "POST", "/servers", 1, kind));
+    let error = given_up_with_a_server(&cloud, Duration::ZERO).await.unwrap_err();
+    assert_eq!(error.leftovers, []);
+    cloud.truth().assert_empty();
+}
+
+#[tokio::test(start_paused = true)]
+async fn p24_a_lock_on_an_order_may_mean_that_it_was_carried_out() {
+    let cloud = Cloud::new(Config { latency_ms: (100, 100), ..Config::default() });
+    let kind = answer(423, json!({ "error": { "code": "locked", "message": "locked" } }), true);
+    cloud.world().inject(fault(Api::Hetzner, "POST", "/servers", 4, kind));
+    let error = given_up_with_a_server(&cloud, Duration::from_millis(110)).await.unwrap_err();
+    assert_eq!(error.leftovers, []);
+    cloud.truth().assert_empty();
+}
+
+/// A gateway that strips the date of every answer.
+struct Dateless(Cloud);
+
+impl Transport for Dateless {
+    fn exchange(&self, request: http::Request<Bytes>) -> BoxFuture<'_, Result<http::Response<Bytes>, TransportError>> {
+        Box::pin(async move {
+            let mut answer = self.0.exchange(request).await?;
+            answer.headers_mut().remove(http::header::DATE);
+            Ok(answer)
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn z01_a_clock_that_is_ahead_makes_no_living_attempt_look_dead() {
+    let mut config = Config::default();
+    config.machine.boot = BootOutcome::NeverJoins;
+    // Far behind this machine's clock, on whatever day the test runs.
+    config.epoch = 1_700_000_000;
+    let cloud = Cloud::new(config);
+    let (params, long, short) = (params(), with_timeout(120), with_timeout(60));
+    let (one, two) = (cloud.process(1), cloud.process_through(2, |cloud| Arc::new(Dateless(cloud))));
+    let notes = || Arc::new(Notebook::default());
+    let late = async {
+        tokio::time::sleep(Duration::from_secs(15)).await;
+        two.provision(&params, &short, CancellationToken::new(), notes()).await
+    };
+    let (first, second) = tokio::join!(one.provision(&params, &long, CancellationToken::new(), notes()), late);
+    assert_eq!(first.unwrap_err().cause.code(), Code::EnrollTimeout);
+    assert_eq!(second.unwrap_err().cause.code(), Code::Deadline);
+    assert_eq!(cloud.truth().servers_ever(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tagged_device_that_joined_without_our_key_is_not_ours_to_remove() {
+    let name = Cloud::usual().provision(&settings()).await.unwrap().server.name;
+    let cloud = never_joins();
+    let settings = with_timeout(60);
+    let planting = async {
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        let tags = vec!["tag:agent".to_owned()];
+        cloud.world().plant_device(PlantedDevice { hostname: name, tags, ..Default::default() })
+    };
+    let (outcome, node) = tokio::join!(cloud.provision(&settings), planting);
+    assert_eq!(outcome.unwrap_err().leftovers, []);
+    assert!(cloud.truth().devices().iter().any(|device| device["node_id"] == node.0.as_str()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_is_not_revoked_on_the_word_of_a_label() {
+    let cloud = never_joins();
+    let tags = vec!["tag:agent".to_owned()];
+    let key = cloud.world().plant_key(PlantedKey { reusable: true, ephemeral: true, tags });
+    let id = key.split('-').nth(2).unwrap().to_owned();
+    assert!(tokio::time::timeout(Duration::from_secs(30), cloud.provision(&with_timeout(120))).await.is_err());
+    {
+        let mut world = cloud.world();
+        let (server, mut labels) = world.servers().next().map(|server| (server.id, server.labels.clone())).unwrap();
+        labels.insert("auth_key".to_owned(), id.clone());
+        world.touch_server(server, Some(labels), None);
+        world.configure(|config| config.machine.boot = BootOutcome::Joins);
+    }
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    cloud.provision(&settings()).await.unwrap();
+    assert!(cloud.world().keys().any(|key| key.id == id && key.usable));
+}
+
+#[tokio::test(start_paused = true)]
+async fn g15_a_server_that_is_gone_when_it_should_be_marked_ready_is_superseded() {
+    let cloud = Cloud::usual();
+    let kind = answer(404, json!({ "error": { "code": "not_found", "message": "server not found" } }), false);
+    cloud.world().inject(fault(Api::Hetzner, "PUT", "/servers/*", 1, kind));
+    let error = cloud.provision(&settings()).await.unwrap_err();
+    assert_eq!((error.cause.code(), error.is_retryable()), (Code::Superseded, true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn y05_what_an_issuer_of_tokens_echoes_is_in_no_error() {
+    let cloud = Cloud::usual();
+    let config = Config::default().tailscale;
+    let issuer_token = "eyJhbGciOiJSUzI1NiJ9.e30.QWxhZGRpbjpvcGVuc2VzYW1lU0VDUkVU";
+    let credentials = Credentials::Federated {
+        client_id: config.federated_id,
+        issuer: BaseUrl::parse_with_query("https://issuer.example/_sim/oidc/token?api-version=2.0").unwrap(),
+        issuer_token: Secret::new(issuer_token),
+    };
+    let kind = answer(500, json!({ "message": format!("internal error at Bearer {issuer_token}") }), false);
+    cloud.world().inject(Fault { api: Api::Oidc, method: None, path: None, skip: 0, times: 99, kind });
+    let settings = Settings { tailscale_credentials: credentials, ..settings() };
+    let error = cloud.provision(&settings).await.unwrap_err();
+    assert!(!format!("{error} {error:?} {:?}", error.causes()).contains(issuer_token));
+}
