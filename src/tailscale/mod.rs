@@ -74,7 +74,7 @@ impl Tailscale {
     ) -> Result<T, TailscaleError> {
         let kept = Kept::default();
         let keep = |answer: &http::Response<Bytes>| self.accept(answer).and_then(|()| kept.keep(read(answer)));
-        Box::pin(self.exchange(operation, repeat, &draft, within, &keep)).await?;
+        self.exchange(operation, repeat, &draft, within, &keep).await?;
         kept.take().ok_or(TailscaleError::Unreadable { what: "nothing was read of it", request_id: None })
     }
 

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::sync::oneshot;
 
 use super::super::enrollment::{Enrolled, Enrollment, Expected, Obstacle, judge};
@@ -71,7 +72,7 @@ pub(in super::super) async fn both(
             cause = machine(run, made, &progress, done) => Err(cause),
         }
     };
-    let outcome = run.guard(waits).await;
+    let outcome = run.guard(waits.boxed()).await;
     if !matches!(outcome, Err(Cause::Deadline)) {
         return outcome;
     }
