@@ -12,7 +12,7 @@ use super::Audit;
 use super::secrets::Kind;
 
 /// How many requests of one call may be on their way at the same time.
-const IN_FLIGHT: u32 = 3;
+const IN_FLIGHT: u32 = 2;
 /// How long a call may do nothing at all: the longest single wait is 30 s.
 const LONGEST_WAIT: Duration = Duration::from_secs(31);
 

@@ -11,8 +11,8 @@ use super::call::Settled;
 use super::{ABORT, Audit};
 use crate::support::Outcome;
 
-/// What may come after the deadline: a last look (5 s), then the mark (30 s), and the whole undo (60 s).
-const AFTER_DEADLINE: Duration = Duration::from_secs(5 + 30 + 60 + 1);
+/// What may come after the deadline: the undo's minute, which a last look and the mark are taken off.
+const AFTER_DEADLINE: Duration = Duration::from_secs(60 + 1);
 /// What may come after the caller's signal: the mark and the retirement of a verified machine, and the whole undo.
 const AFTER_CANCEL: Duration = Duration::from_secs(30 + 30 + 60 + 1);
 
