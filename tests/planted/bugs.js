@@ -123,6 +123,7 @@ module.exports = [
     what: 'the reaper deletes an expired server whose machine stands in the tailnet',
     caughtBy: ['I03'],
     edits: [
+      [REMOVAL, 'if target.only_if_dead {\n            match has_joined', 'if target.only_if_dead && !planted("reaper-ignores-devices") {\n            match has_joined'],
       [REAP, 'match look {\n            Err(cause)', 'let look = if planted("reaper-ignores-devices") { Ok(Err(Obstacle::Absent)) } else { look };\n        match look {\n            Err(cause)'],
     ],
   },
