@@ -3,11 +3,16 @@
 
 mod support;
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use provision_vm::provision::{CancellationToken, Code};
-use simulator::{BootOutcome, Config, PlantedServer};
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use provision_vm::provision::{CancellationToken, Code, Event, Kind, Observer, Params};
+use provision_vm::secret::Secret;
+use provision_vm::transport::{Transport, TransportError};
+use simulator::{Api, BootOutcome, Config, Fault, FaultKind, NodeId, PlantedDevice, PlantedServer};
 use support::{Cloud, Notebook, Outcome, labels, params, settings, with_timeout};
 
 fn code(outcome: &Outcome) -> Code {
@@ -208,4 +213,137 @@ async fn q01_a_caller_that_dies_on_a_flight_leaves_it_to_the_others() {
     assert!(died.is_err());
     cloud.truth().assert_one_ready(&lived);
     assert_eq!(cloud.truth().servers_ever(), 1);
+}
+
+/// A tagged device that calls itself as the job's server does.
+fn namesake(name: &str) -> PlantedDevice {
+    PlantedDevice { hostname: name.to_owned(), tags: vec!["tag:agent".to_owned()], ..PlantedDevice::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn q08_a_ready_job_whose_device_does_not_verify_says_whether_waiting_helps() {
+    let untagged = |device: PlantedDevice| PlantedDevice { tags: Vec::new(), ..device };
+    let cut_off = |device: PlantedDevice| PlantedDevice { connected: false, ..device };
+    let twins = |device: PlantedDevice| device;
+    for (case, plant, how_many, code_and_retryable) in [
+        ("gone", None, 0, (Code::EnrollTimeout, false)),
+        ("without its tag", Some(&untagged as &dyn Fn(_) -> _), 1, (Code::EnrollRejected, false)),
+        ("out of touch", Some(&cut_off as &dyn Fn(_) -> _), 1, (Code::EnrollTimeout, true)),
+        ("two strangers", Some(&twins as &dyn Fn(_) -> _), 2, (Code::EnrollAmbiguous, false)),
+    ] {
+        let cloud = Cloud::usual();
+        let made = cloud.provision(&settings()).await.unwrap();
+        cloud.world().remove_device(&NodeId(made.node_id));
+        for _ in 0..how_many {
+            cloud.world().plant_device(plant.unwrap()(namesake(&made.server.name)));
+        }
+        let error = cloud.provision(&settings()).await.unwrap_err();
+        assert_eq!((error.cause.code(), error.is_retryable()), code_and_retryable, "{case}: {error}");
+        assert_eq!(error.leftovers, [], "{case}");
+        assert_eq!(cloud.truth().servers()[0]["id"], made.server.id.0, "{case}: what is ready stays");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn m14_a_namesake_that_connects_from_elsewhere_does_not_hide_a_ready_machine() {
+    let cloud = Cloud::usual();
+    let made = cloud.provision(&settings()).await;
+    let elsewhere = Some(IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9)));
+    let name = made.as_ref().unwrap().server.name.clone();
+    let stranger = cloud.world().plant_device(PlantedDevice { public_ip: elsewhere, ..namesake(&name) });
+    let again = cloud.provision(&settings()).await;
+    assert_eq!(again.unwrap().node_id, made.unwrap().node_id);
+    assert!(cloud.world().devices().any(|device| device.node == stranger.0), "nor is it touched");
+}
+
+/// Does something to the world when a call says a certain thing.
+struct Meddler<F>(&'static str, F);
+
+impl<F: Fn() + Send + Sync> Observer for Meddler<F> {
+    fn event(&self, event: Event) {
+        if event.message.starts_with(self.0) {
+            self.1();
+        }
+    }
+
+    fn secret(&self, _: &Secret) {}
+}
+
+/// A world in which an attempt has died without its machine having joined, and is past its end.
+async fn with_a_dead_attempt() -> Cloud {
+    let mut config = Config::default();
+    config.machine.boot = BootOutcome::NeverJoins;
+    let cloud = Cloud::new(config);
+    assert!(tokio::time::timeout(Duration::from_secs(40), cloud.provision(&with_timeout(120))).await.is_err());
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    cloud
+}
+
+#[tokio::test(start_paused = true)]
+async fn q04_a_dead_attempt_that_another_call_finishes_first_is_returned_and_not_removed() {
+    let mut config = Config::default();
+    // Its machine joins, and no list shows it before it is removed.
+    config.tailscale.visibility_seconds = 635.0;
+    let cloud = Cloud::new(config);
+    assert!(tokio::time::timeout(Duration::from_secs(40), cloud.provision(&with_timeout(120))).await.is_err());
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let other = cloud.clone();
+    let finish = move || {
+        let mut world = other.world();
+        let (id, mut labels) = world.servers().next().map(|server| (server.id, server.labels.clone())).unwrap();
+        labels.insert("state".to_owned(), "ready".to_owned());
+        world.touch_server(id, Some(labels), None);
+    };
+    let meddler = Arc::new(Meddler("Removing what a dead attempt", finish));
+    let outcome = cloud.process(7).provision(&params(), &settings(), CancellationToken::new(), meddler).await;
+    let done = outcome.unwrap();
+    assert!(done.reused);
+    assert_eq!(cloud.truth().servers()[0]["id"], done.server.id.0);
+    assert_eq!(cloud.truth().servers_ever(), 1);
+}
+
+/// A transport with a fault of ours: it breaks down once the last server is gone.
+struct PanicsWithoutServers(Cloud);
+
+impl Transport for PanicsWithoutServers {
+    fn exchange(&self, request: http::Request<Bytes>) -> BoxFuture<'_, Result<http::Response<Bytes>, TransportError>> {
+        let looks_for_job = request.uri().query().is_some_and(|query| query.contains("label_selector"));
+        assert!(!looks_for_job || !self.0.truth().servers().is_empty(), "a fault of ours");
+        self.0.exchange(request)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_after_a_take_over_still_names_what_that_left() {
+    let cloud = with_a_dead_attempt().await;
+    let name = cloud.truth().servers()[0]["name"].as_str().unwrap().to_owned();
+    let node = cloud.world().plant_device(PlantedDevice { connected: false, ..namesake(&name) });
+    let (api, method, path) = (Api::Tailscale, Some("DELETE".to_owned()), Some("/device/*".to_owned()));
+    let json = Some(serde_json::json!({ "message": "not allowed" }));
+    let kind =
+        FaultKind::Answer { status: 403, json, text: None, content_type: None, headers: Vec::new(), apply: false };
+    cloud.world().inject(Fault { api, method, path, skip: 0, times: 99, kind });
+    let process = cloud.process_through(9, |cloud| Arc::new(PanicsWithoutServers(cloud)));
+    let notes = Arc::new(Notebook::default());
+    let error = process.provision(&params(), &settings(), CancellationToken::new(), notes).await.unwrap_err();
+    assert_eq!(error.cause.code(), Code::Internal);
+    let named: Vec<_> = error.leftovers.iter().map(|left| (left.kind, left.id.as_deref())).collect();
+    assert_eq!(named, [(Kind::Device, Some(node.0.as_str()))]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_two_agents_call_for_at_once_belongs_to_the_first_and_the_other_is_told_so() {
+    let cloud = Cloud::usual();
+    let (one, two) = (cloud.process(1), cloud.process(2));
+    let other = Params { agent_id: "another".to_owned(), ..params() };
+    let (params, settings) = (params(), settings());
+    let (ours, theirs) = (Arc::new(Notebook::default()), Arc::new(Notebook::default()));
+    let (first, second) = tokio::join!(
+        one.provision(&params, &settings, CancellationToken::new(), ours),
+        two.provision(&other, &settings, CancellationToken::new(), theirs),
+    );
+    let (done, failed) = if first.is_ok() { (first, second) } else { (second, first) };
+    assert_eq!(code(&failed), Code::JobMismatch);
+    assert_eq!(failed.unwrap_err().leftovers, []);
+    cloud.truth().assert_one_ready(&done);
 }

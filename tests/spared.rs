@@ -174,3 +174,28 @@ async fn y05_what_an_issuer_of_tokens_echoes_is_in_no_error() {
     let error = cloud.provision(&settings).await.unwrap_err();
     assert!(!format!("{error} {error:?} {:?}", error.causes()).contains(issuer_token));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_key_of_the_customer_that_an_attempt_used_up_makes_a_repeat_pointless() {
+    // The machine joins, and the call is given up before any list shows it: a used key still tells of it.
+    for (reusable, visible_after, is_retryable, left) in [(false, 60.0, false, 1), (true, 8.0, true, 0)] {
+        let mut config = Config::default();
+        config.tailscale.visibility_seconds = visible_after;
+        let cloud = Cloud::new(config);
+        let tags = vec!["tag:agent".to_owned()];
+        let key = Secret::new(cloud.world().plant_key(PlantedKey { reusable, ephemeral: true, tags }));
+        let settings = Settings { auth_key: Some(key), allow_reusable_auth_key: true, ..settings() };
+        let (cancel, process) = (CancellationToken::new(), cloud.process(7));
+        let giving_up = async {
+            while cloud.world().devices().next().is_none() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            cancel.cancel();
+        };
+        let (params, notes) = (params(), Arc::new(Notebook::default()));
+        let call = process.provision(&params, &settings, cancel.clone(), notes);
+        let error = tokio::join!(call, giving_up).0.unwrap_err();
+        assert_eq!((error.cause.code(), error.is_retryable()), (Code::Aborted, is_retryable));
+        assert_eq!(error.leftovers.len(), left, "{:?}", error.leftovers);
+    }
+}

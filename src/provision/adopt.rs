@@ -3,12 +3,13 @@
 //! Ownership never moves on a living server. So a call returns what is ready, follows what is under way without ever
 //! owning it, and takes over only what is dead: past the end that its own label names.
 
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::try_join;
 
-use super::enrollment::{Enrolled, Enrollment, Expected, Obstacle, judge};
+use super::enrollment::{Enrolled, Enrollment, Expected, judge};
 use super::error::Cause;
 use super::event::{Scope, Step};
 use super::job::Claim;
@@ -20,6 +21,7 @@ use super::step::device::UndoDevice;
 use super::step::ready;
 use super::step::server::UndoServer;
 use crate::hetzner::{HetznerError, Server};
+use crate::tailscale::NodeId;
 use crate::transport::{Judge, Opinion, Pace, sleep};
 
 const FOLLOWED: &str = "the followed server could not be read";
@@ -28,6 +30,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(2);
 const PATIENCE_WITH_READY: Duration = Duration::from_secs(30);
 /// How long the machine of a dead attempt may take to show itself before it is removed.
 pub(super) const PATIENCE_WITH_DEAD: Duration = Duration::from_secs(15);
+
+/// How many devices of one name are told apart by where they connect from.
+const MOST_TO_TELL_APART: usize = 4;
 
 /// What stands under a job's name or label.
 #[derive(Debug)]
@@ -148,53 +153,54 @@ pub(super) async fn verify_ready(run: &Run<'_>, server: &Server) -> Result<Enrol
     run.enter(Step::Verify);
     run.know_server(server);
     let started = Claim::read(server).map_or(0, |claim| claim.started);
-    let expected = Expected { hostname: &server.name, attempt_started: started, known: &[] };
-    let until = run.clock.now() + PATIENCE_WITH_READY;
-    run.guard(async {
-        loop {
-            match look_at_device(run, &expected).await? {
-                Ok(enrolled) => return Ok(enrolled),
-                Err(obstacle) if run.clock.now() >= until => {
-                    return Err(Cause::Dormant { name: server.name.clone(), obstacle: obstacle.as_str() });
-                }
-                Err(_) => sleep(LOOK_AGAIN).await,
-            }
-        }
-    })
-    .await
+    match look_patiently(run, server, started, PATIENCE_WITH_READY).await? {
+        Enrollment::Verified(enrolled) => Ok(enrolled),
+        Enrollment::NotYet(obstacle) => Err(Cause::Dormant { name: server.name.clone(), obstacle }),
+        Enrollment::Ambiguous(devices) => Err(Cause::EnrollAmbiguous(devices.len())),
+    }
 }
 
 /// Whether the machine of a dead attempt has joined after all: one look at its devices.
-pub(super) async fn look(run: &Run<'_>, server: &Server, claim: &Claim) -> Result<Result<Enrolled, Obstacle>, Cause> {
-    run.guard(look_at_device(run, &of_dead(server, claim))).await
+pub(super) async fn look(run: &Run<'_>, server: &Server, claim: &Claim) -> Result<Enrollment, Cause> {
+    run.guard(look_once(run, server, claim.started)).await
 }
 
-/// The same, but until the device verifies or patience ends: one bad look is no reason to delete a machine.
-async fn look_patiently(run: &Run<'_>, server: &Server, claim: &Claim) -> Result<Result<Enrolled, Obstacle>, Cause> {
-    let until = run.clock.now() + PATIENCE_WITH_DEAD;
-    let expected = of_dead(server, claim);
+/// The same, but until a device verifies or patience ends: one bad look is no reason to delete a machine, nor to give up
+/// one that was handed over.
+async fn look_patiently(run: &Run<'_>, server: &Server, started: i64, patience: Duration) -> Result<Enrollment, Cause> {
+    let until = run.clock.now() + patience;
     run.guard(async {
         loop {
-            match look_at_device(run, &expected).await? {
-                Err(_) if run.clock.now() < until => sleep(LOOK_AGAIN).await,
-                look => return Ok(look),
+            match look_once(run, server, started).await? {
+                Enrollment::NotYet(_) | Enrollment::Ambiguous(_) if run.clock.now() < until => sleep(LOOK_AGAIN).await,
+                seen => return Ok(seen),
             }
         }
     })
     .await
 }
 
-fn of_dead<'a>(server: &'a Server, claim: &Claim) -> Expected<'a> {
-    Expected { hostname: &server.name, attempt_started: claim.started, known: &[] }
-}
-
-async fn look_at_device(run: &Run<'_>, expected: &Expected<'_>) -> Result<Result<Enrolled, Obstacle>, Cause> {
-    let devices = run.tailscale.find_devices(expected.hostname, run.within()).await;
-    match judge(&devices.doing("the devices could not be read")?, expected) {
-        Enrollment::Verified(enrolled) => Ok(Ok(enrolled)),
-        Enrollment::NotYet(obstacle) => Ok(Err(obstacle)),
-        Enrollment::Ambiguous(count) => Err(Cause::EnrollAmbiguous(count)),
+/// Judges the devices that may be the machine of a server that an earlier attempt made. That attempt knew which devices
+/// were there before it; this call does not. So if several fit, the one that connects from the server is the machine.
+async fn look_once(run: &Run<'_>, server: &Server, started: i64) -> Result<Enrollment, Cause> {
+    let doing = "the devices could not be read";
+    let expected = Expected { hostname: &server.name, attempt_started: started, known: &[] };
+    let devices = run.tailscale.find_devices(expected.hostname, run.within()).await.doing(doing)?;
+    let (several, ip) = match (judge(&devices, &expected), server.ipv4) {
+        (Enrollment::Ambiguous(several), Some(ip)) => (several, IpAddr::V4(ip)),
+        (seen, _) => return Ok(seen),
+    };
+    let mut at_server = Vec::new();
+    for enrolled in several.iter().take(MOST_TO_TELL_APART) {
+        let device = run.tailscale.find_device(&NodeId(enrolled.node_id.clone()), run.within()).await.doing(doing)?;
+        if device.is_some_and(|device| device.endpoints.contains(&ip)) {
+            at_server.push(enrolled.clone());
+        }
     }
+    Ok(match (at_server.len(), at_server.pop()) {
+        (1, Some(enrolled)) => Enrollment::Verified(enrolled),
+        _ => Enrollment::Ambiguous(several),
+    })
 }
 
 /// What became of a dead attempt.
@@ -203,6 +209,8 @@ pub(super) enum Taken {
     Finished(Enrolled),
     /// Its server is gone; with what stays of the rest.
     Cleared(Vec<Leftover>),
+    /// Somebody else finished it meanwhile.
+    Overtaken(Server),
 }
 
 /// Finishes what a dead attempt left, or removes it.
@@ -215,15 +223,26 @@ pub(super) async fn take_over(run: &Run<'_>, server: &Server, claim: &Claim) -> 
         let why = "left by a dead attempt of this job, and neither finished nor removed by this call";
         (cause, vec![Leftover::exists(Kind::Server, why).id(&server.id).name(&server.name)])
     };
-    if let Ok(enrolled) = look_patiently(run, server, claim).await.map_err(still_there)? {
-        finish(run, server, claim, &enrolled).await.map_err(still_there)?;
-        return Ok(Taken::Finished(enrolled));
+    let unfinished = |cause| {
+        let why = "its machine has joined, and whether it is marked ready now is not known";
+        (cause, vec![Leftover::unconfirmed(Kind::Server, why).id(&server.id).name(&server.name)])
+    };
+    match look_patiently(run, server, claim.started, PATIENCE_WITH_DEAD).await.map_err(still_there)? {
+        Enrollment::Verified(enrolled) => {
+            finish(run, server, claim, &enrolled).await.map_err(unfinished)?;
+            return Ok(Taken::Finished(enrolled));
+        }
+        Enrollment::Ambiguous(devices) => return Err(still_there(Cause::EnrollAmbiguous(devices.len()))),
+        Enrollment::NotYet(_) => {}
     }
     let left = clear(run, server, claim).await;
-    if left.iter().any(|left| left.kind == Kind::Server) {
-        Err((Cause::Remains, left))
-    } else {
-        Ok(Taken::Cleared(left))
+    if !left.iter().any(|left| left.kind == Kind::Server) {
+        return Ok(Taken::Cleared(left));
+    }
+    // Another call that saw the machine join has marked it ready; so the job is done.
+    match run.hetzner.find_server(server.id, run.within_a_look()).await {
+        Ok(Some(fresh)) if Claim::read(&fresh).is_some_and(|claim| claim.ready) => Ok(Taken::Overtaken(fresh)),
+        _ => Err((Cause::Remains, left)),
     }
 }
 

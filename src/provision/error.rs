@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::candidate::CandidateAttempt;
 use super::code::Code;
+use super::enrollment::Obstacle;
 use super::event::Step;
 use super::leftover::{Hold, Leftover};
 use crate::cloud_init::CloudInitError;
@@ -120,12 +121,12 @@ pub enum Cause {
     #[error("the machine did not join the tailnet before the deadline ({0})")]
     EnrollTimeout(&'static str),
     /// The job was done before, but its machine is not in the tailnet now.
-    #[error("server {name} of this job is ready, but its device cannot be verified ({obstacle})")]
+    #[error("server {name} of this job is ready, but its device cannot be verified ({})", obstacle.as_str())]
     Dormant {
         /// The server's name.
         name: String,
         /// What stands in the way.
-        obstacle: &'static str,
+        obstacle: Obstacle,
     },
     /// What a dead attempt left could not be removed.
     #[error("what a dead attempt of this job left behind could not be removed")]
@@ -193,9 +194,10 @@ impl Cause {
             Self::JobMismatch { .. } => Code::JobMismatch,
             Self::ActionFailed { .. } => Code::ActionFailed,
             Self::ActionTimeout => Code::ActionTimeout,
-            Self::EnrollTimeout(_) | Self::Dormant { .. } => Code::EnrollTimeout,
+            Self::EnrollTimeout(_) => Code::EnrollTimeout,
+            Self::Dormant { obstacle, .. } if obstacle.may_pass() => Code::EnrollTimeout,
             Self::Remains => Code::Upstream,
-            Self::EnrollRejected(_) => Code::EnrollRejected,
+            Self::Dormant { .. } | Self::EnrollRejected(_) => Code::EnrollRejected,
             Self::EnrollAmbiguous(_) => Code::EnrollAmbiguous,
             Self::Aborted => Code::Aborted,
             Self::Deadline | Self::StillFollowing { .. } => Code::Deadline,
@@ -322,18 +324,32 @@ pub struct ProvisionError {
     pub leftovers: Vec<Leftover>,
     /// The cloud's unix time at the end of the call, if the cloud has shown it.
     pub ended_at: Option<i64>,
+    /// The key that the settings bring can let in no other machine.
+    pub is_key_spent: bool,
 }
 
 impl ProvisionError {
     /// A failure before anything was begun.
     pub fn at_the_door(cause: Cause) -> Box<Self> {
-        Box::new(Self { cause, step: Step::Validate, attempts: Vec::new(), leftovers: Vec::new(), ended_at: None })
+        Box::new(Self {
+            cause,
+            step: Step::Validate,
+            attempts: Vec::new(),
+            leftovers: Vec::new(),
+            ended_at: None,
+            is_key_spent: false,
+        })
     }
 
     /// Whether the unchanged call may succeed later without anybody doing anything.
     pub fn is_retryable(&self) -> bool {
-        let is_stuck = matches!(self.cause, Cause::StillFollowing { dead_in: None, .. })
-            || self.leftovers.iter().any(|left| left.hold == Hold::Person);
+        let is_stuck = match &self.cause {
+            Cause::StillFollowing { dead_in, .. } => dead_in.is_none(),
+            // A machine that is merely out of touch may come back; a device that is gone does not.
+            Cause::Dormant { obstacle, .. } => *obstacle != Obstacle::Disconnected,
+            _ => false,
+        };
+        let is_stuck = is_stuck || self.is_key_spent || self.leftovers.iter().any(|left| left.hold == Hold::Person);
         self.cause.code().is_retryable() && !is_stuck
     }
 

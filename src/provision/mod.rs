@@ -167,14 +167,8 @@ impl Provisioner {
             run.warn(Scope::ProvisionVm, warning.clone());
         }
         let span = tracing::info_span!("provision", job = job.id, agent = job.agent);
-        // Whatever an attempt began is undone below this; a panic outside of one still has to become an error.
-        let settled = AssertUnwindSafe(settle(&run).instrument(span)).catch_unwind().await;
-        let (cause, leftovers) = match settled {
-            Ok(Ok(provisioned)) => return Ok(provisioned),
-            Ok(Err(failure)) => failure,
-            Err(panic) => (Cause::panic(panic.as_ref()), Vec::new()),
-        };
-        Err(Box::new(failure(&run, cause, leftovers)))
+        let settled = settle(&run).instrument(span).await;
+        settled.map_err(|(cause, leftovers)| Box::new(failure(&run, cause, leftovers)))
     }
 
     /// The ways to both clouds, with the clock that labels are written in: Hetzner's.
@@ -202,7 +196,7 @@ fn failure(run: &Run<'_>, cause: Cause, leftovers: Vec<Leftover>) -> ProvisionEr
     let failed_at = notes.failed_at.unwrap_or(notes.step);
     let attempts = std::mem::take(&mut notes.candidates);
     let ended_at = run.clock.is_settled().then(|| run.clock.cloud_unix());
-    ProvisionError { cause, step: failed_at, attempts, leftovers, ended_at }
+    ProvisionError { cause, step: failed_at, attempts, leftovers, ended_at, is_key_spent: notes.is_key_spent }
 }
 
 fn locate(params: &Params, settings: &Settings) -> Result<region::Placement, Cause> {
@@ -222,11 +216,15 @@ type Failure = (Cause, Vec<Leftover>);
 async fn settle(run: &Run<'_>) -> Result<Provisioned, Failure> {
     // What an attempt of ours left before it met another one. It stays left whatever becomes of the job.
     let mut before = Vec::new();
-    let outcome = take_turns(run, &mut before).await;
-    outcome.map_err(|(cause, mut left)| {
-        left.append(&mut before);
-        (cause, left)
-    })
+    // An attempt undoes what it began even if it panics; a panic outside of one still has to become an error.
+    let outcome = AssertUnwindSafe(take_turns(run, &mut before).boxed()).catch_unwind().await;
+    let (cause, mut left) = match outcome {
+        Ok(Ok(provisioned)) => return Ok(provisioned),
+        Ok(Err(failure)) => failure,
+        Err(panic) => (Cause::panic(panic.as_ref()), Vec::new()),
+    };
+    left.append(&mut before);
+    Err((cause, left))
 }
 
 async fn take_turns(run: &Run<'_>, before: &mut Vec<Leftover>) -> Result<Provisioned, Failure> {
@@ -240,15 +238,16 @@ async fn take_turns(run: &Run<'_>, before: &mut Vec<Leftover>) -> Result<Provisi
                 return finish(run, server, &enrolled, true, None).map_err(nothing_left);
             }
             Standing::Underway(server) => adopt::follow(run, server).await.map_err(nothing_left)?,
-            Standing::Dead(server, claim) => {
-                match adopt::take_over(run, &server, &claim).await? {
-                    Taken::Finished(enrolled) => {
-                        return finish(run, server, &enrolled, true, None).map_err(nothing_left);
-                    }
-                    Taken::Cleared(left) => before.extend(left),
+            Standing::Dead(server, claim) => match adopt::take_over(run, &server, &claim).await? {
+                Taken::Finished(enrolled) => {
+                    return finish(run, server, &enrolled, true, None).map_err(nothing_left);
                 }
-                adopt::look_up(run).await.map_err(nothing_left)?
-            }
+                Taken::Overtaken(server) => Standing::Ready(server),
+                Taken::Cleared(left) => {
+                    before.extend(left);
+                    adopt::look_up(run).await.map_err(nothing_left)?
+                }
+            },
             Standing::Absent => match attempt(run).await {
                 Ok(provisioned) => return Ok(provisioned),
                 // Our own attempt is undone; the other one's server is what stands there now.

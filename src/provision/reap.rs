@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::adopt;
-use super::enrollment::{Enrolled, Obstacle};
+use super::enrollment::Enrollment;
 use super::error::{Cause, ProvisionError};
 use super::event::{Observer, Scope, Step};
 use super::job::{self, Claim, Job};
@@ -162,7 +162,7 @@ impl Pass<'_> {
             let dead_for = claim.expires.map_or(0, |expires| u64::try_from(now.saturating_sub(expires)).unwrap_or(0));
             let look = match look {
                 // One bad look is no reason to delete a machine, so all get a second one after a while.
-                Ok(Err(_)) if !self.options.dry_run => {
+                Ok(Enrollment::NotYet(_) | Enrollment::Ambiguous(_)) if !self.options.dry_run => {
                     match run.pause(look_again_at.saturating_duration_since(run.clock.now())).await {
                         Ok(()) => self.look(&server, &claim).await,
                         Err(cause) => Err(cause),
@@ -187,7 +187,7 @@ impl Pass<'_> {
     }
 
     /// Whether the machine of a dead attempt has joined after all.
-    async fn look(&self, server: &Server, claim: &Claim) -> Result<Result<Enrolled, Obstacle>, Cause> {
+    async fn look(&self, server: &Server, claim: &Claim) -> Result<Enrollment, Cause> {
         let job = job_of(server, claim)?;
         adopt::look(&self.run(&job, &server.location), server, claim).await
     }
@@ -196,7 +196,7 @@ impl Pass<'_> {
         &self,
         server: &Server,
         claim: &Claim,
-        look: Result<Result<Enrolled, Obstacle>, Cause>,
+        look: Result<Enrollment, Cause>,
     ) -> (Fate, Vec<Leftover>) {
         let job = match job_of(server, claim) {
             Ok(job) => job,
@@ -205,14 +205,17 @@ impl Pass<'_> {
         let run = self.run(&job, &server.location);
         match look {
             Err(cause) => self.left(server, cause.chain()),
-            Ok(Err(obstacle)) if obstacle.is_of_a_device() => self.left(server, obstacle.as_str().to_owned()),
-            Ok(Ok(_)) if self.options.dry_run => (Fate::WouldMarkReady, Vec::new()),
-            Ok(Err(_)) if self.options.dry_run => (Fate::WouldRemove, Vec::new()),
-            Ok(Ok(enrolled)) => match adopt::finish(&run, server, claim, &enrolled).await {
+            Ok(Enrollment::Ambiguous(devices)) => self.left(server, Cause::EnrollAmbiguous(devices.len()).chain()),
+            Ok(Enrollment::NotYet(obstacle)) if obstacle.is_of_a_device() => {
+                self.left(server, obstacle.as_str().to_owned())
+            }
+            Ok(Enrollment::Verified(_)) if self.options.dry_run => (Fate::WouldMarkReady, Vec::new()),
+            Ok(Enrollment::NotYet(_)) if self.options.dry_run => (Fate::WouldRemove, Vec::new()),
+            Ok(Enrollment::Verified(enrolled)) => match adopt::finish(&run, server, claim, &enrolled).await {
                 Ok(()) => (Fate::MarkedReady, Vec::new()),
                 Err(cause) => self.left(server, cause.chain()),
             },
-            Ok(Err(_)) => {
+            Ok(Enrollment::NotYet(_)) => {
                 let leftovers = adopt::clear(&run, server, claim).await;
                 let server = leftovers.iter().find(|left| left.kind == Kind::Server);
                 (server.map_or(Fate::Removed, |left| Fate::Left(left.reason())), leftovers)

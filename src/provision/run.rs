@@ -77,6 +77,8 @@ pub(super) struct Notes {
     pub timings: Vec<Timing>,
     pub candidates: Vec<CandidateAttempt>,
     pub warnings: Vec<String>,
+    /// The key that the settings bring was seen used up after an attempt.
+    pub is_key_spent: bool,
     known: Known,
 }
 
@@ -99,6 +101,7 @@ impl<'a> Run<'a> {
             timings: Vec::new(),
             candidates: Vec::new(),
             warnings: Vec::new(),
+            is_key_spent: false,
             known: Known { server_name: Some(job.name.clone()), ..Known::default() },
         };
         let deadline = began + settings.timeout;

@@ -65,7 +65,11 @@ impl Key {
 pub(in super::super) async fn ensure(run: &Run<'_>, saga: &Saga, attempt: &Attempt) -> Result<Key, Cause> {
     run.enter(Step::AuthKey);
     let (key, word) = match &run.settings.auth_key {
-        Some(given) => (check_given(run, given).await?, "taken from TAILSCALE_AUTH_KEY"),
+        Some(given) => {
+            let key = check_given(run, given).await?;
+            key.id.clone().map(|id| saga.declare(WatchGiven(id)));
+            (key, "taken from TAILSCALE_AUTH_KEY")
+        }
         None => (mint(run, saga, attempt).await?, "generated"),
     };
     run.say(Scope::ProvisionVm, format!("Tailscale auth key {word}"));
@@ -356,5 +360,33 @@ impl Undo for UndoAuthKey {
             Some(id) => Some(Leftover::unconfirmed(Kind::AuthKey, why).id(&id).name(&self.description)),
             None => (floating > 0).then(|| Leftover::may_appear(Kind::AuthKey, why).name(&self.description)),
         }
+    }
+}
+
+/// The key that the settings bring is the customer's, so nothing is undone. But whether the attempt used it up tells that
+/// a machine has joined, and that only another key helps the next call.
+struct WatchGiven(KeyId);
+
+impl Undo for WatchGiven {
+    fn undo<'a>(&'a self, scene: &'a Scene<'a>) -> BoxFuture<'a, Vec<Leftover>> {
+        Box::pin(async move {
+            let deadline = scene.deadline.min(scene.run.clock.now() + CURIOSITY);
+            let once = Within { deadline, patience: Patience::Tries(1) };
+            match scene.run.tailscale.find_key(&self.0, once).await {
+                Ok(Some(key)) if key.invalid => {
+                    scene.set_key_used(true);
+                    scene.run.notes().is_key_spent = true;
+                    let message = "TAILSCALE_AUTH_KEY can let in no other machine: the next call needs a new key";
+                    scene.run.warn(Scope::Tailscale, message);
+                }
+                Ok(Some(key)) if !key.capabilities.reusable => scene.set_key_used(false),
+                _ => {}
+            }
+            Vec::new()
+        })
+    }
+
+    fn may_leave(&self, _: &str) -> Option<Leftover> {
+        None
     }
 }

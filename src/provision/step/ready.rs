@@ -61,6 +61,11 @@ async fn sole_server(run: &Run<'_>, id: ServerId, within: Within) -> Result<Serv
     let doing = "the job's servers could not be read";
     let servers = run.hetzner.find_servers_by_label(&run.job.selector(), within).await.doing(doing)?;
     if let Some(older) = servers.iter().find(|server| server.id < id) {
+        if let Some(claim) = Claim::read(older).filter(|claim| claim.job == run.job.id && claim.agent != run.job.agent)
+        {
+            let (job, ours) = (run.job.id.clone(), run.job.agent.clone());
+            return Err(Cause::JobMismatch { job, ours, theirs: claim.agent });
+        }
         return Err(Cause::Superseded(format!("server {} of this job is older", older.id)));
     }
     if let Some(server) = servers.into_iter().find(|server| server.id == id) {

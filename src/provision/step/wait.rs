@@ -57,7 +57,7 @@ pub(in super::super) async fn both(
         blind_to_server: None,
         blind_to_devices: None,
     });
-    let proof = Proof { key, ip: made.server.ipv4, doubted_since: Mutex::default() };
+    let proof = Proof { key, ip: made.server.ipv4, key_used: Mutex::default(), doubted_since: Mutex::default() };
     let (done, actions_done) = oneshot::channel();
     let joined = async {
         let enrolled = device(run, &proof, expected, &progress).await?;
@@ -220,6 +220,8 @@ impl Machine {
 struct Proof<'a> {
     key: &'a Key,
     ip: Option<Ipv4Addr>,
+    /// What the key said of itself when it was last asked. One that is used stays used.
+    key_used: Mutex<Option<bool>>,
     /// Since when the only device that fits connects from elsewhere.
     doubted_since: Mutex<Option<Instant>>,
 }
@@ -229,10 +231,15 @@ impl Proof<'_> {
     /// this attempt's server? Where a device connects from is its own word and may be missing, so it only makes us wait for
     /// a better one.
     async fn look(&self, run: &Run<'_>, expected: &Expected<'_>, within: Within) -> Result<Enrollment, TailscaleError> {
+        let another = Ok(Enrollment::NotYet(Obstacle::Another));
+        // As long as the key is unused, whatever stands there is another machine, and need not be looked at.
+        if self.known_of_key() == Some(false) && self.ask_key(run, within).await? == Some(false) {
+            return another;
+        }
         let seen = judge(&run.tailscale.find_devices(expected.hostname, within).await?, expected);
         let Enrollment::Verified(enrolled) = &seen else { return Ok(seen) };
-        if self.key.is_used(run, within).await? == Some(false) {
-            return Ok(Enrollment::NotYet(Obstacle::Another));
+        if self.known_of_key().is_none() && self.ask_key(run, within).await? == Some(false) {
+            return another;
         }
         let node = NodeId(enrolled.node_id.clone());
         let endpoints = match run.tailscale.find_device(&node, within).await? {
@@ -240,13 +247,23 @@ impl Proof<'_> {
             None => return Ok(Enrollment::NotYet(Obstacle::Absent)),
         };
         let is_here = self.ip.is_none_or(|ip| endpoints.contains(&IpAddr::V4(ip)));
-        let mut doubted_since = self.doubted_since.lock().unwrap_or_else(PoisonError::into_inner);
         if is_here || endpoints.is_empty() {
             return Ok(seen);
         }
         let now = run.clock.now();
+        let mut doubted_since = self.doubted_since.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = now.duration_since(*doubted_since.get_or_insert(now));
-        Ok(if waited < DOUBT { Enrollment::NotYet(Obstacle::Another) } else { seen })
+        if waited < DOUBT { another } else { Ok(seen) }
+    }
+
+    fn known_of_key(&self) -> Option<bool> {
+        *self.key_used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn ask_key(&self, run: &Run<'_>, within: Within) -> Result<Option<bool>, TailscaleError> {
+        let used = self.key.is_used(run, within).await?;
+        *self.key_used.lock().unwrap_or_else(PoisonError::into_inner) = used;
+        Ok(used)
     }
 }
 
@@ -273,7 +290,7 @@ async fn device(
         lock(progress).blind_to_devices = None;
         match seen {
             Enrollment::Verified(enrolled) => return Ok(enrolled),
-            Enrollment::Ambiguous(count) => return Err(Cause::EnrollAmbiguous(count)),
+            Enrollment::Ambiguous(devices) => return Err(Cause::EnrollAmbiguous(devices.len())),
             Enrollment::NotYet(obstacle) => {
                 let mut progress = lock(progress);
                 if progress.obstacle != obstacle {
@@ -299,17 +316,15 @@ async fn last_look(
     let within = Within { deadline: run.clock.now() + LAST_LOOK, patience: Patience::UntilDeadline };
     let obstacle = match proof.look(run, expected, within).await {
         Ok(Enrollment::Verified(enrolled)) => return Ok(enrolled),
-        Ok(Enrollment::Ambiguous(count)) => return Err(Cause::EnrollAmbiguous(count)),
+        Ok(Enrollment::Ambiguous(devices)) => return Err(Cause::EnrollAmbiguous(devices.len())),
         Ok(Enrollment::NotYet(obstacle)) => obstacle,
         Err(_) => match blind {
             Some(error) => return Err(error).doing(DEVICES),
             None => before,
         },
     };
-    Err(match obstacle {
-        Obstacle::Absent | Obstacle::Disconnected | Obstacle::Another => Cause::EnrollTimeout(obstacle.as_str()),
-        _ => Cause::EnrollRejected(obstacle.as_str()),
-    })
+    let why = obstacle.as_str();
+    Err(if obstacle.may_pass() { Cause::EnrollTimeout(why) } else { Cause::EnrollRejected(why) })
 }
 
 /// Actions mostly end within ten seconds (`facts/hetzner.md` 8); slow ones are not hurried by asking.
