@@ -115,6 +115,35 @@ async fn z01_a_clock_that_is_ahead_makes_no_living_attempt_look_dead() {
     assert_eq!(cloud.truth().servers_ever(), 1);
 }
 
+/// A machine that slept for half an hour: every clock but its own has gone on meanwhile.
+struct Slept(Cloud, Duration);
+
+impl Transport for Slept {
+    fn exchange(&self, request: http::Request<Bytes>) -> BoxFuture<'_, Result<http::Response<Bytes>, TransportError>> {
+        Box::pin(async move {
+            let mut answer = self.0.exchange(request).await?;
+            let date = answer.headers().get(http::header::DATE).and_then(|date| date.to_str().ok());
+            if let Some(date) = date.filter(|_| self.0.now() > self.1) {
+                let later = httpdate::parse_http_date(date).unwrap() + Duration::from_secs(1_800);
+                let later = httpdate::fmt_http_date(later).parse().unwrap();
+                answer.headers_mut().insert(http::header::DATE, later);
+            }
+            Ok(answer)
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn z03_the_deadline_does_not_wait_for_a_machine_that_slept() {
+    let cloud = never_joins();
+    let process = cloud.process_through(1, |cloud| Arc::new(Slept(cloud, Duration::from_secs(30))));
+    let (params, settings, notes) = (params(), with_timeout(900), Arc::new(Notebook::default()));
+    let outcome = process.provision(&params, &settings, CancellationToken::new(), notes).await;
+    assert_eq!(outcome.unwrap_err().cause.code(), Code::EnrollTimeout);
+    assert!(cloud.now() < Duration::from_secs(180), "it ended after {:?}", cloud.now());
+    cloud.truth().assert_empty();
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_tagged_device_that_joined_without_our_key_is_not_ours_to_remove() {
     let name = Cloud::usual().provision(&settings()).await.unwrap().server.name;

@@ -170,7 +170,7 @@ impl<'a> Run<'a> {
         if self.cancel.is_cancelled() {
             return Some(Cause::Aborted);
         }
-        (self.clock.now() >= self.deadline).then_some(Cause::Deadline)
+        (self.clock.now() >= self.end(*self.clock.slept().borrow())).then_some(Cause::Deadline)
     }
 
     /// The limits of one order that is heard out.
@@ -200,11 +200,22 @@ impl<'a> Run<'a> {
 
     /// Waits for whatever ends the call from outside.
     pub(super) async fn interrupted(&self) -> Cause {
-        tokio::select! {
-            biased;
-            () = self.cancel.cancelled() => Cause::Aborted,
-            () = sleep_until(self.deadline) => Cause::Deadline,
+        let mut slept = self.clock.slept();
+        loop {
+            let end = self.end(*slept.borrow_and_update());
+            tokio::select! {
+                biased;
+                () = self.cancel.cancelled() => return Cause::Aborted,
+                () = sleep_until(end) => return Cause::Deadline,
+                // The clock lives as long as the run, so this is a change and no end.
+                _ = slept.changed() => {}
+            }
         }
+    }
+
+    /// The deadline, which does not wait for a machine that sleeps.
+    fn end(&self, slept: Duration) -> Instant {
+        self.deadline.checked_sub(slept).unwrap_or(self.began)
     }
 
     /// Notes that a step begins, and how long the one before took.

@@ -8,6 +8,8 @@ use std::future::Future;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 /// A moment of the monotonic clock.
 pub type Instant = tokio::time::Instant;
 
@@ -18,9 +20,13 @@ const AGREEMENT: u64 = 120;
 ///
 /// One answer with an absurd date must not make living attempts look dead. So a date counts if it agrees with what is known
 /// already, be it from this machine's clock, or with the date of the answer before.
+///
+/// While this machine sleeps its monotonic clock stands still, on some systems, and the cloud's goes on. So what the cloud's
+/// is ahead from one answer to the next counts as time that has passed unseen (fault Z03).
 #[derive(Debug, Default)]
 pub struct Clock {
     readings: Mutex<Readings>,
+    slept: watch::Sender<Duration>,
 }
 
 #[derive(Debug, Default)]
@@ -54,6 +60,11 @@ impl Clock {
         self.readings().settled.is_some()
     }
 
+    /// How long this machine has slept since the first answer, as far as answers have shown it.
+    pub fn slept(&self) -> watch::Receiver<Duration> {
+        self.slept.subscribe()
+    }
+
     /// Learns the cloud's clock from the `Date` of an answer that has just come in.
     pub fn observe(&self, headers: &http::HeaderMap) {
         let date = headers.get(http::header::DATE).and_then(|date| date.to_str().ok());
@@ -64,6 +75,10 @@ impl Clock {
         let known = readings.settled.map_or_else(wall_unix, |settled| settled.unix_at(observed.at));
         let confirmed = readings.lone.is_some_and(|lone| observed.agrees_with(lone.unix_at(observed.at)));
         if confirmed || observed.agrees_with(known) {
+            let unseen = u64::try_from(observed.unix.saturating_sub(known)).unwrap_or(0);
+            if readings.settled.is_some() && unseen > AGREEMENT {
+                self.slept.send_modify(|slept| *slept += Duration::from_secs(unseen));
+            }
             *readings = Readings { settled: Some(observed), lone: None };
         } else {
             readings.lone = Some(observed);
