@@ -1,6 +1,7 @@
 //! What a job tells while it runs.
 
 use std::net::Ipv4Addr;
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use crate::secret::Secret;
@@ -110,6 +111,11 @@ pub trait Observer: Send + Sync {
 
     /// A secret was minted; a log should mask it from now on. Comes before anything else could print it.
     fn secret(&self, secret: &Secret);
+}
+
+/// Tells a listener something. One that breaks down must not take the job with it, nor the other listeners.
+pub(super) fn quietly(tell: impl FnOnce()) {
+    let _ = std::panic::catch_unwind(AssertUnwindSafe(tell));
 }
 
 /// A listener that does not listen.

@@ -4,7 +4,6 @@
 //! land with its outcome. Who gives up leaves it; only the last to leave ends it. Nothing runs by itself here: the
 //! flight moves as long as at least one of its passengers is polled, and is gone with the last one.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use futures_util::future::{BoxFuture, Shared};
 use tokio_util::sync::CancellationToken;
 
 use super::error::{Cause, ProvisionError};
-use super::event::{Event, Observer};
+use super::event::{Event, Observer, quietly};
 use super::settings::Settings;
 use super::{Outcome, Params};
 use crate::secret::Secret;
@@ -198,9 +197,4 @@ impl Observer for Cabin {
             quietly(|| listener.secret(secret));
         }
     }
-}
-
-/// A listener that breaks down must not take the others with it.
-fn quietly(tell: impl FnOnce()) {
-    let _ = std::panic::catch_unwind(AssertUnwindSafe(tell));
 }

@@ -1,7 +1,6 @@
 //! What one call carries from step to step: its clouds, its limits, and what it has told so far.
 
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::candidate::CandidateAttempt;
 use super::enrollment::Enrolled;
 use super::error::Cause;
-use super::event::{Event, Known, Observer, Scope, Step};
+use super::event::{Event, Known, Observer, Scope, Step, quietly};
 use super::job::{Attempt, Claim, Job};
 use super::region::Placement;
 use super::settings::Settings;
@@ -284,8 +283,7 @@ impl<'a> Run<'a> {
         };
         let elapsed = self.clock.now().duration_since(self.began);
         let event = Event { step, scope, is_warning, message, elapsed, known };
-        // A listener that breaks down must not take the undo with it.
-        let _ = std::panic::catch_unwind(AssertUnwindSafe(|| self.observer.event(event)));
+        quietly(|| self.observer.event(event));
     }
 
     /// From here on every event names this server.

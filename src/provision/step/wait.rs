@@ -57,7 +57,7 @@ pub(in super::super) async fn both(
         blind_to_server: None,
         blind_to_devices: None,
     });
-    let proof = Proof { key, ip: made.server.ipv4, key_used: Mutex::default(), doubted_since: Mutex::default() };
+    let proof = Proof { key, ip: made.server.ipv4, key_word: Mutex::default(), doubted_since: Mutex::default() };
     let (done, actions_done) = oneshot::channel();
     let joined = async {
         let enrolled = device(run, &proof, expected, &progress).await?;
@@ -220,8 +220,7 @@ impl Machine {
 struct Proof<'a> {
     key: &'a Key,
     ip: Option<Ipv4Addr>,
-    /// What the key said of itself when it was last asked. One that is used stays used.
-    key_used: Mutex<Option<bool>>,
+    key_word: Mutex<KeyWord>,
     /// Since when the only device that fits connects from elsewhere.
     doubted_since: Mutex<Option<Instant>>,
 }
@@ -233,12 +232,12 @@ impl Proof<'_> {
     async fn look(&self, run: &Run<'_>, expected: &Expected<'_>, within: Within) -> Result<Enrollment, TailscaleError> {
         let another = Ok(Enrollment::NotYet(Obstacle::Another));
         // As long as the key is unused, whatever stands there is another machine, and need not be looked at.
-        if self.known_of_key() == Some(false) && self.ask_key(run, within).await? == Some(false) {
+        if self.key_word() == KeyWord::Awaited && !self.ask_key(run, within).await? {
             return another;
         }
         let seen = judge(&run.tailscale.find_devices(expected.hostname, within).await?, expected);
         let Enrollment::Verified(enrolled) = &seen else { return Ok(seen) };
-        if self.known_of_key().is_none() && self.ask_key(run, within).await? == Some(false) {
+        if self.key_word() == KeyWord::Unasked && !self.ask_key(run, within).await? {
             return another;
         }
         let node = NodeId(enrolled.node_id.clone());
@@ -256,15 +255,32 @@ impl Proof<'_> {
         if waited < DOUBT { another } else { Ok(seen) }
     }
 
-    fn known_of_key(&self) -> Option<bool> {
-        *self.key_used.lock().unwrap_or_else(PoisonError::into_inner)
+    fn key_word(&self) -> KeyWord {
+        *self.key_word.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn ask_key(&self, run: &Run<'_>, within: Within) -> Result<Option<bool>, TailscaleError> {
-        let used = self.key.is_used(run, within).await?;
-        *self.key_used.lock().unwrap_or_else(PoisonError::into_inner) = used;
-        Ok(used)
+    /// Asks the key whether a machine has joined with it, and takes its word as long as it does not deny that.
+    async fn ask_key(&self, run: &Run<'_>, within: Within) -> Result<bool, TailscaleError> {
+        let say = |word| *self.key_word.lock().unwrap_or_else(PoisonError::into_inner) = word;
+        say(KeyWord::Awaited);
+        let is_unused = self.key.is_used(run, within).await? == Some(false);
+        if !is_unused {
+            say(KeyWord::Given);
+        }
+        Ok(!is_unused)
     }
+}
+
+/// Whether the key has said that a machine joined with it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum KeyWord {
+    /// There was no reason to ask.
+    #[default]
+    Unasked,
+    /// It was asked, and has not said so yet.
+    Awaited,
+    /// It has, or cannot say.
+    Given,
 }
 
 /// Tailscale's side: waits for a device that verifies.
