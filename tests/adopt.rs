@@ -13,11 +13,7 @@ use provision_vm::provision::{CancellationToken, Code, Event, Kind, Observer, Pa
 use provision_vm::secret::Secret;
 use provision_vm::transport::{Transport, TransportError};
 use simulator::{Api, BootOutcome, Config, Fault, FaultKind, NodeId, PlantedDevice, PlantedServer};
-use support::{Cloud, Notebook, Outcome, labels, params, settings, with_timeout};
-
-fn code(outcome: &Outcome) -> Code {
-    outcome.as_ref().err().unwrap_or_else(|| panic!("the call succeeded")).cause.code()
-}
+use support::{Cloud, Notebook, code, labels, params, settings, with_timeout};
 
 #[tokio::test(start_paused = true)]
 async fn q08_the_same_job_again_gives_the_same_server_without_any_side_effect() {

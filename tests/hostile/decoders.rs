@@ -77,7 +77,7 @@ async fn record() -> Truth {
     let mut answers = Vec::new();
     // What removes something comes last.
     let (removing, reading): (Vec<Operation>, Vec<Operation>) =
-        ALL.into_iter().partition(|it| matches!(it, Delete | RevokeKey));
+        ALL.iter().copied().partition(|it| matches!(it, Delete | RevokeKey));
     for operation in reading.into_iter().chain(removing) {
         let recorder = Arc::new(Recorder { cloud: cloud.clone(), token: Mutex::default(), last: Mutex::default() });
         let clouds = Clouds::behind(&recorder, operation == TokenRefused);
@@ -136,7 +136,7 @@ proptest! {
 
     #[test]
     fn g20_whatever_a_cloud_answers_nothing_absurd_is_believed(
-        operation in proptest::sample::select(ALL.as_slice()),
+        operation in proptest::sample::select(ALL),
         mutation in mutation(),
     ) {
         let outcome = ask(operation, mutation.may_damage(), |answer| Mutation::apply(&mutation, answer));

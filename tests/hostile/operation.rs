@@ -16,9 +16,19 @@ use super::complaint_about;
 use super::mutation::shows_a_canary;
 use super::support::settings;
 
-/// What is asked of a cloud.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Operation {
+macro_rules! operations {
+    ($($name:ident,)*) => {
+        /// What is asked of a cloud.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Operation {
+            $($name),*
+        }
+
+        pub const ALL: &[Operation] = &[$(Operation::$name),*];
+    };
+}
+
+operations! {
     ServersByLabel,
     ServerByName,
     Server,
@@ -45,32 +55,6 @@ pub enum Operation {
 }
 
 use Operation::*;
-
-pub const ALL: [Operation; 23] = [
-    ServersByLabel,
-    ServerByName,
-    Server,
-    Create,
-    CreateRefused,
-    ReplaceLabels,
-    Delete,
-    Actions,
-    ServerActions,
-    PowerOn,
-    ServerTypes,
-    PrimaryIp,
-    UnknownServer,
-    Token,
-    TokenRefused,
-    CreateKey,
-    Key,
-    KeysDescribed,
-    UnknownKey,
-    RevokeKey,
-    Devices,
-    Device,
-    UnknownDevice,
-];
 
 /// A finished job, and what is asked about it.
 pub struct Known {

@@ -13,7 +13,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use provision_vm::hetzner::IdOrName;
-use provision_vm::provision::{Event, Observer, Params, Settings, Source, USUAL_SERVER_TYPES, USUAL_TIMEOUT};
+use provision_vm::provision::{Code, Event, Observer, Params, Settings, Source, USUAL_SERVER_TYPES, USUAL_TIMEOUT};
 use provision_vm::secret::Secret;
 use provision_vm::tailscale::Credentials;
 use provision_vm::transport::BaseUrl;
@@ -23,6 +23,12 @@ pub use cloud::{Cloud, Process, Weather};
 pub use truth::Truth;
 
 pub use provision_vm::provision::Outcome;
+
+/// How a call failed.
+#[track_caller]
+pub fn code(outcome: &Outcome) -> Code {
+    outcome.as_ref().err().unwrap_or_else(|| panic!("the call succeeded")).cause.code()
+}
 
 /// Keeps everything that it is told.
 #[derive(Default)]

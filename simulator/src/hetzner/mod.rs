@@ -1,15 +1,18 @@
 //! Hetzner Cloud: one project, its servers, and the rules of the API (`facts/hetzner.md`).
 //!
-//! This file holds the state and what happens to it; `routes.rs` reads requests and writes answers, `order.rs` is
-//! `POST /servers`.
+//! This file holds the state and what happens to it. `routes.rs` takes requests in; `server.rs`, `action.rs`,
+//! `ssh_key.rs` and `primary_ip.rs` answer those about their own, `order.rs` is `POST /servers`.
 
 mod action;
 mod bucket;
 mod catalogue;
 mod order;
+mod primary_ip;
+mod query;
 mod routes;
 mod selector;
 mod server;
+mod ssh_key;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -20,8 +23,10 @@ use serde_json::{Value, json};
 use action::{Action, ActionState};
 use bucket::Bucket;
 use catalogue::{Image, Type};
+use primary_ip::PrimaryIp;
 use selector::Labels;
 use server::Server;
+use ssh_key::SshKey;
 
 pub use server::PlantedServer;
 
@@ -48,26 +53,6 @@ pub(crate) struct Hetzner {
     next_key: u64,
     ever: u64,
     unplugged: Vec<String>,
-}
-
-#[derive(Clone, Debug)]
-struct PrimaryIp {
-    id: u64,
-    ip: String,
-    v6: bool,
-    assignee: Option<u64>,
-    auto_delete: bool,
-    location: &'static str,
-    created: Duration,
-}
-
-#[derive(Clone, Debug)]
-struct SshKey {
-    id: u64,
-    name: String,
-    public_key: String,
-    labels: Labels,
-    created: Duration,
 }
 
 impl Hetzner {
@@ -305,19 +290,6 @@ impl Hetzner {
             plan: None,
             node: None,
         }
-    }
-
-    fn new_ip(&mut self, cx: &Context, server: &Server, v6: bool, auto_delete: bool) -> u64 {
-        self.next_ip += 1;
-        let ip = if v6 {
-            format!("2001:db8:{:x}:{:x}::", server.id >> 16 & 0xffff, server.id & 0xffff)
-        } else {
-            server.ipv4.to_string()
-        };
-        let (id, location) = (self.next_ip, server.location);
-        let assignee = Some(server.id);
-        self.primary_ips.insert(id, PrimaryIp { id, ip, v6, assignee, auto_delete, location, created: cx.now });
-        id
     }
 
     pub(crate) fn servers(&self) -> impl Iterator<Item = ServerView<'_>> {

@@ -1,17 +1,25 @@
-//! One server, and how the API writes it (`facts/hetzner.md` 1.3).
+//! Servers, how the API writes them (`facts/hetzner.md` 1.3), and the requests that read, change and delete them.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::Response;
 use serde_json::{Value, json};
 
+use super::Hetzner;
 use super::catalogue::{self, Image, Type};
-use super::selector::Labels;
+use super::order::is_hostname;
+use super::query::{Query, paged, parse, value, values};
+use super::routes::not_found;
+use super::selector::{Labels, Selector, complaint};
+use crate::agenda::Agenda;
 use crate::config::HetznerConfig;
 use crate::context::Context;
 use crate::history::{ServerView, What};
 use crate::machine::JoinPlan;
 use crate::memo::piece;
+use crate::reply::{hetzner_error, json_reply, object};
 
 /// A server of the project.
 #[derive(Clone, Debug)]
@@ -127,4 +135,136 @@ pub struct PlantedServer {
     pub location: Option<String>,
     /// Whether it is protected against deletion.
     pub protected: bool,
+}
+
+impl Hetzner {
+    /// A server as reads show it: a new one perhaps not yet, a deleted one perhaps still.
+    pub(super) fn visible(&self, cx: &Context, config: &HetznerConfig, id: &str) -> Option<&Server> {
+        let id = parse(id)?;
+        let living = self.servers.get(&id).filter(|server| is_shown(server, cx, config));
+        living.or_else(|| {
+            self.graves.get(&id).filter(|(_, gone)| is_haunting(*gone, cx, config)).map(|(server, _)| server)
+        })
+    }
+
+    pub(super) fn list_servers(&self, cx: &Context, config: &HetznerConfig, query: &Query) -> Response<Bytes> {
+        let selector = match value(query, "label_selector").map(Selector::parse) {
+            Some(None) => return hetzner_error(422, "invalid_input", "invalid label selector", json!({})),
+            selector => selector.flatten(),
+        };
+        let (name, statuses) = (value(query, "name"), values(query, "status"));
+        let dead = self.graves.values().filter(|(_, gone)| is_haunting(*gone, cx, config)).map(|(server, _)| server);
+        let mut servers: Vec<&Server> =
+            self.servers.values().filter(|server| is_shown(server, cx, config)).chain(dead).collect();
+        servers.retain(|server| {
+            name.is_none_or(|name| server.name == name)
+                && (statuses.is_empty() || statuses.contains(&server.status))
+                && selector.as_ref().is_none_or(|selector| selector.fits(server.shown_labels(cx, config)))
+        });
+        for key in values(query, "sort").into_iter().rev() {
+            let (field, down) = key.split_once(':').map_or((key, false), |(field, order)| (field, order == "desc"));
+            match field {
+                "name" => servers.sort_by(|a, b| a.name.cmp(&b.name)),
+                "id" | "created" => servers.sort_by_key(|server| server.id),
+                _ => {}
+            }
+            if down {
+                servers.reverse();
+            }
+        }
+        paged("servers", servers.into_iter().map(|server| server.json(cx, config)).collect(), query)
+    }
+
+    pub(super) fn update_server(
+        &mut self,
+        cx: &mut Context,
+        config: &HetznerConfig,
+        id: &str,
+        body: &[u8],
+    ) -> Response<Bytes> {
+        let Ok(Value::Object(body)) = serde_json::from_slice::<Value>(body) else {
+            return hetzner_error(400, "json_error", "could not parse the request body as JSON", Value::Null);
+        };
+        let labels = match body.get("labels").map(|labels| serde_json::from_value::<Labels>(labels.clone())) {
+            Some(Ok(labels)) => match complaint(&labels) {
+                Some(complaint) => return hetzner_error(422, "invalid_input", &complaint, json!({})),
+                None => Some(labels),
+            },
+            Some(Err(_)) => return hetzner_error(422, "invalid_input", "invalid input in field 'labels'", json!({})),
+            None => None,
+        };
+        let name = body.get("name").and_then(Value::as_str).map(str::to_owned);
+        if let Some(name) = &name {
+            if !is_hostname(name) {
+                return hetzner_error(422, "invalid_input", "invalid input in field 'name'", json!({}));
+            }
+            if self.servers.values().any(|server| server.name == *name && Some(server.id) != parse(id)) {
+                let details = json!({ "fields": [{ "name": "name" }] });
+                return hetzner_error(409, "uniqueness_error", "server name is already used", details);
+            }
+        }
+        let Some(server) = parse(id).and_then(|id| self.servers.get_mut(&id)) else { return not_found("server") };
+        server.relabel(cx, name, labels);
+        json_reply(200, &object([("server", server.json(cx, config))]))
+    }
+
+    pub(super) fn delete_server(
+        &mut self,
+        cx: &mut Context,
+        agenda: &mut Agenda,
+        config: &HetznerConfig,
+        id: &str,
+    ) -> Response<Bytes> {
+        let Some(server) = parse(id).and_then(|id| self.servers.get(&id)) else { return not_found("server") };
+        if server.protected {
+            return hetzner_error(423, "protected", "server deletion is protected", Value::Null);
+        }
+        if server.locked {
+            return locked();
+        }
+        let id = server.id;
+        self.remove(cx, config, id);
+        let length = Duration::from_secs_f64(config.action_seconds);
+        let action = self.begin_action(cx, agenda, "delete_server", id, Some(length));
+        json_reply(200, &json!({ "action": self.actions[&action].json(cx) }))
+    }
+
+    pub(super) fn power(
+        &mut self,
+        cx: &mut Context,
+        agenda: &mut Agenda,
+        config: &HetznerConfig,
+        id: &str,
+        command: &str,
+    ) -> Response<Bytes> {
+        let command = match command {
+            "poweron" => "start_server",
+            "poweroff" => "stop_server",
+            "shutdown" => "shutdown_server",
+            "reboot" => "reboot_server",
+            "reset" => "reset_server",
+            _ => return not_found("action"),
+        };
+        let Some(server) = parse(id).and_then(|id| self.servers.get(&id)) else { return not_found("server") };
+        if server.locked {
+            return locked();
+        }
+        let id = server.id;
+        let length = Duration::from_secs_f64(config.action_seconds);
+        let action = self.begin_action(cx, agenda, command, id, Some(length));
+        json_reply(201, &json!({ "action": self.actions[&action].json(cx) }))
+    }
+}
+
+fn is_shown(server: &Server, cx: &Context, config: &HetznerConfig) -> bool {
+    server.created + Duration::from_secs_f64(config.stale_created_seconds) <= cx.now
+}
+
+/// Whether reads still show what went at this moment.
+fn is_haunting(gone: Duration, cx: &Context, config: &HetznerConfig) -> bool {
+    gone + Duration::from_secs_f64(config.stale_deleted_seconds) > cx.now
+}
+
+fn locked() -> Response<Bytes> {
+    hetzner_error(423, "locked", "cannot perform operation because server is locked", Value::Null)
 }
