@@ -1,14 +1,11 @@
 //! What an undo must survive: other calls for the same job, answers that are nobody's, replies that come late.
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
-
-mod support;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::{Cloud, Notebook, params, settings, with_timeout};
 use provision_vm::provision::{CancellationToken, Certainty, Code, Kind};
 use simulator::{Api, BootOutcome, Config, Fault, FaultKind};
-use support::{Cloud, Notebook, params, settings, with_timeout};
 
 fn fault(api: Api, method: &str, path: &str, times: u32, kind: FaultKind) -> Fault {
     Fault { api, method: Some(method.to_owned()), path: Some(path.to_owned()), skip: 0, times, kind }

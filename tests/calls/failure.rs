@@ -1,14 +1,11 @@
 //! One job, no VM: what failed is undone, and what could not be undone is named.
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
-
-mod support;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::{Cloud, Notebook, code, params, settings, with_timeout};
 use provision_vm::provision::{CancellationToken, Certainty, Code, Kind, Params, Settings, Source};
 use simulator::{ActionOutcome, BootOutcome, Config};
-use support::{Cloud, Notebook, code, params, settings, with_timeout};
 
 #[tokio::test(start_paused = true)]
 async fn an_unknown_region_is_an_error_if_it_should_be() {

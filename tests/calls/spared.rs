@@ -1,12 +1,10 @@
 //! What must be spared, whatever an answer, a label or a clock says: servers that are ready or alive, devices and keys that are
 //! somebody else's. And what such doubts must not hide.
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
-
-mod support;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::{Cloud, Notebook, Outcome, params, settings, with_timeout};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use provision_vm::provision::{CancellationToken, Code, Settings};
@@ -15,7 +13,6 @@ use provision_vm::tailscale::Credentials;
 use provision_vm::transport::{BaseUrl, Transport, TransportError};
 use serde_json::json;
 use simulator::{Api, BootOutcome, Config, Fault, FaultKind, PlantedDevice, PlantedKey};
-use support::{Cloud, Notebook, Outcome, params, settings, with_timeout};
 
 fn fault(api: Api, method: &str, path: &str, times: u32, kind: FaultKind) -> Fault {
     Fault { api, method: Some(method.to_owned()), path: Some(path.to_owned()), skip: 0, times, kind }

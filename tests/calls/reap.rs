@@ -1,14 +1,11 @@
 //! What dead attempts left is found by its labels, and finished or removed; what may still live is not touched.
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
-
-mod support;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::{Cloud, labels, settings, with_timeout};
 use provision_vm::provision::{CancellationToken, Fate, Kind, ReapOptions, ReapReport, Silent};
 use simulator::{Api, BootOutcome, Config, Fault, FaultKind, PlantedServer};
-use support::{Cloud, labels, settings, with_timeout};
 
 const FOR_REAL: ReapOptions = ReapOptions { dry_run: false, grace: Duration::from_secs(300) };
 

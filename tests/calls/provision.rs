@@ -1,16 +1,13 @@
 //! One job, one VM: what exists afterwards, in a simulated world.
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
-
-mod support;
 
 use std::sync::Arc;
 
+use crate::support::{Cloud, Notebook, code, params, settings, with_timeout};
 use provision_vm::provision::{CancellationToken, Code, Params, Settings, Source};
 use provision_vm::secret::Secret;
 use provision_vm::tailscale::Credentials;
 use provision_vm::transport::BaseUrl;
 use simulator::{Api, BootOutcome, Config, FaultKind, PlantedDevice};
-use support::{Cloud, Notebook, code, params, settings, with_timeout};
 
 #[tokio::test(start_paused = true)]
 async fn a_job_becomes_one_machine_in_the_tailnet() {

@@ -1,19 +1,16 @@
 //! A job that is called for again: returned, followed, taken over, or refused.
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
-
-mod support;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::{Cloud, Notebook, code, labels, params, settings, with_timeout};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use provision_vm::provision::{CancellationToken, Code, Event, Kind, Observer, Params};
 use provision_vm::secret::Secret;
 use provision_vm::transport::{Transport, TransportError};
 use simulator::{Api, BootOutcome, Config, Fault, FaultKind, NodeId, PlantedDevice, PlantedServer};
-use support::{Cloud, Notebook, code, labels, params, settings, with_timeout};
 
 #[tokio::test(start_paused = true)]
 async fn q08_the_same_job_again_gives_the_same_server_without_any_side_effect() {
