@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 use super::candidate::CandidateAttempt;
@@ -198,18 +199,21 @@ impl<'a> Run<'a> {
     }
 
     /// Waits for whatever ends the call from outside.
-    pub(super) async fn interrupted(&self) -> Cause {
-        let mut slept = self.clock.slept();
-        loop {
-            let end = self.end(*slept.borrow_and_update());
-            tokio::select! {
-                biased;
-                () = self.cancel.cancelled() => return Cause::Aborted,
-                () = sleep_until(end) => return Cause::Deadline,
-                // The clock lives as long as the run, so this is a change and no end.
-                _ = slept.changed() => {}
+    pub(super) fn interrupted(&self) -> BoxFuture<'_, Cause> {
+        // In a box, since every step waits for it beside its own work: so its code is there once.
+        Box::pin(async {
+            let mut slept = self.clock.slept();
+            loop {
+                let end = self.end(*slept.borrow_and_update());
+                tokio::select! {
+                    biased;
+                    () = self.cancel.cancelled() => return Cause::Aborted,
+                    () = sleep_until(end) => return Cause::Deadline,
+                    // The clock lives as long as the run, so this is a change and no end.
+                    _ = slept.changed() => {}
+                }
             }
-        }
+        })
     }
 
     /// The deadline, which does not wait for a machine that sleeps.
