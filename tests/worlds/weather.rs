@@ -89,8 +89,8 @@ impl Climate {
         self.kinds.is_empty()
     }
 
-    /// The fault that each request meets.
-    pub fn weather(&self) -> impl FnMut(&http::Request<Bytes>) -> Option<FaultKind> + Send + use<> {
+    /// The fault that each request meets, with its name.
+    pub fn weather(&self) -> impl FnMut(&http::Request<Bytes>) -> Option<(&'static str, FaultKind)> + Send + use<> {
         let (kinds, rate, only) = (self.kinds.clone(), self.rate, self.only);
         let mut rng = fastrand::Rng::with_seed(self.seed);
         move |request| {
@@ -99,9 +99,21 @@ impl Climate {
             }
             let kind = rng.choice(&kinds).copied()?;
             // Large to read, and the same every time.
-            (kind != Kind::Oversize || rng.u8(0..8) == 0).then(|| kind.fault(&mut rng))
+            let is_drawn = kind.fits(request) && (kind != Kind::Oversize || rng.u8(0..8) == 0);
+            is_drawn.then(|| (kind.name(), kind.fault(&mut rng)))
         }
     }
+}
+
+/// The names of all faults.
+pub fn kinds() -> impl Iterator<Item = &'static str> {
+    KINDS.into_iter().map(Kind::name)
+}
+
+/// Whether a fault can befall a call in this step at all.
+pub fn can_befall(kind: &str, step: &str) -> bool {
+    // There nothing is read at Hetzner.
+    kind != Kind::Stale.name() || !["auth_key", "verify"].contains(&step)
 }
 
 impl Only {
@@ -120,6 +132,36 @@ impl Only {
 }
 
 impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Refuse => "refuse",
+            Self::Dns => "dns",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::TlsInvalid => "tls_invalid",
+            Self::TlsCut => "tls_cut",
+            Self::ResetBefore => "reset_before_apply",
+            Self::ResetAfter => "reset_after_apply",
+            Self::ResetThen => "reset_then_apply",
+            Self::HangBefore => "hang_before_apply",
+            Self::HangAfter => "hang_after_apply",
+            Self::ServerError => "page_5xx",
+            Self::Refusal => "page_3xx_4xx",
+            Self::Limited => "rate_limited",
+            Self::Truncate => "truncate",
+            Self::Empty => "empty",
+            Self::Html => "html",
+            Self::Oversize => "oversize",
+            Self::Slow => "slow",
+            Self::Garble => "garble",
+            Self::Stale => "stale_read",
+        }
+    }
+
+    /// Whether it means anything for this request: only what Hetzner reads out can be stale.
+    fn fits(self, request: &http::Request<Bytes>) -> bool {
+        self != Self::Stale || (Only::Hetzner.fits(request) && Only::Reads.fits(request))
+    }
+
     fn fault(self, rng: &mut fastrand::Rng) -> FaultKind {
         match self {
             Self::Refuse => FaultKind::Refuse,

@@ -226,7 +226,7 @@ impl Audit {
             })
     }
 
-    fn reaps(&self, process: u32) -> Option<Reaps> {
+    pub(super) fn reaps(&self, process: u32) -> Option<Reaps> {
         self.processes.get(&process).and_then(|process| process.reaps)
     }
 

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use http::Method;
 use simulator::{Applied, Cut, Delivery, Fate};
 
-use super::Audit;
 use super::secrets::Kind;
+use super::{Audit, log};
 
 /// How many requests of one call may be on their way at the same time.
 const IN_FLIGHT: u32 = 2;
@@ -31,8 +31,8 @@ pub struct Sent {
     call: Option<usize>,
     kind: What,
     fate: Fate,
-    /// The request without its particulars.
-    operation: String,
+    /// In which step its sender was; a reaper has but one.
+    step: String,
 }
 
 /// What a request asks for, as far as the rules care.
@@ -51,7 +51,7 @@ enum What {
 /// What the run of a world was made of.
 #[derive(Clone, Debug, Default)]
 pub struct Counts {
-    /// Faults by kind and by what was asked for.
+    /// Faults by kind and by the step of the call that met them.
     pub faults: BTreeMap<(&'static str, String), u32>,
     /// Requests to Hetzner and to Tailscale of each call that succeeded on its own.
     pub requests: Vec<(u32, u32)>,
@@ -85,16 +85,17 @@ impl Audit {
             (What::OrderServer | What::OrderKey, None) => self.violated("I04", "an order that belongs to no call"),
             _ => {}
         }
-        let operation = operation(request.method(), path);
-        Sent { process, call, kind, fate: Fate::default(), operation }
+        let step = if self.reaps(process).is_some() { "reap".to_owned() } else { log::step().unwrap_or_default() };
+        Sent { process, call, kind, fate: Fate::default(), step }
     }
 
-    /// What became of the request in the world, whether its sender will hear of it or not.
-    pub fn met(&mut self, sent: &mut Sent, fate: Fate, delivery: &Delivery) {
+    /// What became of the request in the world, whether its sender will hear of it or not. `weather` is the fault that it
+    /// met there, in a word.
+    pub fn met(&mut self, sent: &mut Sent, fate: Fate, weather: Option<&'static str>, delivery: &Delivery) {
         sent.fate = fate;
         (fate, delivery.after, status(&delivery.outcome)).hash(&mut self.trace);
-        if let Some(fault) = fate.fault {
-            *self.counts.faults.entry((fault, std::mem::take(&mut sent.operation))).or_default() += 1;
+        if let Some(fault) = weather.or(fate.fault) {
+            *self.counts.faults.entry((fault, std::mem::take(&mut sent.step))).or_default() += 1;
         }
     }
 
@@ -264,19 +265,6 @@ impl Audit {
             self.search("a header", value.as_bytes(), allowed);
         }
     }
-}
-
-/// `GET /servers/*` and the like.
-fn operation(method: &Method, path: &str) -> String {
-    let path = path.trim_start_matches("/v1").trim_start_matches("/api/v2").trim_start_matches("/_sim");
-    let mut text = method.to_string();
-    text.push(' ');
-    for part in path.split('/').skip(1) {
-        let is_id = part.len() > 1 && part.bytes().any(|byte| byte.is_ascii_digit());
-        text.push('/');
-        text.push_str(if is_id { "*" } else { part });
-    }
-    text
 }
 
 fn status(outcome: &Result<http::Response<Bytes>, Cut>) -> (u16, &'static str) {
