@@ -200,7 +200,14 @@ impl Process {
         let (shared, process) = (&self.cloud.shared, self.cloud.actor);
         shared.audit().begin_reap(process, options, shared.now());
         let _end = Reap { shared, process };
-        self.provisioner.reap(options, settings, cancel, observer).await
+        let outcome = self.provisioner.reap(options, settings, cancel, observer).await;
+        let mut audit = shared.audit();
+        audit.advance_to(shared.now());
+        if let Ok(report) = &outcome {
+            audit.reaped(report);
+        }
+        drop(audit);
+        outcome
     }
 }
 

@@ -17,6 +17,13 @@ pub struct Tally {
     requests: Vec<(u32, u32)>,
     fair: Vec<(u32, u32)>,
     most_of_failures: (u32, u32),
+    /// Worlds in which deleting works now and then, and what stands in them that nobody named.
+    deleting: u64,
+    orphans: BTreeMap<&'static str, u64>,
+    /// Worlds in which it never does, those of them in which leftovers were exact, and how much was left and named.
+    hoarding: u64,
+    exact: u64,
+    named: u64,
 }
 
 impl Tally {
@@ -32,6 +39,16 @@ impl Tally {
                 Some(Err(code)) => code.as_str(),
             };
             *self.codes.entry(name.to_owned()).or_default() += 1;
+        }
+        if report.deletes_never {
+            self.hoarding += 1;
+            self.exact += u64::from(report.is_exact);
+            self.named += u64::from(report.counts.named);
+        } else {
+            self.deleting += 1;
+        }
+        for orphan in &report.orphans {
+            *self.orphans.entry(orphan.kind.as_str()).or_default() += 1;
         }
         self.requests.extend(&report.counts.requests);
         if report.fair {
@@ -52,6 +69,19 @@ impl std::fmt::Display for Tally {
             let (hetzner, tailscale): (Vec<u32>, Vec<u32>) = requests.iter().copied().unzip();
             writeln!(f, "requests {name}: Hetzner {}, Tailscale {}", spread(hetzner), spread(tailscale))?;
         }
+        let orphans = |kind| self.orphans.get(kind).copied().unwrap_or(0);
+        let [servers, devices, keys, addresses] = ["server", "device", "auth_key", "primary_ip"].map(orphans);
+        writeln!(
+            f,
+            "worlds in which deleting ever works: {}; left by failed or dead calls, named by nobody, and still there at \
+             the end: {servers} servers, {devices} devices, {keys} auth keys, {addresses} primary IPs",
+            self.deleting
+        )?;
+        writeln!(
+            f,
+            "worlds in which deleting never works: {}; leftovers exact in {} of {}, and {} things named",
+            self.hoarding, self.exact, self.hoarding, self.named
+        )?;
         write!(f, "most requests of a failed call: {} and {}", self.most_of_failures.0, self.most_of_failures.1)
     }
 }

@@ -8,11 +8,15 @@ use simulator::{Actor, Change, SecretKind, What};
 
 use super::Audit;
 use super::call::{Reaps, Settled};
+use super::requests::Shown;
 use super::secrets::Kind;
+use super::settlement::warns_of_keys;
 
 const TAG: &str = "tag:agent";
 /// What is known of the cloud's time may be as old as the slowest answer.
 const CLOCK_LAG: i64 = 40;
+/// A delete comes no later than this after the read that speaks for it.
+const LAST_READ: Duration = Duration::from_secs(45);
 /// An attempt counts as dead this long after its deadline: 60 s to undo, 300 s for clocks.
 const LIFE_BEYOND: i64 = 360;
 /// A device counts as new if it is not older than the attempt by more than this.
@@ -238,7 +242,13 @@ impl Audit {
             server.meddled = true;
             return;
         };
-        let server = server.clone();
+        let mut server = server.clone();
+        // Nothing binds a delete to the read before it, so a label that somebody writes between the two is not seen, nor one
+        // that a read does not show yet. Then what was read is what counts.
+        let fresh = |shown: &&Shown| server.meddled && self.now.saturating_sub(shown.at) < LAST_READ;
+        if let Some(shown) = self.shown.get(&(process, id)).filter(fresh) {
+            (server.name, server.labels) = (shown.name.clone(), shown.labels.clone());
+        }
         if !self.serves(process, &server) {
             self.violated("I02", format!("server {id} is deleted and was not the job's: {:?}", server.labels));
         } else if server.is_ready() {
@@ -269,7 +279,7 @@ impl Audit {
             Some(Settled::Badly { .. }) if self.calls[call].has_denied(LeftKind::AuthKey) => {
                 self.violated("I12", format!("key {id} appears after its call said that nothing was left"));
             }
-            Some(Settled::Well { warned_of_keys: false }) => {
+            Some(Settled::Well { warnings }) if !warns_of_keys(warnings) => {
                 self.violated("I11", format!("key {id} appears after its call succeeded without a word of it"));
             }
             _ => {}

@@ -30,9 +30,30 @@ pub struct Sent {
     process: u32,
     call: Option<usize>,
     kind: What,
+    /// The server that it reads.
+    reads: Option<u64>,
     fate: Fate,
     /// In which step its sender was; a reaper has but one.
     step: String,
+}
+
+/// What a process was last shown of a server.
+#[derive(Debug)]
+pub(super) struct Shown {
+    pub name: String,
+    pub labels: BTreeMap<String, String>,
+    pub at: Duration,
+}
+
+#[derive(serde::Deserialize)]
+struct Answer {
+    server: ShownServer,
+}
+
+#[derive(serde::Deserialize)]
+struct ShownServer {
+    name: String,
+    labels: BTreeMap<String, String>,
 }
 
 /// What a request asks for, as far as the rules care.
@@ -57,6 +78,8 @@ pub struct Counts {
     pub requests: Vec<(u32, u32)>,
     /// The same of calls that failed.
     pub requests_of_failures: Vec<(u32, u32)>,
+    /// How many things failed calls named as left.
+    pub named: u32,
 }
 
 impl Audit {
@@ -86,7 +109,9 @@ impl Audit {
             _ => {}
         }
         let step = if self.reaps(process).is_some() { "reap".to_owned() } else { log::step().unwrap_or_default() };
-        Sent { process, call, kind, fate: Fate::default(), step }
+        let reads = path.strip_prefix("/v1/servers/").filter(|_| request.method() == Method::GET);
+        let reads = reads.and_then(|id| id.parse().ok());
+        Sent { process, call, kind, reads, fate: Fate::default(), step }
     }
 
     /// What became of the request in the world, whether its sender will hear of it or not. `weather` is the fault that it
@@ -113,6 +138,12 @@ impl Audit {
         if sent.kind == What::ListKeys && answer.is_some_and(|answer| good.is_some() || answer.status() == 403) {
             let of_process = self.calls.iter_mut().filter(|call| call.process == sent.process);
             of_process.for_each(|call| call.keys.unclear = false);
+        }
+        if let (Some(id), Some(answer)) = (sent.reads, good)
+            && let Ok(answer) = serde_json::from_slice::<Answer>(answer.body())
+        {
+            let shown = Shown { name: answer.server.name, labels: answer.server.labels, at: now };
+            self.shown.insert((sent.process, id), shown);
         }
         let Some(call) = sent.call.map(|call| &mut self.calls[call]) else { return };
         let is_clear = match outcome {
