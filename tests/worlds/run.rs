@@ -1,6 +1,7 @@
 //! One world from its beginning to its end: the plan, then a quiet phase in which everything must come right.
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use provision_vm::provision::{CancellationToken, Code, ProvisionError, ReapOptio
 use simulator::{ActionOutcome, BootOutcome, NodeId, PlantedDevice, PlantedServer};
 
 use crate::plan::{Caller, Deed, Plan, Reap, Turn, all_well};
-use crate::support::audit::{Counts, Thing, Violation};
+use crate::support::audit::{Counts, DeviceRecord, Thing, Violation};
 use crate::support::{Cloud, Outcome, Process, labels};
 
 /// How often a call is repeated in the quiet phase; each time as its error asks.
@@ -19,6 +20,9 @@ const REPEATS: usize = 5;
 const ALL_DEAD: Duration = Duration::from_secs(600 + 60 + 300 + 60);
 /// Ephemeral devices that are away are gone by then.
 const FORGOTTEN: Duration = Duration::from_secs(2 * 3600);
+
+/// Where no server of the clouds is.
+const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 77);
 
 /// What became of a world.
 #[derive(Debug, Default)]
@@ -167,6 +171,11 @@ fn act(cloud: &Cloud, plan: &Plan, deed: Deed) {
             let created = Some(plan.config.epoch - 86_400);
             world.plant_device(PlantedDevice { hostname, tags, created, ..Default::default() });
         }
+        Deed::PlantTwin(which) => {
+            let Some(hostname) = cloud_name(&world, which) else { return };
+            let (tags, public_ip) = (vec!["tag:agent".to_owned()], Some(ELSEWHERE.into()));
+            world.plant_device(PlantedDevice { hostname, tags, public_ip, ..Default::default() });
+        }
         Deed::DeleteDevice(which) => {
             let nodes: Vec<NodeId> = world.devices().map(|device| NodeId(device.node.to_owned())).collect();
             nodes.get(which % nodes.len().max(1)).into_iter().for_each(|node| world.remove_device(node));
@@ -222,12 +231,16 @@ fn plain(job: usize, agent: usize) -> Caller {
 
 /// All causes of failure end: the clouds behave, and whoever meddled cleans up after himself.
 fn calm(cloud: &Cloud, plan: &Plan) {
-    let meddled: Vec<u64> = {
+    let (meddled, twins): (Vec<u64>, Vec<String>) = {
         let mut audit = cloud.audit();
         let mut world = cloud.world();
         audit.hear(&mut world);
         let is_meddled = |server: &&crate::support::audit::ServerRecord| server.alive && server.meddled;
-        audit.servers.iter().filter(|(_, server)| is_meddled(server)).map(|(id, _)| *id).collect()
+        let meddled = audit.servers.iter().filter(|(_, server)| is_meddled(server)).map(|(id, _)| *id);
+        let is_twin =
+            |device: &DeviceRecord| device.alive && device.server.is_none() && device.created >= plan.config.epoch;
+        let twins = audit.devices.iter().filter(|(_, device)| is_twin(device)).map(|(node, _)| node.clone());
+        (meddled.collect(), twins.collect())
     };
     let mut world = cloud.world();
     world.configure(all_well);
@@ -239,6 +252,11 @@ fn calm(cloud: &Cloud, plan: &Plan) {
         world.remove_server(id);
     }
     part(&mut world);
+    // And only a person knows which new device of our tag and name is a stranger's.
+    let twins: Vec<NodeId> = twins.into_iter().map(NodeId).collect();
+    for node in twins {
+        world.remove_device(&node);
+    }
     // A ready machine that lost its device is a person's to look at, and so is one whose boot failed.
     if plan.deeds.iter().any(|(_, deed)| matches!(deed, Deed::DeleteDevice(_))) {
         let lost = |server: &simulator::ServerView<'_>| {

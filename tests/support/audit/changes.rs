@@ -322,6 +322,8 @@ impl Audit {
         let since = |server: &ServerRecord| server.label("attempt_started").parse::<i64>().unwrap_or(i64::MAX);
         let why = if !tags.iter().any(|tag| tag == TAG) {
             Some("it has not our tag")
+        } else if device.server.is_none() {
+            Some("it is no server's machine")
         } else if !self.servers.values().any(deleted) {
             Some("no server of its name was deleted by this process")
         } else if !self.servers.values().any(|server| deleted(server) && device.created > since(server) - AGE_MARGIN) {
