@@ -297,7 +297,12 @@ async fn repeat(cloud: &Cloud, caller: &Caller, first: Option<&Outcome>) -> Resu
                 server.labels.get("provisioning_job_id").is_some_and(|job| *job == format!("job-{}", caller.job));
             of_job.then(|| usize::from(server.labels.get("agent_id").is_some_and(|agent| agent.starts_with("Other"))))
         });
-        let again = plain(caller.job, agent.unwrap_or(caller.agent));
+        // What is called retryable is said of the very same call, unless another agent's has won meanwhile.
+        let is_same = round == 0
+            && was_retryable
+            && caller.given_key.is_none()
+            && agent.is_none_or(|agent| agent == caller.agent);
+        let again = if is_same { caller.clone() } else { plain(caller.job, agent.unwrap_or(caller.agent)) };
         let settings = again.settings(cloud);
         let process = cloud.process(2_000 + round as u64);
         let outcome = process.provision(&again.params(), &settings, CancellationToken::new(), Arc::new(Silent)).await;

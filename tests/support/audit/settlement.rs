@@ -96,6 +96,18 @@ impl Audit {
         };
         let ready = self.servers.values().filter(is_ready).count();
         let meddled = self.servers.get(&id).is_some_and(|server| server.meddled);
+        // Another agent's attempt at the job may stand beside it for as long as it takes to see that it came second.
+        let is_other = |(other, server): &(&u64, &super::ServerRecord)| {
+            let label = |key: &str| server.labels.get(key).map(String::as_str);
+            server.alive
+                && !server.meddled
+                && **other != id
+                && (label("provisioning_job_id"), label("agent_id")) == (Some(&job), Some(&agent))
+        };
+        let others: Vec<u64> = self.servers.iter().filter(is_other).map(|(id, _)| *id).collect();
+        if !others.is_empty() && !meddled {
+            self.violated("I11", format!("the call returned server {id}, and beside it there are {others:?}"));
+        }
         if ready != 1 && !meddled {
             self.violated("I11", format!("the call succeeded, and {ready} servers of its job are ready"));
         }
