@@ -230,6 +230,10 @@ impl Audit {
             })
     }
 
+    fn has_ended(&self, process: u32) -> bool {
+        self.processes.get(&process).is_some_and(|process| process.running == 0)
+    }
+
     pub(super) fn reaps(&self, process: u32) -> Option<Reaps> {
         self.processes.get(&process).and_then(|process| process.reaps)
     }
@@ -243,6 +247,10 @@ impl Audit {
             return;
         };
         let mut server = server.clone();
+        // What is carried out minutes after its sender has ended can only have been right when it was sent.
+        if let Some(then) = self.late.get(&(process, id)).filter(|_| self.has_ended(process)) {
+            server = ServerRecord { removed_by: server.removed_by, ..then.clone() };
+        }
         // Nothing binds a delete to the read before it, so a label that somebody writes between the two is not seen, nor one
         // that a read does not show yet. Then what was read is what counts.
         let fresh = |shown: &&Shown| server.meddled && self.now.saturating_sub(shown.at) < LAST_READ;

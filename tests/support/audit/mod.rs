@@ -64,6 +64,8 @@ pub struct Audit {
     pub devices: BTreeMap<String, DeviceRecord>,
     /// What each process was last shown of each server.
     shown: BTreeMap<(u32, u64), requests::Shown>,
+    /// Servers as they were when a process asked for their deletion in a request that will be carried out later.
+    late: BTreeMap<(u32, u64), ServerRecord>,
     /// Addresses, with their server.
     addresses: BTreeMap<u64, u64>,
     secrets: Secrets,
@@ -96,6 +98,7 @@ impl Audit {
             keys: BTreeMap::new(),
             devices: BTreeMap::new(),
             shown: BTreeMap::new(),
+            late: BTreeMap::new(),
             addresses: BTreeMap::new(),
             secrets,
             trace: DefaultHasher::new(),

@@ -32,6 +32,8 @@ pub struct Sent {
     kind: What,
     /// The server that it reads.
     reads: Option<u64>,
+    /// The server that it deletes.
+    deletes: Option<u64>,
     fate: Fate,
     /// In which step its sender was; a reaper has but one.
     step: String,
@@ -109,15 +111,21 @@ impl Audit {
             _ => {}
         }
         let step = if self.reaps(process).is_some() { "reap".to_owned() } else { log::step().unwrap_or_default() };
-        let reads = path.strip_prefix("/v1/servers/").filter(|_| request.method() == Method::GET);
-        let reads = reads.and_then(|id| id.parse().ok());
-        Sent { process, call, kind, reads, fate: Fate::default(), step }
+        let server = path.strip_prefix("/v1/servers/").and_then(|id| id.parse().ok());
+        let reads = server.filter(|_| request.method() == Method::GET);
+        let deletes = server.filter(|_| request.method() == Method::DELETE);
+        Sent { process, call, kind, reads, deletes, fate: Fate::default(), step }
     }
 
     /// What became of the request in the world, whether its sender will hear of it or not. `weather` is the fault that it
     /// met there, in a word.
     pub fn met(&mut self, sent: &mut Sent, fate: Fate, weather: Option<&'static str>, delivery: &Delivery) {
         sent.fate = fate;
+        if let Some(id) = sent.deletes.filter(|_| fate.applied == Applied::Later)
+            && let Some(server) = self.servers.get(&id)
+        {
+            self.late.insert((sent.process, id), server.clone());
+        }
         (fate, delivery.after, status(&delivery.outcome)).hash(&mut self.trace);
         if let Some(fault) = weather.or(fate.fault) {
             *self.counts.faults.entry((fault, std::mem::take(&mut sent.step))).or_default() += 1;
@@ -147,6 +155,8 @@ impl Audit {
         }
         let Some(call) = sent.call.map(|call| &mut self.calls[call]) else { return };
         let is_clear = match outcome {
+            // A lock says that there is a server, so it may be the one that was ordered (fault P24).
+            Some(Ok(answer)) if sent.kind == What::OrderServer && answer.status() == http::StatusCode::LOCKED => false,
             // A refusal in the API's own form is one; what a page says proves nothing, whatever its status.
             Some(Ok(answer)) if answer.status().is_client_error() && answer.body().starts_with(b"{") => true,
             Some(Ok(answer)) if !answer.status().is_server_error() => {

@@ -91,10 +91,14 @@ impl Audit {
     fn check_success(&mut self, call: usize, done: &Provisioned, world: &World) {
         let id = done.server.id.0;
         let (job, agent) = (self.calls[call].job.clone(), self.calls[call].agent.clone());
-        let is_ready = |server: &&super::ServerRecord| {
-            server.alive && server.is_ready() && server.labels.get("provisioning_job_id") == Some(&job)
+        // What somebody at the console calls ready is his.
+        let is_ready = |(other, server): &(&u64, &super::ServerRecord)| {
+            server.alive
+                && server.is_ready()
+                && (!server.meddled || **other == id)
+                && server.labels.get("provisioning_job_id") == Some(&job)
         };
-        let ready = self.servers.values().filter(is_ready).count();
+        let ready = self.servers.iter().filter(is_ready).count();
         let meddled = self.servers.get(&id).is_some_and(|server| server.meddled);
         // Another agent's attempt at the job may stand beside it for as long as it takes to see that it came second.
         let is_other = |(other, server): &(&u64, &super::ServerRecord)| {
