@@ -93,8 +93,11 @@ impl Tally {
         let elsewhere: Vec<&String> = elsewhere.map(|(_, step)| step).collect();
         assert!(elsewhere.is_empty(), "requests in steps that nobody expects: {elsewhere:?}");
         let cell = |kind: &'static str, step: &str| self.faults.get(&(kind, step.to_owned())).copied().unwrap_or(0);
-        let head: String = STEPS.iter().map(|step| format!("{step:>9}")).collect();
-        writeln!(f, "faults by kind and by the step that met them:\n{:<20}{head}{:>10}", "", "all")?;
+        write!(f, "faults by kind and by the step that met them:\n{:<20}", "")?;
+        for step in STEPS {
+            write!(f, "{step:>9}")?;
+        }
+        writeln!(f, "{:>10}", "all")?;
         let mut cells = Vec::new();
         for kind in weather::kinds() {
             write!(f, "{kind:<20}")?;
