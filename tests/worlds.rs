@@ -9,12 +9,14 @@
 //! PROVISION_VM_SEEDS=3000 cargo test ... --test worlds hunt -- --ignored --nocapture what planted bugs are caught by
 //! ```
 //!
-//! `worlds/plan.rs` draws a world from a seed, `weather.rs` its faults, `run.rs` lives through it, `tally.rs` counts.
+//! `worlds/plan.rs` draws a world from a seed, `weather.rs` and `refusal.rs` its faults, `run.rs` lives through it, `tally.rs` counts.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 #![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "figures for people")]
 
 #[path = "worlds/plan.rs"]
 mod plan;
+#[path = "worlds/refusal.rs"]
+mod refusal;
 #[path = "worlds/run.rs"]
 mod run;
 mod support;

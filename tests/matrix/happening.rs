@@ -353,7 +353,7 @@ async fn judge(story: &Happening, stage: &Stage, call: &Call) -> Vec<String> {
     // What may still be carried out is either undone by now or was named.
     sleep(Duration::from_secs(30)).await;
     if let Some(error) = call.error().filter(|_| !is_meddled) {
-        wrong.extend(judge::leftovers_exact(stage, &stage.cloud.truth(), error));
+        wrong.extend(judge::leftovers_exact(stage, call, &stage.cloud.truth(), error));
     }
     wrong
 }

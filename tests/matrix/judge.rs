@@ -31,7 +31,7 @@ pub fn inspect(stage: &Stage, call: &Call) -> Vec<String> {
     }
     match &call.outcome {
         Some(Ok(done)) => wrong.extend(one_ready(&stage.before, &call.after, done).err()),
-        Some(Err(error)) => wrong.extend(leftovers_exact(stage, &call.after, error)),
+        Some(Err(error)) => wrong.extend(leftovers_exact(stage, call, &call.after, error)),
         None => {}
     }
     if let Some(Err(error)) = &call.other {
@@ -64,40 +64,86 @@ pub fn one_ready(before: &Truth, truth: &Truth, done: &Provisioned) -> Result<()
     Ok(())
 }
 
-/// What is there now and was not before is named, and nothing else is.
-pub fn leftovers_exact(stage: &Stage, truth: &Truth, error: &ProvisionError) -> Vec<String> {
-    let (before, now) = (&stage.before.0, &truth.0);
-    let any = |_: &Value| true;
-    let usable = |key: &Value| key["usable"] == true;
-    let made = |list: &str, id: &str, counts: &dyn Fn(&Value) -> bool| -> BTreeSet<String> {
-        &ids(&now[list], id, counts) - &ids(&before[list], id, any)
-    };
-    let others = stage.scenario.has_other();
+/// What is there now and was not before is named, and nothing else is; and each entry is as sure as it says.
+pub fn leftovers_exact(stage: &Stage, call: &Call, truth: &Truth, error: &ProvisionError) -> Vec<String> {
     let mut wrong = Vec::new();
-    for (kind, list, id, there) in [
-        (Kind::Server, "servers", "id", made("servers", "id", &any)),
-        (Kind::Device, "devices", "node_id", made("devices", "node_id", &any)),
-        (Kind::AuthKey, "keys", "id", made("keys", "id", &usable)),
-        (Kind::PrimaryIp, "primary_ips", "id", made("primary_ips", "id", &any)),
-    ] {
-        let named: Vec<&Leftover> = error.leftovers.iter().filter(|left| left.kind == kind).collect();
+    for kind in [Kind::Server, Kind::Device, Kind::AuthKey, Kind::PrimaryIp] {
+        let mut there = made(stage, truth, kind);
         // The other call's things are not ours to name.
-        for id in there.iter().filter(|_| !others) {
-            let is_named = named.iter().any(|left| left.id.as_ref().is_none_or(|named| named == id));
-            // An address that is a named server's goes with it.
-            let with_server = kind == Kind::PrimaryIp && error.leftovers.iter().any(|left| left.kind == Kind::Server);
-            if !is_named && !with_server {
-                wrong.push(format!("{} {id} is left and not named: {:?}", kind.as_str(), error.leftovers));
-            }
+        if stage.scenario.has_other() {
+            there.clear();
         }
-        let exists = ids(&now[list], id, any);
-        for left in named.iter().filter(|left| left.certainty == Certainty::Exists) {
-            if left.id.as_ref().is_none_or(|id| !exists.contains(id)) {
-                wrong.push(format!("{left:?} is named and not there"));
+        let named: Vec<&Leftover> = error.leftovers.iter().filter(|left| left.kind == kind).collect();
+        let (with_id, without): (Vec<&Leftover>, Vec<&Leftover>) = named.iter().partition(|left| left.id.is_some());
+        there.retain(|id| with_id.iter().all(|left| left.id.as_ref() != Some(id)));
+        // One that has no id covers one thing.
+        let uncovered: Vec<&String> = there.iter().skip(without.len()).collect();
+        // An address that is a named server's goes with it.
+        let goes_along = kind == Kind::PrimaryIp && error.leftovers.iter().any(|left| left.kind == Kind::Server);
+        if !uncovered.is_empty() && !goes_along {
+            wrong.push(format!("{} {uncovered:?} left and not named: {:?}", kind.as_str(), error.leftovers));
+        }
+        for left in named {
+            if let Some(why) = unjustified(call, truth, left, there.len()) {
+                wrong.push(format!("{why}: {left:?}"));
             }
         }
     }
     wrong
+}
+
+/// What the call made of a kind and is still there; of keys, those that could let a machine in.
+fn made(stage: &Stage, truth: &Truth, kind: Kind) -> BTreeSet<String> {
+    let (list, id) = place(kind);
+    let counts = |item: &Value| kind != Kind::AuthKey || item["usable"] == true;
+    &ids(&truth.0[list], id, counts) - &ids(&stage.before.0[list], id, |_| true)
+}
+
+/// Where the truth tells of a kind, and under which name it has an id.
+fn place(kind: Kind) -> (&'static str, &'static str) {
+    match kind {
+        Kind::Server => ("servers", "id"),
+        Kind::Device => ("devices", "node_id"),
+        Kind::AuthKey => ("keys", "id"),
+        Kind::PrimaryIp => ("primary_ips", "id"),
+    }
+}
+
+/// Why an entry says more, or less, than can be known. `unnamed` is how many things of its kind are there that no id names.
+fn unjustified(call: &Call, truth: &Truth, left: &Leftover, unnamed: usize) -> Option<&'static str> {
+    let struck = |operations: &[&str]| {
+        call.log.iter().any(|sent| sent.struck && operations.iter().any(|part| sent.operation.contains(part)))
+    };
+    let (list, id) = place(left.kind);
+    let is_there = left.id.as_ref().is_some_and(|named| ids(&truth.0[list], id, |_| true).contains(named));
+    let token = "/oauth/token";
+    match (left.certainty, left.kind) {
+        (_, Kind::PrimaryIp) if left.id.is_none() => Some("an address is named without its id"),
+        (Certainty::Exists, _) => (!is_there).then_some("it is named and not there"),
+        // It was there, and then something went wrong with the requests that could have shown that it is gone.
+        (Certainty::Unconfirmed, kind) => {
+            let looks = match kind {
+                // An undo that breaks down over the addresses takes what it knew of the server along.
+                Kind::Server => ["/servers/*", "/primary_ips/*"],
+                Kind::PrimaryIp => ["/primary_ips/*", "/servers/*"],
+                Kind::Device => ["/device", token],
+                Kind::AuthKey => ["/keys/*", token],
+            };
+            let is_known = left.id.is_some() && (is_there || struck(&looks));
+            (!is_known).then_some("nothing kept the call from seeing that it is gone")
+        }
+        (Certainty::MayAppear, Kind::Server) => {
+            (unnamed == 0 && !struck(&["POST /servers"])).then_some("every order of a server was answered")
+        }
+        (Certainty::MayAppear, Kind::AuthKey) => {
+            (unnamed == 0 && !struck(&["POST /tailnet/-/keys"])).then_some("every order of a key was answered")
+        }
+        (Certainty::MayAppear, _) => {
+            let is_used = |key: &Value| key["used"] == true;
+            let joined = truth.0["keys"].as_array().unwrap().iter().any(is_used);
+            (unnamed == 0 && !joined && !struck(&["/devices", token])).then_some("no machine can have joined unseen")
+        }
+    }
 }
 
 fn ids(list: &Value, id: &str, counts: impl Fn(&Value) -> bool) -> BTreeSet<String> {

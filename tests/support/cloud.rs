@@ -17,8 +17,8 @@ use tokio::time::{Instant, sleep};
 use super::audit::{Audit, Listener, Sent, Violation, log};
 use super::{Notebook, Outcome, Truth, params};
 
-/// Says which fault the next request meets.
-pub type Weather = Box<dyn FnMut(&http::Request<Bytes>) -> Option<FaultKind> + Send>;
+/// Says which fault the next request meets, and calls it by a name.
+pub type Weather = Box<dyn FnMut(&http::Request<Bytes>) -> Option<(&'static str, FaultKind)> + Send>;
 
 /// One world, as its callers and its operators reach it.
 #[derive(Clone)]
@@ -200,7 +200,14 @@ impl Process {
         let (shared, process) = (&self.cloud.shared, self.cloud.actor);
         shared.audit().begin_reap(process, options, shared.now());
         let _end = Reap { shared, process };
-        self.provisioner.reap(options, settings, cancel, observer).await
+        let outcome = self.provisioner.reap(options, settings, cancel, observer).await;
+        let mut audit = shared.audit();
+        audit.advance_to(shared.now());
+        if let Ok(report) = &outcome {
+            audit.reaped(report);
+        }
+        drop(audit);
+        outcome
     }
 }
 
@@ -266,14 +273,16 @@ impl Cloud {
         let mut world = self.shared.world.lock().unwrap();
         audit.advance_to(now);
         let mut sent = (self.actor != 0).then(|| audit.sent(self.actor, &request));
+        let mut met = None;
         if let Some(weather) = self.shared.weather.lock().unwrap().as_mut().filter(|_| self.actor != 0)
-            && let Some(kind) = weather(&request)
+            && let Some((name, kind)) = weather(&request)
         {
+            met = Some(name);
             world.ambush(kind);
         }
         let delivery = world.exchange_as(self.actor, now, request);
         if let Some(sent) = &mut sent {
-            audit.met(sent, world.last_fate(), &delivery);
+            audit.met(sent, world.last_fate(), met, &delivery);
         }
         audit.hear(&mut world);
         (Flight { shared: &self.shared, sent }, delivery)

@@ -57,6 +57,8 @@ pub enum Deed {
     PlantServer(usize),
     PlantUntagged(usize),
     PlantOld(usize),
+    /// A new device with our tag and the name of a server that stands, connecting from elsewhere (M14).
+    PlantTwin(usize),
     DeleteDevice(usize),
     Configure(Turn),
 }
@@ -191,7 +193,7 @@ fn deeds(rng: &mut fastrand::Rng, jobs: usize) -> Vec<(Duration, Deed)> {
 
 fn deed(rng: &mut fastrand::Rng, jobs: usize) -> Deed {
     let which = rng.usize(0..8);
-    match rng.u8(0..9) {
+    match rng.u8(0..10) {
         0 => Deed::DeleteServer(which),
         1 => Deed::Relabel(which, "attempt", "another"),
         2 => Deed::Relabel(which, "provisioning_job_id", "another"),
@@ -200,6 +202,7 @@ fn deed(rng: &mut fastrand::Rng, jobs: usize) -> Deed {
         5 => Deed::Protect(which),
         6 => Deed::PlantServer(rng.usize(0..jobs)),
         7 => [Deed::PlantUntagged(which), Deed::PlantOld(which), Deed::DeleteDevice(which)][rng.usize(0..3)],
+        8 => Deed::PlantTwin(which),
         _ => Deed::Configure([Turn::ActionsFail, Turn::NobodyJoins, Turn::AllWell][rng.usize(0..3)]),
     }
 }

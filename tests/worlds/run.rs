@@ -1,22 +1,28 @@
 //! One world from its beginning to its end: the plan, then a quiet phase in which everything must come right.
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{join, join_all};
-use provision_vm::provision::{CancellationToken, Code, ReapOptions, Settings, Silent};
+use provision_vm::provision::{CancellationToken, Code, ProvisionError, ReapOptions, ReapReport, Settings, Silent};
 use simulator::{ActionOutcome, BootOutcome, NodeId, PlantedDevice, PlantedServer};
 
 use crate::plan::{Caller, Deed, Plan, Reap, Turn, all_well};
-use crate::support::audit::{Counts, Violation};
+use crate::support::audit::{Counts, DeviceRecord, Thing, Violation};
 use crate::support::{Cloud, Outcome, Process, labels};
 
 /// How often a call is repeated in the quiet phase; each time as its error asks.
 const REPEATS: usize = 5;
 /// From the last call to when every attempt is dead, whatever its timeout.
 const ALL_DEAD: Duration = Duration::from_secs(600 + 60 + 300 + 60);
+/// Ephemeral devices that are away are gone by then.
+const FORGOTTEN: Duration = Duration::from_secs(2 * 3600);
+
+/// Where no server of the clouds is.
+const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 77);
 
 /// What became of a world.
 #[derive(Debug, Default)]
@@ -31,6 +37,12 @@ pub struct Report {
     pub journal: Vec<String>,
     /// Whether nothing but time could go wrong.
     pub fair: bool,
+    /// Whether no call could delete anything.
+    pub deletes_never: bool,
+    /// Whether every failed call named what stood of its making, and nothing else.
+    pub is_exact: bool,
+    /// What stands of failed or dead calls, and nobody named it.
+    pub orphans: Vec<Thing>,
 }
 
 /// Runs one world on this thread.
@@ -50,8 +62,9 @@ async fn live(plan: Plan, with_journal: bool) -> Report {
     let cloud = Cloud::new(plan.config.clone());
     cloud.audit().told = with_journal.then(Vec::new);
     let mut weather = plan.climate.weather();
-    let (until, clock) = (plan.climate.until, cloud.clone());
-    cloud.set_weather(Some(Box::new(move |request| weather(request).filter(|_| clock.now() < until))));
+    let clock = cloud.clone();
+    cloud.set_weather(Some(Box::new(move |request| weather(request, clock.now()))));
+    cloud.audit().deletes_never = plan.climate.deletes_never();
     let processes: Vec<Process> = (0..plan.deaths.len()).map(|at| cloud.process(plan.seed + at as u64)).collect();
     let calls = join_all(plan.callers.iter().map(|caller| call(&cloud, &plan, &processes, caller)));
     let beside = join(operate(&cloud, &plan), join_all(plan.reaps.iter().map(|reap| reap_at(&cloud, *reap))));
@@ -60,6 +73,8 @@ async fn live(plan: Plan, with_journal: bool) -> Report {
 
     // The weather closure holds the cloud.
     cloud.set_weather(None);
+    let mut orphans = orphans_of_failures(&cloud);
+    let is_exact = !cloud.audit().violations.iter().any(|violation| ["I12", "I13"].contains(&violation.invariant));
     calm(&cloud, &plan);
     let jobs: BTreeSet<usize> = plan.callers.iter().map(|caller| caller.job).collect();
     for job in jobs {
@@ -67,7 +82,7 @@ async fn live(plan: Plan, with_journal: bool) -> Report {
         let Some((caller, outcome)) = last else { continue };
         codes.push(Some(repeat(&cloud, caller, outcome.as_ref()).await));
     }
-    bury(&cloud).await;
+    orphans.extend(bury(&cloud).await);
 
     let violations = cloud.finish();
     let journal = if with_journal { journal(&cloud) } else { Vec::new() };
@@ -75,7 +90,9 @@ async fn live(plan: Plan, with_journal: bool) -> Report {
     let fair = plan.climate.is_fair() && plan.deeds.is_empty();
     let internal = codes.iter().flatten().any(|code| *code == Err(Code::Internal));
     let panic = internal.then(|| "a call ended as INTERNAL".to_owned());
-    Report { trace: audit.trace(), violations, panic, codes, counts: audit.counts.clone(), journal, fair }
+    let deletes_never = plan.climate.deletes_never();
+    let (trace, counts) = (audit.trace(), audit.counts.clone());
+    Report { trace, violations, panic, codes, counts, journal, fair, deletes_never, is_exact, orphans }
 }
 
 fn code(outcome: &Outcome) -> Result<(), Code> {
@@ -154,6 +171,11 @@ fn act(cloud: &Cloud, plan: &Plan, deed: Deed) {
             let created = Some(plan.config.epoch - 86_400);
             world.plant_device(PlantedDevice { hostname, tags, created, ..Default::default() });
         }
+        Deed::PlantTwin(which) => {
+            let Some(hostname) = cloud_name(&world, which) else { return };
+            let (tags, public_ip) = (vec!["tag:agent".to_owned()], Some(ELSEWHERE.into()));
+            world.plant_device(PlantedDevice { hostname, tags, public_ip, ..Default::default() });
+        }
         Deed::DeleteDevice(which) => {
             let nodes: Vec<NodeId> = world.devices().map(|device| NodeId(device.node.to_owned())).collect();
             nodes.get(which % nodes.len().max(1)).into_iter().for_each(|node| world.remove_device(node));
@@ -176,13 +198,14 @@ fn cloud_name(world: &simulator::World, which: usize) -> Option<String> {
 
 async fn reap_at(cloud: &Cloud, reap: Reap) {
     tokio::time::sleep(reap.at).await;
-    reap_once(cloud, reap.dry_run, reap.grace).await;
+    // In bad weather it may fail.
+    let _ = reap_once(cloud, reap.dry_run, reap.grace).await;
 }
 
-async fn reap_once(cloud: &Cloud, dry_run: bool, grace: Duration) {
+async fn reap_once(cloud: &Cloud, dry_run: bool, grace: Duration) -> Result<ReapReport, Box<ProvisionError>> {
     let settings = any_settings(cloud);
     let options = ReapOptions { dry_run, grace };
-    let _ = cloud.process(1_000).reap(options, &settings, CancellationToken::new(), Arc::new(Silent)).await;
+    cloud.process(1_000).reap(options, &settings, CancellationToken::new(), Arc::new(Silent)).await
 }
 
 /// The settings of somebody who has no special wishes.
@@ -208,12 +231,16 @@ fn plain(job: usize, agent: usize) -> Caller {
 
 /// All causes of failure end: the clouds behave, and whoever meddled cleans up after himself.
 fn calm(cloud: &Cloud, plan: &Plan) {
-    let meddled: Vec<u64> = {
+    let (meddled, twins): (Vec<u64>, Vec<String>) = {
         let mut audit = cloud.audit();
         let mut world = cloud.world();
         audit.hear(&mut world);
         let is_meddled = |server: &&crate::support::audit::ServerRecord| server.alive && server.meddled;
-        audit.servers.iter().filter(|(_, server)| is_meddled(server)).map(|(id, _)| *id).collect()
+        let meddled = audit.servers.iter().filter(|(_, server)| is_meddled(server)).map(|(id, _)| *id);
+        let is_twin =
+            |device: &DeviceRecord| device.alive && device.server.is_none() && device.created >= plan.config.epoch;
+        let twins = audit.devices.iter().filter(|(_, device)| is_twin(device)).map(|(node, _)| node.clone());
+        (meddled.collect(), twins.collect())
     };
     let mut world = cloud.world();
     world.configure(all_well);
@@ -224,11 +251,10 @@ fn calm(cloud: &Cloud, plan: &Plan) {
     for id in meddled {
         world.remove_server(id);
     }
-    // A machine that joined twice is two devices, and only a person can say which one is to stay.
-    let first = |node: &str| world.servers().any(|server| server.node == Some(node));
-    let second = |device: &simulator::DeviceView<'_>| device.server.is_some() && !first(device.node);
-    let twice: Vec<NodeId> = world.devices().filter(second).map(|device| NodeId(device.node.to_owned())).collect();
-    for node in twice {
+    part(&mut world);
+    // And only a person knows which new device of our tag and name is a stranger's.
+    let twins: Vec<NodeId> = twins.into_iter().map(NodeId).collect();
+    for node in twins {
         world.remove_device(&node);
     }
     // A ready machine that lost its device is a person's to look at, and so is one whose boot failed.
@@ -244,6 +270,24 @@ fn calm(cloud: &Cloud, plan: &Plan) {
     }
 }
 
+/// A machine that joined twice is two devices, and only a person can say which one is to stay.
+fn part(world: &mut simulator::World) {
+    let first = |node: &str| world.servers().any(|server| server.node == Some(node));
+    let second = |device: &simulator::DeviceView<'_>| device.server.is_some() && !first(device.node);
+    let twice: Vec<NodeId> = world.devices().filter(second).map(|device| NodeId(device.node.to_owned())).collect();
+    for node in twice {
+        world.remove_device(&node);
+    }
+}
+
+/// A job belongs to the agent whose server stands.
+fn standing_agent(cloud: &Cloud, job: usize) -> Option<usize> {
+    cloud.world().servers().find_map(|server| {
+        let of_job = server.labels.get("provisioning_job_id").is_some_and(|id| *id == format!("job-{job}"));
+        of_job.then(|| usize::from(server.labels.get("agent_id").is_some_and(|agent| agent.starts_with("Other"))))
+    })
+}
+
 /// I15 and I17: the call is made again, as its error asks, until it succeeds.
 async fn repeat(cloud: &Cloud, caller: &Caller, first: Option<&Outcome>) -> Result<(), Code> {
     let mut was_retryable = false;
@@ -253,19 +297,23 @@ async fn repeat(cloud: &Cloud, caller: &Caller, first: Option<&Outcome>) -> Resu
     }
     let mut told = Vec::new();
     for round in 0..REPEATS {
-        // A job belongs to the agent whose server stands.
-        let agent = cloud.world().servers().find_map(|server| {
-            let of_job =
-                server.labels.get("provisioning_job_id").is_some_and(|job| *job == format!("job-{}", caller.job));
-            of_job.then(|| usize::from(server.labels.get("agent_id").is_some_and(|agent| agent.starts_with("Other"))))
-        });
-        let again = plain(caller.job, agent.unwrap_or(caller.agent));
+        // It may have been about to when all became well.
+        part(&mut cloud.world());
+        let agent = standing_agent(cloud, caller.job);
+        // What is called retryable is said of the very same call, unless another agent's has won meanwhile.
+        let is_same = round == 0
+            && was_retryable
+            && caller.given_key.is_none()
+            && agent.is_none_or(|agent| agent == caller.agent);
+        let again = if is_same { caller.clone() } else { plain(caller.job, agent.unwrap_or(caller.agent)) };
         let settings = again.settings(cloud);
         let process = cloud.process(2_000 + round as u64);
         let outcome = process.provision(&again.params(), &settings, CancellationToken::new(), Arc::new(Silent)).await;
         let Err(error) = outcome else { return Ok(()) };
         told.push(format!("{}: {error}", error.cause.code().as_str()));
-        if !error.is_retryable() {
+        // The attempts of two agents, both dead, may stand under one job; it is the other one's then.
+        let is_anothers = error.cause.code() == Code::JobMismatch && standing_agent(cloud, caller.job).is_some();
+        if !error.is_retryable() && !is_anothers {
             let invariant = if was_retryable { "I15" } else { "I17" };
             cloud.audit().violated(invariant, format!("a repeat in calm weather fails for good: {told:?}"));
             return Err(error.cause.code());
@@ -277,24 +325,27 @@ async fn repeat(cloud: &Cloud, caller: &Caller, first: Option<&Outcome>) -> Resu
     Err(Code::Deadline)
 }
 
-/// I18: one pass past the end of all attempts leaves nothing of those that died.
-async fn bury(cloud: &Cloud) {
-    tokio::time::sleep(ALL_DEAD).await;
-    reap_once(cloud, false, Duration::from_secs(1)).await;
+/// What failed calls left and nobody named, when all calls have ended.
+fn orphans_of_failures(cloud: &Cloud) -> Vec<Thing> {
     let mut audit = cloud.audit();
     let mut world = cloud.world();
     audit.hear(&mut world);
-    // What has joined the tailnet is reported, and a person decides.
-    let joined = |id: u64| audit.devices.values().any(|device| device.server == Some(id) && device.alive);
-    let left: Vec<String> = audit
-        .servers
-        .iter()
-        .filter(|(id, server)| server.alive && !server.meddled && !server.is_ready() && !joined(**id))
-        .map(|(id, server)| format!("server {id} {:?}", server.labels))
-        .collect();
-    for server in left {
-        audit.violated("I18", format!("after the reaper there is still {server}"));
+    audit.check_orphans_of_failures(&world)
+}
+
+/// I18: one pass past the end of all attempts leaves nothing of those that died, but what goes by itself soon after.
+async fn bury(cloud: &Cloud) -> Vec<Thing> {
+    tokio::time::sleep(ALL_DEAD).await;
+    let report = reap_once(cloud, false, Duration::from_secs(1)).await;
+    if let Err(error) = &report {
+        let told = format!("the reaper fails in calm weather: {error} {:?}", error.causes());
+        cloud.audit().violated("I18", told);
     }
+    tokio::time::sleep(FORGOTTEN).await;
+    let mut audit = cloud.audit();
+    let mut world = cloud.world();
+    audit.hear(&mut world);
+    audit.check_orphans_of_the_dead(report.as_ref().ok(), &world)
 }
 
 fn journal(cloud: &Cloud) -> Vec<String> {

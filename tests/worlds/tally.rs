@@ -3,24 +3,34 @@
 use std::collections::BTreeMap;
 
 use crate::run::Report;
+use crate::weather;
+
+/// The steps in which a call sends requests, and the reaper's only one.
+const STEPS: [&str; 9] = ["lookup", "follow", "auth_key", "server", "wait", "verify", "ready", "undo", "reap"];
 
 #[derive(Default)]
 pub struct Tally {
     pub seeds: u64,
-    faults: BTreeMap<&'static str, u64>,
-    operations: BTreeMap<String, u64>,
+    /// Faults by kind and by the step that met them.
+    faults: BTreeMap<(&'static str, String), u64>,
     codes: BTreeMap<String, u64>,
     requests: Vec<(u32, u32)>,
     fair: Vec<(u32, u32)>,
     most_of_failures: (u32, u32),
+    /// Worlds in which deleting works now and then, and what stands in them that nobody named.
+    deleting: u64,
+    orphans: BTreeMap<&'static str, u64>,
+    /// Worlds in which it never does, those of them in which leftovers were exact, and how much was left and named.
+    hoarding: u64,
+    exact: u64,
+    named: u64,
 }
 
 impl Tally {
     pub fn add(&mut self, report: &Report) {
         self.seeds += 1;
-        for ((fault, operation), times) in &report.counts.faults {
-            *self.faults.entry(fault).or_default() += u64::from(*times);
-            *self.operations.entry(operation.clone()).or_default() += u64::from(*times);
+        for (cell, times) in &report.counts.faults {
+            *self.faults.entry(cell.clone()).or_default() += u64::from(*times);
         }
         for code in &report.codes {
             let name = match code {
@@ -29,6 +39,16 @@ impl Tally {
                 Some(Err(code)) => code.as_str(),
             };
             *self.codes.entry(name.to_owned()).or_default() += 1;
+        }
+        if report.deletes_never {
+            self.hoarding += 1;
+            self.exact += u64::from(report.is_exact);
+            self.named += u64::from(report.counts.named);
+        } else {
+            self.deleting += 1;
+        }
+        for orphan in &report.orphans {
+            *self.orphans.entry(orphan.kind.as_str()).or_default() += 1;
         }
         self.requests.extend(&report.counts.requests);
         if report.fair {
@@ -42,15 +62,60 @@ impl Tally {
 
 impl std::fmt::Display for Tally {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        writeln!(f, "faults by kind: {}", list(self.faults.iter().map(|(key, count)| (*key, *count))))?;
-        writeln!(f, "faults by request: {}", list(self.operations.iter().map(|(key, count)| (key.as_str(), *count))))?;
+        self.write_faults(f)?;
         writeln!(f, "outcomes: {}", list(self.codes.iter().map(|(key, count)| (key.as_str(), *count))))?;
         for (name, requests) in [("of each successful call", &self.requests), ("of those in fair weather", &self.fair)]
         {
             let (hetzner, tailscale): (Vec<u32>, Vec<u32>) = requests.iter().copied().unzip();
             writeln!(f, "requests {name}: Hetzner {}, Tailscale {}", spread(hetzner), spread(tailscale))?;
         }
+        let orphans = |kind| self.orphans.get(kind).copied().unwrap_or(0);
+        let [servers, devices, keys, addresses] = ["server", "device", "auth_key", "primary_ip"].map(orphans);
+        writeln!(
+            f,
+            "worlds in which deleting ever works: {}; left by failed or dead calls, named by nobody, and still there at \
+             the end: {servers} servers, {devices} devices, {keys} auth keys, {addresses} primary IPs",
+            self.deleting
+        )?;
+        writeln!(
+            f,
+            "worlds in which deleting never works: {}; leftovers exact in {} of {}, and {} things named",
+            self.hoarding, self.exact, self.hoarding, self.named
+        )?;
         write!(f, "most requests of a failed call: {} and {}", self.most_of_failures.0, self.most_of_failures.1)
+    }
+}
+
+impl Tally {
+    /// A table of kinds and steps, and where the suite has not been yet.
+    fn write_faults(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let elsewhere = self.faults.keys().filter(|(_, step)| !STEPS.contains(&step.as_str()));
+        let elsewhere: Vec<&String> = elsewhere.map(|(_, step)| step).collect();
+        assert!(elsewhere.is_empty(), "requests in steps that nobody expects: {elsewhere:?}");
+        let cell = |kind: &'static str, step: &str| self.faults.get(&(kind, step.to_owned())).copied().unwrap_or(0);
+        write!(f, "faults by kind and by the step that met them:\n{:<20}", "")?;
+        for step in STEPS {
+            write!(f, "{step:>9}")?;
+        }
+        writeln!(f, "{:>10}", "all")?;
+        let mut cells = Vec::new();
+        for kind in weather::kinds() {
+            write!(f, "{kind:<20}")?;
+            for step in STEPS {
+                if weather::can_befall(kind, step) {
+                    cells.push((cell(kind, step), kind, step));
+                    write!(f, "{:>9}", cell(kind, step))?;
+                } else {
+                    write!(f, "{:>9}", "-")?;
+                }
+            }
+            writeln!(f, "{:>10}", STEPS.iter().map(|step| cell(kind, step)).sum::<u64>())?;
+        }
+        let empty: Vec<String> =
+            cells.iter().filter(|(count, ..)| *count == 0).map(|(_, kind, step)| format!("{kind} at {step}")).collect();
+        let (least, kind, step) = cells.iter().min().copied().unwrap_or_default();
+        writeln!(f, "cells that can occur: {}, empty: {} {empty:?}", cells.len(), empty.len())?;
+        writeln!(f, "the smallest cell: {least} ({kind} at {step})")
     }
 }
 

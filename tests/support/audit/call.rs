@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use provision_vm::provision::{Kind, Params, Settings, Step};
+use provision_vm::provision::{Kind, Leftover, Params, Settings, Step};
 
 /// One call.
 #[derive(Debug)]
@@ -54,10 +54,10 @@ pub struct Orders {
 pub enum Settled {
     /// Its future was dropped.
     Died,
-    /// With a machine; whether it warned of auth keys.
-    Well { warned_of_keys: bool },
-    /// With an error, whose leftovers name these kinds.
-    Badly { kinds: BTreeSet<Kind> },
+    /// With a machine, and these warnings.
+    Well { warnings: Vec<String> },
+    /// With an error.
+    Badly { leftovers: Vec<Leftover> },
 }
 
 impl Call {
@@ -93,7 +93,7 @@ impl Call {
 
     /// Whether it failed without naming anything of this kind.
     pub fn has_denied(&self, kind: Kind) -> bool {
-        matches!(&self.settled, Some(Settled::Badly { kinds }) if !kinds.contains(&kind))
+        matches!(&self.settled, Some(Settled::Badly { leftovers }) if leftovers.iter().all(|left| left.kind != kind))
     }
 }
 

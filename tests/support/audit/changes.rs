@@ -8,11 +8,15 @@ use simulator::{Actor, Change, SecretKind, What};
 
 use super::Audit;
 use super::call::{Reaps, Settled};
+use super::requests::Shown;
 use super::secrets::Kind;
+use super::settlement::warns_of_keys;
 
 const TAG: &str = "tag:agent";
 /// What is known of the cloud's time may be as old as the slowest answer.
 const CLOCK_LAG: i64 = 40;
+/// A delete comes no later than this after the read that speaks for it.
+const LAST_READ: Duration = Duration::from_secs(45);
 /// An attempt counts as dead this long after its deadline: 60 s to undo, 300 s for clocks.
 const LIFE_BEYOND: i64 = 360;
 /// A device counts as new if it is not older than the attempt by more than this.
@@ -226,7 +230,11 @@ impl Audit {
             })
     }
 
-    fn reaps(&self, process: u32) -> Option<Reaps> {
+    fn has_ended(&self, process: u32) -> bool {
+        self.processes.get(&process).is_some_and(|process| process.running == 0)
+    }
+
+    pub(super) fn reaps(&self, process: u32) -> Option<Reaps> {
         self.processes.get(&process).and_then(|process| process.reaps)
     }
 
@@ -238,7 +246,17 @@ impl Audit {
             server.meddled = true;
             return;
         };
-        let server = server.clone();
+        let mut server = server.clone();
+        // What is carried out minutes after its sender has ended can only have been right when it was sent.
+        if let Some(then) = self.late.get(&(process, id)).filter(|_| self.has_ended(process)) {
+            server = ServerRecord { removed_by: server.removed_by, ..then.clone() };
+        }
+        // Nothing binds a delete to the read before it, so a label that somebody writes between the two is not seen, nor one
+        // that a read does not show yet. Then what was read is what counts.
+        let fresh = |shown: &&Shown| server.meddled && self.now.saturating_sub(shown.at) < LAST_READ;
+        if let Some(shown) = self.shown.get(&(process, id)).filter(fresh) {
+            (server.name, server.labels) = (shown.name.clone(), shown.labels.clone());
+        }
         if !self.serves(process, &server) {
             self.violated("I02", format!("server {id} is deleted and was not the job's: {:?}", server.labels));
         } else if server.is_ready() {
@@ -269,7 +287,7 @@ impl Audit {
             Some(Settled::Badly { .. }) if self.calls[call].has_denied(LeftKind::AuthKey) => {
                 self.violated("I12", format!("key {id} appears after its call said that nothing was left"));
             }
-            Some(Settled::Well { warned_of_keys: false }) => {
+            Some(Settled::Well { warnings }) if !warns_of_keys(warnings) => {
                 self.violated("I11", format!("key {id} appears after its call succeeded without a word of it"));
             }
             _ => {}
@@ -312,6 +330,8 @@ impl Audit {
         let since = |server: &ServerRecord| server.label("attempt_started").parse::<i64>().unwrap_or(i64::MAX);
         let why = if !tags.iter().any(|tag| tag == TAG) {
             Some("it has not our tag")
+        } else if device.server.is_none() {
+            Some("it is no server's machine")
         } else if !self.servers.values().any(deleted) {
             Some("no server of its name was deleted by this process")
         } else if !self.servers.values().any(|server| deleted(server) && device.created > since(server) - AGE_MARGIN) {

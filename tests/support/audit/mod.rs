@@ -3,10 +3,12 @@
 //! A violation is a value. The ordinary tests panic on it when their world ends; the hunt for planted bugs reads it.
 //!
 //! `requests.rs` has the rules for what is sent, `changes.rs` for what happens, `settlement.rs` for what a call says
-//! at its end, `secrets.rs` and `log.rs` for what must never be said at all.
+//! at its end, `leftovers.rs` for what it names and what nobody does, `secrets.rs` and `log.rs` for what must never be
+//! said at all.
 
 mod call;
 mod changes;
+mod leftovers;
 pub mod log;
 mod requests;
 mod secrets;
@@ -17,7 +19,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use provision_vm::provision::{Event, Observer, Params, ReapOptions, Settings, Step};
+use provision_vm::provision::{Event, Observer, Params, ReapOptions, ReapReport, Settings, Step};
 use provision_vm::secret::Secret;
 use provision_vm::tailscale::Credentials;
 use simulator::{Config, World};
@@ -26,6 +28,7 @@ pub use call::Call;
 use call::{Process, Reaps, Settled};
 use changes::KeyRecord;
 pub use changes::{DeviceRecord, ServerRecord};
+pub use leftovers::Thing;
 pub use requests::{Counts, Sent};
 use secrets::{Kind, Secrets};
 
@@ -59,10 +62,18 @@ pub struct Audit {
     pub servers: BTreeMap<u64, ServerRecord>,
     keys: BTreeMap<String, KeyRecord>,
     pub devices: BTreeMap<String, DeviceRecord>,
+    /// What each process was last shown of each server.
+    shown: BTreeMap<(u32, u64), requests::Shown>,
+    /// Servers as they were when a process asked for their deletion in a request that will be carried out later.
+    late: BTreeMap<(u32, u64), ServerRecord>,
     /// Addresses, with their server.
     addresses: BTreeMap<u64, u64>,
     secrets: Secrets,
     trace: DefaultHasher,
+    /// What the reapers reported.
+    reports: Vec<ReapReport>,
+    /// No request removes anything, so whatever came to be and was named has to be there.
+    pub deletes_never: bool,
     /// What the calls told, if anybody wants to read it.
     pub told: Option<Vec<(Duration, String)>>,
 }
@@ -86,9 +97,13 @@ impl Audit {
             servers: BTreeMap::new(),
             keys: BTreeMap::new(),
             devices: BTreeMap::new(),
+            shown: BTreeMap::new(),
+            late: BTreeMap::new(),
             addresses: BTreeMap::new(),
             secrets,
             trace: DefaultHasher::new(),
+            reports: Vec::new(),
+            deletes_never: false,
             told: None,
         }
     }
@@ -170,6 +185,15 @@ impl Audit {
         process.begin(now);
         let grace = i64::try_from(options.grace.as_secs()).unwrap_or(i64::MAX);
         process.reaps = Some(Reaps { dry_run: options.dry_run, grace });
+    }
+
+    /// A reaper reports.
+    pub fn reaped(&mut self, report: &ReapReport) {
+        let said = format!("{report:?}");
+        said.hash(&mut self.trace);
+        self.note(|| format!("a reaper ends: {said}"));
+        self.search("a reaper's report", said.as_bytes(), &[]);
+        self.reports.push(report.clone());
     }
 
     /// A reaper has come to its end, or its process has.

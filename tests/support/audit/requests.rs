@@ -8,8 +8,8 @@ use bytes::Bytes;
 use http::Method;
 use simulator::{Applied, Cut, Delivery, Fate};
 
-use super::Audit;
 use super::secrets::Kind;
+use super::{Audit, log};
 
 /// How many requests of one call may be on their way at the same time.
 const IN_FLIGHT: u32 = 2;
@@ -30,9 +30,32 @@ pub struct Sent {
     process: u32,
     call: Option<usize>,
     kind: What,
+    /// The server that it reads.
+    reads: Option<u64>,
+    /// The server that it deletes.
+    deletes: Option<u64>,
     fate: Fate,
-    /// The request without its particulars.
-    operation: String,
+    /// In which step its sender was; a reaper has but one.
+    step: String,
+}
+
+/// What a process was last shown of a server.
+#[derive(Debug)]
+pub(super) struct Shown {
+    pub name: String,
+    pub labels: BTreeMap<String, String>,
+    pub at: Duration,
+}
+
+#[derive(serde::Deserialize)]
+struct Answer {
+    server: ShownServer,
+}
+
+#[derive(serde::Deserialize)]
+struct ShownServer {
+    name: String,
+    labels: BTreeMap<String, String>,
 }
 
 /// What a request asks for, as far as the rules care.
@@ -51,12 +74,14 @@ enum What {
 /// What the run of a world was made of.
 #[derive(Clone, Debug, Default)]
 pub struct Counts {
-    /// Faults by kind and by what was asked for.
+    /// Faults by kind and by the step of the call that met them.
     pub faults: BTreeMap<(&'static str, String), u32>,
     /// Requests to Hetzner and to Tailscale of each call that succeeded on its own.
     pub requests: Vec<(u32, u32)>,
     /// The same of calls that failed.
     pub requests_of_failures: Vec<(u32, u32)>,
+    /// How many things failed calls named as left.
+    pub named: u32,
 }
 
 impl Audit {
@@ -85,16 +110,25 @@ impl Audit {
             (What::OrderServer | What::OrderKey, None) => self.violated("I04", "an order that belongs to no call"),
             _ => {}
         }
-        let operation = operation(request.method(), path);
-        Sent { process, call, kind, fate: Fate::default(), operation }
+        let step = if self.reaps(process).is_some() { "reap".to_owned() } else { log::step().unwrap_or_default() };
+        let server = path.strip_prefix("/v1/servers/").and_then(|id| id.parse().ok());
+        let reads = server.filter(|_| request.method() == Method::GET);
+        let deletes = server.filter(|_| request.method() == Method::DELETE);
+        Sent { process, call, kind, reads, deletes, fate: Fate::default(), step }
     }
 
-    /// What became of the request in the world, whether its sender will hear of it or not.
-    pub fn met(&mut self, sent: &mut Sent, fate: Fate, delivery: &Delivery) {
+    /// What became of the request in the world, whether its sender will hear of it or not. `weather` is the fault that it
+    /// met there, in a word.
+    pub fn met(&mut self, sent: &mut Sent, fate: Fate, weather: Option<&'static str>, delivery: &Delivery) {
         sent.fate = fate;
+        if let Some(id) = sent.deletes.filter(|_| fate.applied == Applied::Later)
+            && let Some(server) = self.servers.get(&id)
+        {
+            self.late.insert((sent.process, id), server.clone());
+        }
         (fate, delivery.after, status(&delivery.outcome)).hash(&mut self.trace);
-        if let Some(fault) = fate.fault {
-            *self.counts.faults.entry((fault, std::mem::take(&mut sent.operation))).or_default() += 1;
+        if let Some(fault) = weather.or(fate.fault) {
+            *self.counts.faults.entry((fault, std::mem::take(&mut sent.step))).or_default() += 1;
         }
     }
 
@@ -113,8 +147,16 @@ impl Audit {
             let of_process = self.calls.iter_mut().filter(|call| call.process == sent.process);
             of_process.for_each(|call| call.keys.unclear = false);
         }
+        if let (Some(id), Some(answer)) = (sent.reads, good)
+            && let Ok(answer) = serde_json::from_slice::<Answer>(answer.body())
+        {
+            let shown = Shown { name: answer.server.name, labels: answer.server.labels, at: now };
+            self.shown.insert((sent.process, id), shown);
+        }
         let Some(call) = sent.call.map(|call| &mut self.calls[call]) else { return };
         let is_clear = match outcome {
+            // A lock says that there is a server, so it may be the one that was ordered (fault P24).
+            Some(Ok(answer)) if sent.kind == What::OrderServer && answer.status() == http::StatusCode::LOCKED => false,
             // A refusal in the API's own form is one; what a page says proves nothing, whatever its status.
             Some(Ok(answer)) if answer.status().is_client_error() && answer.body().starts_with(b"{") => true,
             Some(Ok(answer)) if !answer.status().is_server_error() => {
@@ -264,19 +306,6 @@ impl Audit {
             self.search("a header", value.as_bytes(), allowed);
         }
     }
-}
-
-/// `GET /servers/*` and the like.
-fn operation(method: &Method, path: &str) -> String {
-    let path = path.trim_start_matches("/v1").trim_start_matches("/api/v2").trim_start_matches("/_sim");
-    let mut text = method.to_string();
-    text.push(' ');
-    for part in path.split('/').skip(1) {
-        let is_id = part.len() > 1 && part.bytes().any(|byte| byte.is_ascii_digit());
-        text.push('/');
-        text.push_str(if is_id { "*" } else { part });
-    }
-    text
 }
 
 fn status(outcome: &Result<http::Response<Bytes>, Cut>) -> (u16, &'static str) {

@@ -1,10 +1,10 @@
-//! The rules for the end of a call: I11 to I16.
+//! The rules for the end of a call: I11, and I14 to I16. What a failed one names is held against the world in `leftovers.rs`.
 
 use std::fmt::Write as _;
 use std::hash::Hash;
 use std::time::Duration;
 
-use provision_vm::provision::{Certainty, Code, Hold, Kind, Leftover, ProvisionError, Provisioned, Step};
+use provision_vm::provision::{Code, Hold, ProvisionError, Provisioned, Step};
 use simulator::World;
 
 use super::call::Settled;
@@ -32,6 +32,7 @@ impl Audit {
                 self.check_failure(call, error, world);
                 self.check_promise(error);
                 self.check_cause(call, error);
+                self.counts.named += u32::try_from(error.leftovers.len()).unwrap_or(u32::MAX);
                 let mut said = format!("{error} {error:?}");
                 for cause in error.causes() {
                     let _ = write!(said, " {cause}");
@@ -43,8 +44,8 @@ impl Audit {
         self.note(|| format!("call {call} ends: {said}"));
         self.search("an outcome", said.as_bytes(), &[]);
         self.calls[call].settled = Some(match outcome {
-            Ok(done) => Settled::Well { warned_of_keys: warns_of_keys(done) },
-            Err(error) => Settled::Badly { kinds: error.leftovers.iter().map(|left| left.kind).collect() },
+            Ok(done) => Settled::Well { warnings: done.warnings.clone() },
+            Err(error) => Settled::Badly { leftovers: error.leftovers.clone() },
         });
         let Some(process) = self.processes.get_mut(&self.calls[call].process) else { return };
         process.running -= 1;
@@ -90,11 +91,27 @@ impl Audit {
     fn check_success(&mut self, call: usize, done: &Provisioned, world: &World) {
         let id = done.server.id.0;
         let (job, agent) = (self.calls[call].job.clone(), self.calls[call].agent.clone());
-        let is_ready = |server: &&super::ServerRecord| {
-            server.alive && server.is_ready() && server.labels.get("provisioning_job_id") == Some(&job)
+        // What somebody at the console calls ready is his.
+        let is_ready = |(other, server): &(&u64, &super::ServerRecord)| {
+            server.alive
+                && server.is_ready()
+                && (!server.meddled || **other == id)
+                && server.labels.get("provisioning_job_id") == Some(&job)
         };
-        let ready = self.servers.values().filter(is_ready).count();
+        let ready = self.servers.iter().filter(is_ready).count();
         let meddled = self.servers.get(&id).is_some_and(|server| server.meddled);
+        // Another agent's attempt at the job may stand beside it for as long as it takes to see that it came second.
+        let is_other = |(other, server): &(&u64, &super::ServerRecord)| {
+            let label = |key: &str| server.labels.get(key).map(String::as_str);
+            server.alive
+                && !server.meddled
+                && **other != id
+                && (label("provisioning_job_id"), label("agent_id")) == (Some(&job), Some(&agent))
+        };
+        let others: Vec<u64> = self.servers.iter().filter(is_other).map(|(id, _)| *id).collect();
+        if !others.is_empty() && !meddled {
+            self.violated("I11", format!("the call returned server {id}, and beside it there are {others:?}"));
+        }
         if ready != 1 && !meddled {
             self.violated("I11", format!("the call succeeded, and {ready} servers of its job are ready"));
         }
@@ -120,61 +137,9 @@ impl Audit {
             _ => self
                 .violated("I11", format!("device {} is not the machine of server {id}, or not approved", done.node_id)),
         }
-        if !warns_of_keys(done) {
+        if !warns_of_keys(&done.warnings) {
             for key in self.usable_keys(call, world) {
                 self.violated("I11", format!("key {key} of a call that succeeded is still usable"));
-            }
-        }
-    }
-
-    /// I12 and I13.
-    fn check_failure(&mut self, call: usize, error: &ProvisionError, world: &World) {
-        let named = |kind: Kind, id: &str, name: &str| {
-            error.leftovers.iter().any(|left| {
-                left.kind == kind
-                    && left.id.as_deref().map_or_else(|| left.name.as_deref() == Some(name), |known| known == id)
-            })
-        };
-        let invariant = if error.leftovers.is_empty() { "I12" } else { "I13" };
-        let own: Vec<(u64, super::ServerRecord)> = self
-            .servers
-            .iter()
-            .filter(|(_, server)| server.maker == Some(call))
-            .map(|(id, server)| (*id, server.clone()))
-            .collect();
-        for (id, server) in &own {
-            if server.alive && !named(Kind::Server, &id.to_string(), &server.name) {
-                self.violated(invariant, format!("server {id} is there and not named"));
-            }
-            let of_it = |device: &simulator::DeviceView<'_>| device.server == Some(*id) && !server.alive;
-            for device in world.devices().filter(of_it) {
-                if !named(Kind::Device, device.node, device.hostname) {
-                    self.violated(invariant, format!("device {} is there and not named", device.node));
-                }
-            }
-            let addresses: Vec<u64> = self
-                .addresses
-                .iter()
-                .filter(|(_, of)| *of == id && !server.alive)
-                .map(|(address, _)| *address)
-                .collect();
-            for address in addresses {
-                // A server is named with its addresses, and whoever removes one by hand knows what hangs on it.
-                let with_server = server.meddled || named(Kind::Server, &id.to_string(), &server.name);
-                if !with_server && !named(Kind::PrimaryIp, &address.to_string(), "") {
-                    self.violated(invariant, format!("primary IP {address} is there and not named"));
-                }
-            }
-        }
-        for id in self.usable_keys(call, world) {
-            let description = world.keys().find(|key| key.id == id).map(|key| key.description).unwrap_or_default();
-            if !named(Kind::AuthKey, &id, description) {
-                self.violated(invariant, format!("key {id} is usable and not named"));
-            }
-        }
-        for left in &error.leftovers {
-            if let Some(why) = self.invented(call, left, world) {
-                self.violated("I13", format!("{why}: {left:?}"));
             }
         }
     }
@@ -183,50 +148,6 @@ impl Audit {
     fn usable_keys(&self, call: usize, world: &World) -> Vec<String> {
         let own = |id: &str| self.keys.get(id).is_some_and(|key| key.call == Some(call));
         world.keys().filter(|key| key.usable && own(key.id)).map(|key| key.id.to_owned()).collect()
-    }
-
-    /// Whether a device is the machine of a server that stands and that another call made.
-    fn is_anothers(&self, call: usize, node: &str) -> bool {
-        let server = self.devices.get(node).and_then(|device| device.server).and_then(|id| self.servers.get(&id));
-        server.is_some_and(|server| server.alive && server.maker.is_some_and(|maker| maker != call))
-            && !self.calls[call].took_over
-    }
-
-    /// Why a leftover cannot be.
-    fn invented(&self, call: usize, left: &Leftover, world: &World) -> Option<&'static str> {
-        let record = &self.calls[call];
-        let meddled = self.servers.values().any(|server| server.meddled && left.name.as_ref() == Some(&server.name));
-        let number = left.id.as_ref().and_then(|id| id.parse::<u64>().ok());
-        let (ever, is_there) = match (left.kind, &left.id) {
-            (Kind::Server, Some(_)) => {
-                let server = number.and_then(|id| self.servers.get(&id));
-                (server.is_some(), server.is_some_and(|server| server.alive))
-            }
-            (Kind::AuthKey, Some(id)) => {
-                (self.keys.contains_key(id), world.keys().any(|key| key.id == id.as_str() && key.usable))
-            }
-            (Kind::Device, Some(id)) if self.is_anothers(call, id) => {
-                return Some("the device is the machine of another call's server");
-            }
-            (Kind::Device, Some(id)) => {
-                (self.devices.contains_key(id), self.devices.get(id).is_some_and(|device| device.alive))
-            }
-            (Kind::PrimaryIp, Some(_)) => {
-                let known = number.is_some_and(|id| self.addresses.contains_key(&id));
-                // Those that went are forgotten; the world's numbers tell an address from an invention.
-                (number.is_some_and(|id| id > 120_000_000), known)
-            }
-            (Kind::Server, None) => (record.servers.any, record.servers.ever_unclear),
-            (Kind::AuthKey, None) => (record.keys.any, record.keys.ever_unclear),
-            (Kind::Device, None) => (record.servers.any || record.took_over, true),
-            (Kind::PrimaryIp, None) => return Some("an address without its id"),
-        };
-        match left.certainty {
-            _ if !ever => Some("what is named has never been"),
-            Certainty::Exists if !is_there && !meddled => Some("what is named is not there"),
-            Certainty::MayAppear if left.id.is_none() && !is_there => Some("no order is open that could make it"),
-            _ => None,
-        }
     }
 
     /// I15, as far as it can be told without a repetition; the random worlds repeat the call as well.
@@ -252,6 +173,7 @@ impl Audit {
     }
 }
 
-fn warns_of_keys(done: &Provisioned) -> bool {
-    done.warnings.iter().any(|warning| warning.contains("auth key") || warning.contains("auth_key"))
+/// Whether a call that succeeded has said that a key of its own may be left.
+pub(super) fn warns_of_keys(warnings: &[String]) -> bool {
+    warnings.iter().any(|warning| warning.contains("auth key") || warning.contains("auth_key"))
 }
