@@ -3,17 +3,17 @@
 //! Ownership never moves on a living server. So a call returns what is ready, follows what is under way without ever
 //! owning it, and takes over only what is dead: past the end that its own label names.
 
-use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::try_join;
 
-use super::enrollment::{Enrolled, Enrollment, Expected, judge};
+use super::enrollment::{Enrolled, Enrollment};
 use super::error::Cause;
 use super::event::{Scope, Step};
 use super::job::Claim;
 use super::leftover::{Kind, Leftover};
+use super::presence;
 use super::run::{Doing, Run};
 use super::saga::Saga;
 use super::step::auth_key::UndoAuthKey;
@@ -21,7 +21,6 @@ use super::step::device::UndoDevice;
 use super::step::ready;
 use super::step::server::UndoServer;
 use crate::hetzner::{HetznerError, Server};
-use crate::tailscale::NodeId;
 use crate::transport::{Judge, Opinion, Pace, sleep};
 
 const FOLLOWED: &str = "the followed server could not be read";
@@ -30,9 +29,6 @@ const LOOK_AGAIN: Duration = Duration::from_secs(2);
 const PATIENCE_WITH_READY: Duration = Duration::from_secs(30);
 /// How long the machine of a dead attempt may take to show itself before it is removed.
 pub(super) const PATIENCE_WITH_DEAD: Duration = Duration::from_secs(15);
-
-/// How many devices of one name are told apart by where they connect from.
-const MOST_TO_TELL_APART: usize = 4;
 
 /// What stands under a job's name or label.
 #[derive(Debug)]
@@ -180,27 +176,8 @@ async fn look_patiently(run: &Run<'_>, server: &Server, started: i64, patience: 
     .await
 }
 
-/// Judges the devices that may be the machine of a server that an earlier attempt made. That attempt knew which devices
-/// were there before it; this call does not. So if several fit, the one that connects from the server is the machine.
 async fn look_once(run: &Run<'_>, server: &Server, started: i64) -> Result<Enrollment, Cause> {
-    let doing = "the devices could not be read";
-    let expected = Expected { hostname: &server.name, attempt_started: started, known: &[] };
-    let devices = run.tailscale.find_devices(expected.hostname, run.within()).await.doing(doing)?;
-    let (several, ip) = match (judge(&devices, &expected), server.ipv4) {
-        (Enrollment::Ambiguous(several), Some(ip)) => (several, IpAddr::V4(ip)),
-        (seen, _) => return Ok(seen),
-    };
-    let mut at_server = Vec::new();
-    for enrolled in several.iter().take(MOST_TO_TELL_APART) {
-        let device = run.tailscale.find_device(&NodeId(enrolled.node_id.clone()), run.within()).await.doing(doing)?;
-        if device.is_some_and(|device| device.endpoints.contains(&ip)) {
-            at_server.push(enrolled.clone());
-        }
-    }
-    Ok(match (at_server.len(), at_server.pop()) {
-        (1, Some(enrolled)) => Enrollment::Verified(enrolled),
-        _ => Enrollment::Ambiguous(several),
-    })
+    presence::look(run, server, started, run.within()).await.doing("the devices could not be read")
 }
 
 /// What became of a dead attempt.

@@ -77,7 +77,7 @@ pub enum Obstacle {
 impl Obstacle {
     /// Whether a device stands in the tailnet that may be the machine, although it does not verify.
     pub(super) fn is_of_a_device(&self) -> bool {
-        !matches!(self, Self::Absent | Self::Untagged | Self::Another)
+        !matches!(self, Self::Absent | Self::Untagged)
     }
 
     /// Whether it may go away without anybody doing anything.

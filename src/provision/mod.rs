@@ -15,6 +15,7 @@ mod event;
 mod flight;
 mod job;
 mod leftover;
+mod presence;
 mod reap;
 mod region;
 mod run;

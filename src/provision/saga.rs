@@ -47,7 +47,18 @@ pub(super) struct Scene<'a> {
 #[derive(Clone, Copy, Debug)]
 struct Facts {
     machine: Machine,
-    key_used: Option<bool>,
+    key: Option<KeyFact>,
+}
+
+/// What the key of this attempt shows of a machine's joining, if it may be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum KeyFact {
+    /// Nobody had joined with it when it was revoked, and now nobody can.
+    Unused,
+    /// A machine joined with it.
+    Used,
+    /// Nobody has joined with it yet, and it could not be revoked.
+    Open,
 }
 
 /// What has become of the machine of this attempt. Its devices may go only if this call deleted it (design 6, rule 3).
@@ -81,13 +92,12 @@ impl Scene<'_> {
         self.facts().machine = machine;
     }
 
-    /// Whether a machine joined with the key, as far as the key itself showed it before it was revoked.
-    pub(super) fn key_used(&self) -> Option<bool> {
-        self.facts().key_used
+    pub(super) fn key(&self) -> Option<KeyFact> {
+        self.facts().key
     }
 
-    pub(super) fn set_key_used(&self, used: bool) {
-        self.facts().key_used = Some(used);
+    pub(super) fn set_key(&self, fact: KeyFact) {
+        self.facts().key = Some(fact);
     }
 
     fn facts(&self) -> MutexGuard<'_, Facts> {
@@ -118,7 +128,7 @@ impl Saga {
     pub(super) async fn compensate(&self, run: &Run<'_>) -> Vec<Leftover> {
         let mut undos = std::mem::take(&mut *self.declared.lock().unwrap_or_else(PoisonError::into_inner));
         let end = run.undo_end();
-        let facts = Mutex::new(Facts { machine: Machine::NeverMade, key_used: None });
+        let facts = Mutex::new(Facts { machine: Machine::NeverMade, key: None });
         let mut leftovers = Vec::new();
         while let Some(undo) = undos.pop() {
             let waiting = u32::try_from(undos.len()).unwrap_or(u32::MAX);

@@ -12,7 +12,7 @@ use super::super::event::{Scope, Step};
 use super::super::job::{Attempt, TAG};
 use super::super::leftover::{Kind, Leftover};
 use super::super::run::{Doing, Heard, Run};
-use super::super::saga::{Machine, Saga, Scene, Undo};
+use super::super::saga::{KeyFact, Machine, Saga, Scene, Undo};
 use crate::secret::Secret;
 use crate::tailscale::{Capabilities, CreatedKey, KeyId, KeyOrder, TailscaleError, key_id_of};
 use crate::transport::{Instant, Judge, Opinion, Patience, Within, sleep_until};
@@ -35,19 +35,21 @@ const DOING: &str = "the Tailscale auth key could not be made";
 pub(in super::super) struct Key {
     pub text: Secret,
     pub id: Option<KeyId>,
+    /// It lets one machine in, so that its use tells of that machine.
+    is_single_use: bool,
     /// What is known of our orders, if we made it.
     minted: Option<Arc<UndoAuthKey>>,
 }
 
 impl Key {
-    /// Whether a machine has joined with this key, as far as that can be told: only of a key that was minted for one
-    /// machine, and that may be read.
+    /// Whether a machine has joined with this key, as far as that can be told: only of a key that is for one machine, and
+    /// that may be read.
     pub(in super::super) async fn is_used(
         &self,
         run: &Run<'_>,
         within: Within,
     ) -> Result<Option<bool>, TailscaleError> {
-        let Some(id) = self.minted_id() else { return Ok(None) };
+        let Some(id) = self.id.as_ref().filter(|_| self.is_single_use) else { return Ok(None) };
         match run.tailscale.find_key(id, within).await {
             Ok(key) => Ok(Some(key.is_none_or(|key| key.invalid))),
             Err(error) if error.is_forbidden() => Ok(None),
@@ -86,7 +88,7 @@ async fn mint(run: &Run<'_>, saga: &Saga, attempt: &Attempt) -> Result<Key, Caus
     let undo = saga.declare(UndoAuthKey::new(run.job.key_description(&attempt.id)));
     let created = order(run, &wanted, &undo).await?;
     let text = check_minted(&created, &wanted)?;
-    Ok(Key { text, id: Some(created.id), minted: Some(undo) })
+    Ok(Key { text, id: Some(created.id), is_single_use: true, minted: Some(undo) })
 }
 
 /// Orders until an answer comes. Whatever an unanswered order may have made is looked for and revoked first (fault K02);
@@ -174,6 +176,7 @@ async fn check_given(run: &Run<'_>, given: &Secret) -> Result<Key, Cause> {
         Some(id) => run.guard(async { Ok(run.tailscale.find_key(id, run.within()).await) }).await?,
         None => Ok(None),
     };
+    let is_single_use = matches!(&found, Ok(Some(key)) if !key.capabilities.reusable);
     match found {
         Ok(Some(key)) if key.invalid => return refuse("the key is revoked, expired or used up"),
         Ok(Some(key)) if key.capabilities.reusable && !run.settings.allow_reusable_auth_key => {
@@ -193,7 +196,7 @@ async fn check_given(run: &Run<'_>, given: &Secret) -> Result<Key, Cause> {
         }
         Err(error) => return Err(error).doing("TAILSCALE_AUTH_KEY could not be checked"),
     }
-    Ok(Key { text: given.clone(), id, minted: None })
+    Ok(Key { text: given.clone(), id, is_single_use, minted: None })
 }
 
 /// Revokes the key that has served, and whatever unanswered orders made beside it. The machine is in by now, so a
@@ -293,7 +296,7 @@ impl UndoAuthKey {
         {
             is_useless = before.is_none_or(|key| key.invalid);
             if self.state().ends.is_some_and(|end| scene.run.clock.now() < end) {
-                scene.set_key_used(is_useless);
+                scene.set_key(if is_useless { KeyFact::Used } else { KeyFact::Unused });
             }
         }
         let outcome: Result<_, TailscaleError> = async {
@@ -302,13 +305,17 @@ impl UndoAuthKey {
         }
         .await;
         let leftover = match outcome {
-            Ok(Some(key)) if !key.invalid => Leftover::exists(Kind::AuthKey, "Tailscale still shows it as usable"),
+            Ok(Some(key)) if !key.invalid => {
+                scene.set_key(KeyFact::Open);
+                Leftover::exists(Kind::AuthKey, "Tailscale still shows it as usable")
+            }
             Ok(_) => {
                 scene.run.say(Scope::Tailscale, format!("Auth key revoked: id={id}"));
                 return None;
             }
             Err(_) if is_useless => return None,
             Err(error) => {
+                scene.set_key(KeyFact::Open);
                 Leftover::unconfirmed(Kind::AuthKey, format!("{error}; it ends by itself soon after the deadline"))
             }
         };
@@ -374,12 +381,11 @@ impl Undo for WatchGiven {
             let once = Within { deadline, patience: Patience::Tries(1) };
             match scene.run.tailscale.find_key(&self.0, once).await {
                 Ok(Some(key)) if key.invalid => {
-                    scene.set_key_used(true);
+                    scene.set_key(KeyFact::Used);
                     scene.run.notes().is_key_spent = true;
                     let message = "TAILSCALE_AUTH_KEY can let in no other machine: the next call needs a new key";
                     scene.run.warn(Scope::Tailscale, message);
                 }
-                Ok(Some(key)) if !key.capabilities.reusable => scene.set_key_used(false),
                 _ => {}
             }
             Vec::new()

@@ -13,13 +13,15 @@ use super::super::event::{Scope, Step};
 use super::super::job::Claim;
 use super::super::leftover::{Kind, Leftover};
 use super::super::run::{Doing, Run};
-use super::super::saga::{Machine, Scene, Undo};
+use super::super::saga::{KeyFact, Machine, Scene, Undo};
 use crate::hetzner::HetznerError;
 use crate::tailscale::{Device, NodeId, TailscaleError};
 use crate::transport::sleep;
 
 /// How long a device may take to show in lists after its machine joined.
 const PATIENCE_WITH_LISTS: Duration = Duration::from_secs(15);
+/// How long another one may take that the same machine makes of itself by joining again.
+const PATIENCE_WITH_MORE: Duration = Duration::from_secs(5);
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// The devices that carry the job's host name before anything is made: remains of earlier attempts, or strangers.
@@ -49,14 +51,18 @@ impl UndoDevice {
         Expected { hostname: &self.hostname, attempt_started: self.attempt_started, known: &self.known }
     }
 
-    /// The devices that may be ours. A new one may not show at once, so who knows or cannot rule out that there is one
-    /// looks for a while.
-    async fn find(&self, scene: &Scene<'_>) -> Result<Vec<Device>, TailscaleError> {
-        let patience = if scene.key_used() == Some(false) { Duration::ZERO } else { PATIENCE_WITH_LISTS };
+    /// The devices that may be ours, but those that are settled. A new one may not show at once, so who knows or cannot rule
+    /// out that there is one looks for a while.
+    async fn find(&self, scene: &Scene<'_>, settled: &[NodeId]) -> Result<Vec<Device>, TailscaleError> {
+        let patience = match scene.key() {
+            Some(KeyFact::Unused) => Duration::ZERO,
+            _ if settled.is_empty() => PATIENCE_WITH_LISTS,
+            _ => PATIENCE_WITH_MORE,
+        };
         let until = scene.deadline.min(scene.run.clock.now() + patience);
         loop {
             let mut devices = scene.run.tailscale.find_devices(&self.hostname, scene.within()).await?;
-            devices.retain(|device| self.expected().may_be(device));
+            devices.retain(|device| self.expected().may_be(device) && !settled.contains(&device.node_id));
             if !devices.is_empty() || scene.run.clock.now() + LOOK_AGAIN > until {
                 return Ok(devices);
             }
@@ -85,7 +91,7 @@ impl UndoDevice {
         }
         let is_at_ours = ip.is_some_and(|ip| fresh.endpoints.contains(&IpAddr::V4(ip)));
         // With a key that nobody used, nobody of ours has joined.
-        if scene.key_used() == Some(false) && !is_at_ours {
+        if scene.key() == Some(KeyFact::Unused) && !is_at_ours {
             return None;
         }
         // Asked after the list: a wrong delete is worse than an orphan.
@@ -143,21 +149,33 @@ impl Undo for UndoDevice {
             if scene.machine() == Machine::NeverMade {
                 return Vec::new();
             }
-            let devices = match self.find(scene).await {
-                Ok(devices) => devices,
-                Err(error) => {
-                    let why = format!("the devices could not be read ({error})");
-                    return vec![Leftover::may_appear(Kind::Device, why).name(&self.hostname)];
+            let (mut left, mut settled) = (Vec::new(), Vec::new());
+            loop {
+                let devices = match self.find(scene, &settled).await {
+                    Ok(devices) => devices,
+                    Err(error) => {
+                        let why = format!("the devices could not be read ({error})");
+                        left.push(Leftover::may_appear(Kind::Device, why));
+                        break;
+                    }
+                };
+                for device in &devices {
+                    let leftover = self.settle(scene, device, devices.len()).await;
+                    left.extend(leftover.map(|leftover| leftover.id(&device.node_id)));
+                    settled.push(device.node_id.clone());
                 }
-            };
-            let mut left = Vec::new();
-            if devices.is_empty() && scene.key_used() == Some(true) {
-                let why = "a machine joined, but no list shows a device that is provably its";
-                left.push(Leftover::may_appear(Kind::Device, why));
+                // A single-use key lets one machine in. With another one it may join again and again.
+                if devices.is_empty() || scene.key().is_some() {
+                    break;
+                }
             }
-            for device in &devices {
-                let leftover = self.settle(scene, device, devices.len()).await;
-                left.extend(leftover.map(|leftover| leftover.id(&device.node_id)));
+            if settled.is_empty() {
+                let why = match scene.key() {
+                    Some(KeyFact::Used) => Some("a machine joined, but no list shows a device that is provably its"),
+                    Some(KeyFact::Open) => Some("its auth key could not be revoked, so a join may still come through"),
+                    Some(KeyFact::Unused) | None => None,
+                };
+                left.extend(why.map(|why| Leftover::may_appear(Kind::Device, why)));
             }
             left.into_iter().map(|leftover| leftover.name(&self.hostname)).collect()
         })

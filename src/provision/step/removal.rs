@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::super::enrollment::{Enrollment, Expected, judge};
+use super::super::enrollment::{Enrollment, Obstacle};
 use super::super::event::Scope;
 use super::super::job::{Claim, Job};
 use super::super::leftover::{Hold, Kind, Leftover};
+use super::super::presence;
 use super::super::run::Run;
 use crate::hetzner::{HetznerError, PrimaryIpId, Server, ServerId};
-use crate::tailscale::TailscaleError;
 use crate::transport::{Instant, Judge, Opinion, Patience, Repeat, Within, retry, sleep, sleep_until};
 
 /// A new server may be missing from reads for up to 5 s (fault G32), so a first "not there" is not believed.
@@ -71,9 +71,14 @@ pub(in super::super) async fn remove_server(run: &Run<'_>, target: Target<'_>, w
             return exists(objection, hold);
         }
         if target.only_if_dead {
-            match has_joined(run, &server, within).await {
-                Ok(false) => {}
-                Ok(true) => return exists("its machine has joined after all", Hold::None),
+            let started = Claim::read(&server).map_or(0, |claim| claim.started);
+            // Another call that sees its machine join marks it ready, and a read may not show that yet.
+            match presence::look(run, &server, started, within).await {
+                Ok(Enrollment::Verified(_)) => return exists("its machine has joined after all", Hold::None),
+                Ok(Enrollment::Ambiguous(_) | Enrollment::NotYet(Obstacle::Another)) => {
+                    return exists("a device of its name stands that is not provably its machine", Hold::Person);
+                }
+                Ok(Enrollment::NotYet(_)) => {}
                 Err(error) => {
                     return exists(&format!("whether its machine has joined is not known ({error})"), usual_hold);
                 }
@@ -120,15 +125,6 @@ fn gone(run: &Run<'_>, id: ServerId, is_ours: bool) -> Removal {
     }
     run.say(Scope::Hetzner, format!("Server deleted: id={id}"));
     Removal::Deleted
-}
-
-/// Whether the machine of a dead attempt stands in the tailnet at this moment: another call that sees it marks its server
-/// ready, and a read may not show that yet.
-async fn has_joined(run: &Run<'_>, server: &Server, within: Within) -> Result<bool, TailscaleError> {
-    let attempt_started = Claim::read(server).map_or(0, |claim| claim.started);
-    let expected = Expected { hostname: &server.name, attempt_started, known: &[] };
-    let devices = run.tailscale.find_devices(&server.name, within).await?;
-    Ok(!matches!(judge(&devices, &expected), Enrollment::NotYet(_)))
 }
 
 async fn read_patiently(

@@ -3,7 +3,7 @@
 //! A look that fails for a passing reason is no reason to give up; only the deadline ends the wait then. The next look is
 //! the repetition, so a single one is not repeated, and looks that fail come ever more slowly.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,11 +13,12 @@ use tokio::sync::oneshot;
 use super::super::enrollment::{Enrolled, Enrollment, Expected, Obstacle, judge};
 use super::super::error::Cause;
 use super::super::event::{Scope, Step};
+use super::super::presence::{self, Place};
 use super::super::run::{Doing, Run};
 use super::auth_key::Key;
 use super::server::Made;
 use crate::hetzner::{ActionId, ActionStatus, HetznerError, ServerId};
-use crate::tailscale::{NodeId, TailscaleError};
+use crate::tailscale::TailscaleError;
 use crate::transport::{Instant, Judge, Opinion, Pace, Patience, Within, sleep};
 
 /// When the deadline comes, one last look may take this long (fault M08).
@@ -216,59 +217,13 @@ impl Machine {
     }
 }
 
-/// What tells the machine of this attempt from that of an earlier one, which may have joined a moment ago.
+/// What tells the machine of this attempt from another one that claims its name.
 struct Proof<'a> {
     key: &'a Key,
     ip: Option<Ipv4Addr>,
     key_word: Mutex<KeyWord>,
     /// Since when the only device that fits connects from elsewhere.
     doubted_since: Mutex<Option<Instant>>,
-}
-
-impl Proof<'_> {
-    /// Looks at the devices, and again at the one that verifies: has this attempt's key let it in, and does it connect from
-    /// this attempt's server? Where a device connects from is its own word and may be missing, so it only makes us wait for
-    /// a better one.
-    async fn look(&self, run: &Run<'_>, expected: &Expected<'_>, within: Within) -> Result<Enrollment, TailscaleError> {
-        let another = Ok(Enrollment::NotYet(Obstacle::Another));
-        // As long as the key is unused, whatever stands there is another machine, and need not be looked at.
-        if self.key_word() == KeyWord::Awaited && !self.ask_key(run, within).await? {
-            return another;
-        }
-        let seen = judge(&run.tailscale.find_devices(expected.hostname, within).await?, expected);
-        let Enrollment::Verified(enrolled) = &seen else { return Ok(seen) };
-        if self.key_word() == KeyWord::Unasked && !self.ask_key(run, within).await? {
-            return another;
-        }
-        let node = NodeId(enrolled.node_id.clone());
-        let endpoints = match run.tailscale.find_device(&node, within).await? {
-            Some(device) => device.endpoints,
-            None => return Ok(Enrollment::NotYet(Obstacle::Absent)),
-        };
-        let is_here = self.ip.is_none_or(|ip| endpoints.contains(&IpAddr::V4(ip)));
-        if is_here || endpoints.is_empty() {
-            return Ok(seen);
-        }
-        let now = run.clock.now();
-        let mut doubted_since = self.doubted_since.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = now.duration_since(*doubted_since.get_or_insert(now));
-        if waited < DOUBT { another } else { Ok(seen) }
-    }
-
-    fn key_word(&self) -> KeyWord {
-        *self.key_word.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Asks the key whether a machine has joined with it, and takes its word as long as it does not deny that.
-    async fn ask_key(&self, run: &Run<'_>, within: Within) -> Result<bool, TailscaleError> {
-        let say = |word| *self.key_word.lock().unwrap_or_else(PoisonError::into_inner) = word;
-        say(KeyWord::Awaited);
-        let is_unused = self.key.is_used(run, within).await? == Some(false);
-        if !is_unused {
-            say(KeyWord::Given);
-        }
-        Ok(!is_unused)
-    }
 }
 
 /// Whether the key has said that a machine joined with it.
@@ -279,8 +234,63 @@ enum KeyWord {
     Unasked,
     /// It was asked, and has not said so yet.
     Awaited,
-    /// It has, or cannot say.
-    Given,
+    /// It has.
+    Used,
+    /// It cannot say.
+    Mute,
+}
+
+impl Proof<'_> {
+    /// Looks at the devices, and again at the one that verifies: has this attempt's key let it in, and does it connect from
+    /// this attempt's server?
+    async fn look(&self, run: &Run<'_>, expected: &Expected<'_>, within: Within) -> Result<Enrollment, TailscaleError> {
+        let another = Ok(Enrollment::NotYet(Obstacle::Another));
+        // As long as the key is unused, whatever stands there is another machine, and need not be looked at.
+        if self.key_word() == KeyWord::Awaited && self.ask_key(run, within).await? == KeyWord::Awaited {
+            return another;
+        }
+        let devices = run.tailscale.find_devices(expected.hostname, within).await?;
+        let seen = judge(&devices, expected);
+        let Enrollment::Verified(enrolled) = &seen else { return Ok(seen) };
+        if self.key_word() == KeyWord::Unasked && self.ask_key(run, within).await? == KeyWord::Awaited {
+            return another;
+        }
+        let Some(place) = presence::place(run, enrolled, self.ip, within).await? else {
+            return Ok(Enrollment::NotYet(Obstacle::Absent));
+        };
+        // One that does not verify yet may be the machine as well.
+        let has_rival = devices.iter().filter(|device| expected.may_be(device)).count() > 1;
+        let is_believed = match place {
+            Place::Here => true,
+            Place::Unknown => !has_rival,
+            Place::Elsewhere => !has_rival && self.key_word() == KeyWord::Used && self.has_doubted_enough(run),
+        };
+        if is_believed { Ok(seen) } else { another }
+    }
+
+    /// Where a device connects from is its own word. So the only one that can have joined with the key is believed in the
+    /// end, if no better one comes for a while.
+    fn has_doubted_enough(&self, run: &Run<'_>) -> bool {
+        let now = run.clock.now();
+        let mut doubted_since = self.doubted_since.lock().unwrap_or_else(PoisonError::into_inner);
+        now.duration_since(*doubted_since.get_or_insert(now)) >= DOUBT
+    }
+
+    fn key_word(&self) -> KeyWord {
+        *self.key_word.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn ask_key(&self, run: &Run<'_>, within: Within) -> Result<KeyWord, TailscaleError> {
+        let say = |word| *self.key_word.lock().unwrap_or_else(PoisonError::into_inner) = word;
+        say(KeyWord::Awaited);
+        let word = match self.key.is_used(run, within).await? {
+            Some(true) => KeyWord::Used,
+            Some(false) => KeyWord::Awaited,
+            None => KeyWord::Mute,
+        };
+        say(word);
+        Ok(word)
+    }
 }
 
 /// Tailscale's side: waits for a device that verifies.
