@@ -35,7 +35,7 @@ pub enum Kind {
 pub enum Certainty {
     /// A read showed it, and it could not or must not be removed.
     Exists,
-    /// It was there once, and no read could confirm that it is gone.
+    /// It was there once, and no read could confirm that it is gone, or whose it is.
     Unconfirmed,
     /// It was never seen, but something that got no answer may still make it.
     MayAppear,
@@ -66,6 +66,12 @@ impl Leftover {
     /// Something that may still come to be.
     pub(super) fn may_appear(kind: Kind, why: impl Into<String>) -> Self {
         Self { certainty: Certainty::MayAppear, ..Self::exists(kind, why) }
+    }
+
+    /// The same, a while later.
+    pub(super) fn grown_old(self) -> Self {
+        let certainty = if self.certainty == Certainty::Exists { Certainty::Unconfirmed } else { self.certainty };
+        Self { certainty, ..self }
     }
 
     pub(super) fn id(self, id: &impl ToString) -> Self {

@@ -224,7 +224,7 @@ async fn settle(run: &Run<'_>) -> Result<Provisioned, Failure> {
         Ok(Err(failure)) => failure,
         Err(panic) => (Cause::panic(panic.as_ref()), Vec::new()),
     };
-    left.append(&mut before);
+    left.extend(before.into_iter().map(Leftover::grown_old));
     Err((cause, left))
 }
 

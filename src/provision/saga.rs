@@ -47,18 +47,7 @@ pub(super) struct Scene<'a> {
 #[derive(Clone, Copy, Debug)]
 struct Facts {
     machine: Machine,
-    key: Option<KeyFact>,
-}
-
-/// What the key of this attempt shows of a machine's joining, if it may be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum KeyFact {
-    /// Nobody had joined with it when it was revoked, and now nobody can.
-    Unused,
-    /// A machine joined with it.
-    Used,
-    /// Nobody has joined with it yet, and it could not be revoked.
-    Open,
+    key_used: Option<bool>,
 }
 
 /// What has become of the machine of this attempt. Its devices may go only if this call deleted it (design 6, rule 3).
@@ -92,12 +81,13 @@ impl Scene<'_> {
         self.facts().machine = machine;
     }
 
-    pub(super) fn key(&self) -> Option<KeyFact> {
-        self.facts().key
+    /// Whether a machine joined with the key; nothing, if that cannot be told, or may still happen.
+    pub(super) fn key_used(&self) -> Option<bool> {
+        self.facts().key_used
     }
 
-    pub(super) fn set_key(&self, fact: KeyFact) {
-        self.facts().key = Some(fact);
+    pub(super) fn set_key_used(&self, used: Option<bool>) {
+        self.facts().key_used = used;
     }
 
     fn facts(&self) -> MutexGuard<'_, Facts> {
@@ -128,7 +118,7 @@ impl Saga {
     pub(super) async fn compensate(&self, run: &Run<'_>) -> Vec<Leftover> {
         let mut undos = std::mem::take(&mut *self.declared.lock().unwrap_or_else(PoisonError::into_inner));
         let end = run.undo_end();
-        let facts = Mutex::new(Facts { machine: Machine::NeverMade, key: None });
+        let facts = Mutex::new(Facts { machine: Machine::NeverMade, key_used: None });
         let mut leftovers = Vec::new();
         while let Some(undo) = undos.pop() {
             let waiting = u32::try_from(undos.len()).unwrap_or(u32::MAX);

@@ -12,7 +12,7 @@ use super::super::event::{Scope, Step};
 use super::super::job::{Attempt, TAG};
 use super::super::leftover::{Kind, Leftover};
 use super::super::run::{Doing, Heard, Run};
-use super::super::saga::{KeyFact, Machine, Saga, Scene, Undo};
+use super::super::saga::{Machine, Saga, Scene, Undo};
 use crate::secret::Secret;
 use crate::tailscale::{Capabilities, CreatedKey, KeyId, KeyOrder, TailscaleError, key_id_of};
 use crate::transport::{Instant, Judge, Opinion, Patience, Within, sleep_until};
@@ -296,7 +296,7 @@ impl UndoAuthKey {
         {
             is_useless = before.is_none_or(|key| key.invalid);
             if self.state().ends.is_some_and(|end| scene.run.clock.now() < end) {
-                scene.set_key(if is_useless { KeyFact::Used } else { KeyFact::Unused });
+                scene.set_key_used(Some(is_useless));
             }
         }
         let outcome: Result<_, TailscaleError> = async {
@@ -306,7 +306,7 @@ impl UndoAuthKey {
         .await;
         let leftover = match outcome {
             Ok(Some(key)) if !key.invalid => {
-                scene.set_key(KeyFact::Open);
+                scene.set_key_used(None);
                 Leftover::exists(Kind::AuthKey, "Tailscale still shows it as usable")
             }
             Ok(_) => {
@@ -315,7 +315,7 @@ impl UndoAuthKey {
             }
             Err(_) if is_useless => return None,
             Err(error) => {
-                scene.set_key(KeyFact::Open);
+                scene.set_key_used(None);
                 Leftover::unconfirmed(Kind::AuthKey, format!("{error}; it ends by itself soon after the deadline"))
             }
         };
@@ -381,7 +381,7 @@ impl Undo for WatchGiven {
             let once = Within { deadline, patience: Patience::Tries(1) };
             match scene.run.tailscale.find_key(&self.0, once).await {
                 Ok(Some(key)) if key.invalid => {
-                    scene.set_key(KeyFact::Used);
+                    scene.set_key_used(Some(true));
                     scene.run.notes().is_key_spent = true;
                     let message = "TAILSCALE_AUTH_KEY can let in no other machine: the next call needs a new key";
                     scene.run.warn(Scope::Tailscale, message);

@@ -13,7 +13,7 @@ use super::super::event::{Scope, Step};
 use super::super::job::Claim;
 use super::super::leftover::{Kind, Leftover};
 use super::super::run::{Doing, Run};
-use super::super::saga::{KeyFact, Machine, Scene, Undo};
+use super::super::saga::{Machine, Scene, Undo};
 use crate::hetzner::HetznerError;
 use crate::tailscale::{Device, NodeId, TailscaleError};
 use crate::transport::sleep;
@@ -54,8 +54,8 @@ impl UndoDevice {
     /// The devices that may be ours, but those that are settled. A new one may not show at once, so who knows or cannot rule
     /// out that there is one looks for a while.
     async fn find(&self, scene: &Scene<'_>, settled: &[NodeId]) -> Result<Vec<Device>, TailscaleError> {
-        let patience = match scene.key() {
-            Some(KeyFact::Unused) => Duration::ZERO,
+        let patience = match scene.key_used() {
+            Some(false) => Duration::ZERO,
             _ if settled.is_empty() => PATIENCE_WITH_LISTS,
             _ => PATIENCE_WITH_MORE,
         };
@@ -91,7 +91,7 @@ impl UndoDevice {
         }
         let is_at_ours = ip.is_some_and(|ip| fresh.endpoints.contains(&IpAddr::V4(ip)));
         // With a key that nobody used, nobody of ours has joined.
-        if scene.key() == Some(KeyFact::Unused) && !is_at_ours {
+        if scene.key_used() == Some(false) && !is_at_ours {
             return None;
         }
         // Asked after the list: a wrong delete is worse than an orphan.
@@ -101,8 +101,8 @@ impl UndoDevice {
             Ok(true) if !is_at_ours => return None,
             Ok(true) => return Some(Leftover::exists(Kind::Device, "a newer server of this name stands")),
             Err(error) => {
-                let why = format!("whether a newer server of this name stands is not known ({error})");
-                return Some(Leftover::exists(Kind::Device, why));
+                let why = format!("whether it is a newer server's is not known ({error})");
+                return Some(Leftover::unconfirmed(Kind::Device, why));
             }
         }
         if !is_deleted {
@@ -165,17 +165,13 @@ impl Undo for UndoDevice {
                     settled.push(device.node_id.clone());
                 }
                 // A single-use key lets one machine in. With another one it may join again and again.
-                if devices.is_empty() || scene.key().is_some() {
+                if devices.is_empty() || scene.key_used().is_some() {
                     break;
                 }
             }
-            if settled.is_empty() {
-                let why = match scene.key() {
-                    Some(KeyFact::Used) => Some("a machine joined, but no list shows a device that is provably its"),
-                    Some(KeyFact::Open) => Some("its auth key could not be revoked, so a join may still come through"),
-                    Some(KeyFact::Unused) | None => None,
-                };
-                left.extend(why.map(|why| Leftover::may_appear(Kind::Device, why)));
+            if settled.is_empty() && left.is_empty() && scene.key_used() == Some(true) {
+                let why = "a machine joined, but no list shows a device that is provably its";
+                left.push(Leftover::may_appear(Kind::Device, why));
             }
             left.into_iter().map(|leftover| leftover.name(&self.hostname)).collect()
         })

@@ -198,7 +198,7 @@ impl Audit {
             (Kind::AuthKey, Some(id)) => {
                 (self.keys.contains_key(id), world.keys().any(|key| key.id == id.as_str() && key.usable))
             }
-            (Kind::Device, Some(id)) if self.is_anothers(call, id) => {
+            (Kind::Device, Some(id)) if left.certainty == Certainty::Exists && self.is_anothers(call, id) => {
                 return Some("the device is the machine of another call's server");
             }
             (Kind::Device, Some(id)) => {
