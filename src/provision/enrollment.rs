@@ -182,7 +182,7 @@ mod tests {
             matches!(judge(&[device()], &expected), Enrollment::Verified(e) if e.ip == Ipv4Addr::new(100, 101, 1, 2))
         );
         let cases: [(&str, Change, Obstacle); 11] = [
-            ("M12 stale", |d| d.created = Some(START - 301), Obstacle::Absent),
+            ("M12 stale", |d| d.created = Some(START - CLOCK_MARGIN), Obstacle::Absent),
             ("shared in", |d| d.created = None, Obstacle::Absent),
             ("another name", |d| d.hostname = "agent-a-2".into(), Obstacle::Absent),
             ("M13 impostor without tag", |d| d.tags.clear(), Obstacle::Untagged),

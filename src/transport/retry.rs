@@ -155,6 +155,11 @@ mod tests {
         assert!(at(Opinion::Retry, 1) < FIRST && at(Opinion::Retry, 40) < CAP);
         assert!(at(Opinion::Slow(None), 1) >= SLOW_FIRST && at(Opinion::Slow(None), 40) <= SLOW_CAP);
         assert_eq!(pause(Opinion::Retry, Repeat::Safe, Patience::Tries(4), 4, 0.5), None);
+        // Who asked for too much waits for half of the doubled time at least.
+        for (fraction, seconds) in [(0.0, 2.0), (0.5, 3.0), (1.0, 4.0)] {
+            let pause = pause(Opinion::Slow(None), Repeat::Safe, Patience::USUAL, 3, fraction).unwrap();
+            assert!((pause.as_secs_f64() - seconds).abs() < 1e-6, "{fraction}: {pause:?}");
+        }
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! A job that is called for again: returned, followed, taken over, or refused.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::support::{Cloud, Notebook, code, labels, params, settings, with_timeout};
+use crate::support::{Cloud, Notebook, Outcome, code, labels, params, settings, with_timeout};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use provision_vm::provision::{CancellationToken, Code, Event, Kind, Observer, Params};
@@ -58,16 +58,18 @@ async fn p18_a_name_that_is_not_ours_is_never_touched() {
     let other = [("provisioning_job_id", "job-2"), ("agent_id", "550e8400-e29b")];
     let mismatch = [("provisioning_job_id", "job-1"), ("agent_id", "another")];
     for (case, name, labels, expected) in [
-        ("a stranger's", name.as_str(), labels(&[]), Code::NameConflict),
-        ("another job's", name.as_str(), labels(&[&ours[..], &other[..]].concat()), Code::NameConflict),
-        ("another agent's", "elsewhere", labels(&[&ours[..], &mismatch[..]].concat()), Code::JobMismatch),
-        ("the old orchestrator's", "agent-550e8400-1700000000", labels(&job), Code::NameConflict),
+        ("is taken", name.as_str(), labels(&[]), Code::NameConflict),
+        ("is taken", name.as_str(), labels(&[&ours[..], &other[..]].concat()), Code::NameConflict),
+        ("belongs to agent another", "elsewhere", labels(&[&ours[..], &mismatch[..]].concat()), Code::JobMismatch),
+        // The old orchestrator's.
+        ("was not made by", "agent-550e8400-1700000000", labels(&job), Code::NameConflict),
     ] {
         let cloud = Cloud::usual();
         let id = cloud.world().plant_server(PlantedServer { name: name.to_owned(), labels, ..Default::default() });
         let before = cloud.truth();
         let outcome = cloud.provision(&settings()).await;
         assert_eq!(code(&outcome), expected, "{case}");
+        assert!(outcome.unwrap_err().to_string().contains(case), "{case}");
         let after = cloud.truth();
         assert_eq!(before.servers(), after.servers(), "{case}");
         assert_eq!(after.servers()[0]["id"], id);
@@ -206,6 +208,76 @@ async fn q01_a_caller_that_dies_on_a_flight_leaves_it_to_the_others() {
     assert!(died.is_err());
     cloud.truth().assert_one_ready(&lived);
     assert_eq!(cloud.truth().servers_ever(), 1);
+}
+
+/// A follower's way to the clouds that answers its first looks at the followed server with this, and notes when it looks.
+struct Peephole {
+    cloud: Cloud,
+    status: u16,
+    times: usize,
+    looks: Arc<Mutex<Vec<Duration>>>,
+}
+
+impl Transport for Peephole {
+    fn exchange(&self, request: http::Request<Bytes>) -> BoxFuture<'_, Result<http::Response<Bytes>, TransportError>> {
+        if request.uri().path().starts_with("/v1/servers/") {
+            let mut looks = self.looks.lock().unwrap();
+            looks.push(self.cloud.now());
+            if looks.len() <= self.times {
+                let code = if self.status == 404 { "not_found" } else { "forbidden" };
+                let body = serde_json::json!({ "error": { "code": code, "message": "no" } }).to_string();
+                let answer = http::Response::builder().status(self.status).body(Bytes::from(body)).unwrap();
+                return Box::pin(async { Ok(answer) });
+            }
+        }
+        self.cloud.exchange(request)
+    }
+}
+
+/// Follows a job that another process has begun 3 s before.
+async fn follow(cloud: &Cloud, seconds: u64, status: u16, times: usize) -> (Outcome, Vec<Duration>) {
+    let (params, settings, patience) = (params(), with_timeout(300), with_timeout(seconds));
+    let looks = Arc::new(Mutex::default());
+    let noting = looks.clone();
+    let follower = cloud
+        .process_through(2, |cloud| Arc::new(Peephole { cloud, status, times, looks: noting }) as Arc<dyn Transport>);
+    let (maker, notes) = (cloud.process(1), || Arc::new(Notebook::default()));
+    let late = async {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        follower.provision(&params, &patience, CancellationToken::new(), notes()).await
+    };
+    let made = maker.provision(&params, &settings, CancellationToken::new(), notes());
+    let followed = tokio::select! {
+        biased;
+        followed = late => followed,
+        made = async { let made = made.await; std::future::pending::<()>().await; made } => made,
+    };
+    let looks = looks.lock().unwrap().clone();
+    (followed, looks)
+}
+
+#[tokio::test(start_paused = true)]
+async fn q03_a_follower_believes_a_third_absence_and_a_first_refusal() {
+    for (status, times, code) in
+        [(404, 2, None), (404, 3, Some(Code::Superseded)), (503, 3, None), (403, 1, Some(Code::Forbidden))]
+    {
+        let (outcome, _) = follow(&Cloud::usual(), 200, status, times).await;
+        assert_eq!(outcome.err().map(|error| error.cause.code()), code, "{status}, {times} times");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn q02_a_follower_looks_less_and_less_often() {
+    let mut config = Config::default();
+    config.machine.boot = BootOutcome::NeverJoins;
+    let (outcome, looks) = follow(&Cloud::new(config), 110, 0, 0).await;
+    assert_eq!(code(&outcome), Code::Deadline);
+    let within = |from, to| looks.iter().filter(|at| (from..to).contains(&at.as_secs())).count();
+    let counts = [within(3, 23), within(23, 63), within(63, 113)];
+    assert!(
+        (8..=10).contains(&counts[0]) && (8..=10).contains(&counts[1]) && (3..=5).contains(&counts[2]),
+        "{counts:?}"
+    );
 }
 
 /// A tagged device that calls itself as the job's server does.

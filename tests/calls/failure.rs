@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::support::{Cloud, Notebook, code, params, settings, with_timeout};
 use provision_vm::provision::{CancellationToken, Certainty, Code, Kind, Params, Settings, Source};
-use simulator::{ActionOutcome, BootOutcome, Config};
+use simulator::{ActionOutcome, Api, BootOutcome, Config, FaultKind};
 
 #[tokio::test(start_paused = true)]
 async fn an_unknown_region_is_an_error_if_it_should_be() {
@@ -193,4 +193,17 @@ async fn what_cannot_be_removed_is_named() {
     assert_eq!((left.kind, left.id.as_deref()), (Kind::Server, Some(id.to_string().as_str())));
     assert!(left.why.contains("protected"));
     assert_eq!(cloud.truth().usable_keys(), 0, "the other undos still ran");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_fails_before_it_makes_anything_undoes_nothing() {
+    let cloud = Cloud::usual();
+    let json = Some(serde_json::json!({ "message": "not allowed" }));
+    let kind =
+        FaultKind::Answer { status: 403, json, text: None, content_type: None, headers: Vec::new(), apply: false };
+    cloud.fault(Api::Tailscale, "GET", "/tailnet/-/devices", kind);
+    let (process, notes) = (cloud.process(7), Arc::new(Notebook::default()));
+    let outcome = process.provision(&params(), &settings(), CancellationToken::new(), notes.clone()).await;
+    assert_eq!(code(&outcome), Code::Forbidden);
+    assert!(notes.messages().iter().all(|message| !message.contains("Undoing")), "{:?}", notes.messages());
 }

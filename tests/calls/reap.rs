@@ -61,6 +61,9 @@ async fn a_dry_run_says_what_it_would_do_and_changes_nothing() {
     assert!(
         journal.iter().rev().take(4).all(|entry| !entry.what.starts_with("DELETE") && !entry.what.starts_with("PUT"))
     );
+    let is_late = |entry: &&simulator::Entry| entry.at_ms > 900_000;
+    let looks = journal.iter().filter(is_late).filter(|entry| entry.what.contains("/devices?")).count();
+    assert_eq!(looks, 1, "nothing hangs on its word, so one look is enough");
 }
 
 #[tokio::test(start_paused = true)]
@@ -88,6 +91,19 @@ async fn m22_a_machine_that_joined_is_marked_ready_instead_of_removed() {
     let outcome = cloud.provision(&settings()).await;
     assert!(outcome.as_ref().unwrap().reused);
     cloud.truth().assert_one_ready(&outcome);
+}
+
+#[tokio::test(start_paused = true)]
+async fn m22_a_machine_that_no_list_shows_at_first_is_seen_at_the_second_look() {
+    let mut config = Config::default();
+    // It joins at about 25 s, and the reaper comes at 915 s.
+    config.tailscale.visibility_seconds = 897.0;
+    let cloud = Cloud::new(config);
+    die_after(&cloud, 15).await;
+    pass(900).await;
+    assert_eq!(reap(&cloud, ReapOptions::default()).await.servers[0].fate, Fate::WouldRemove);
+    assert_eq!(reap(&cloud, FOR_REAL).await.servers[0].fate, Fate::MarkedReady);
+    assert_eq!(cloud.truth().servers()[0]["labels"]["state"], "ready");
 }
 
 #[tokio::test(start_paused = true)]
