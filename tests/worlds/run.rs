@@ -11,7 +11,7 @@ use provision_vm::provision::{CancellationToken, Code, ProvisionError, ReapOptio
 use simulator::{ActionOutcome, BootOutcome, NodeId, PlantedDevice, PlantedServer};
 
 use crate::plan::{Caller, Deed, Plan, Reap, Turn, all_well};
-use crate::support::audit::{Counts, DeviceRecord, Thing, Violation};
+use crate::support::audit::{Canary, Counts, DeviceRecord, Thing, Violation};
 use crate::support::{Cloud, Outcome, Process, labels};
 
 /// How often a call is repeated in the quiet phase; each time as its error asks.
@@ -34,6 +34,8 @@ pub struct Report {
     /// How each call ended; `None` for one that died.
     pub codes: Vec<Option<Result<(), Code>>>,
     pub counts: Counts,
+    /// The kinds of secrets that were searched for.
+    pub secrets: BTreeSet<Canary>,
     pub journal: Vec<String>,
     /// Whether nothing but time could go wrong.
     pub fair: bool,
@@ -92,7 +94,8 @@ async fn live(plan: Plan, with_journal: bool) -> Report {
     let panic = internal.then(|| "a call ended as INTERNAL".to_owned());
     let deletes_never = plan.climate.deletes_never();
     let (trace, counts) = (audit.trace(), audit.counts.clone());
-    Report { trace, violations, panic, codes, counts, journal, fair, deletes_never, is_exact, orphans }
+    let secrets = audit.secret_kinds();
+    Report { trace, violations, panic, codes, counts, secrets, journal, fair, deletes_never, is_exact, orphans }
 }
 
 fn code(outcome: &Outcome) -> Result<(), Code> {

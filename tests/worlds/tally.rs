@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::run::Report;
+use crate::support::audit::Canary;
 use crate::weather;
 
 /// The steps in which a call sends requests, and the reaper's only one.
@@ -14,6 +15,10 @@ pub struct Tally {
     /// Faults by kind and by the step that met them.
     faults: BTreeMap<(&'static str, String), u64>,
     codes: BTreeMap<String, u64>,
+    /// Worlds by the kinds of secrets in them, how many texts were searched for them, and where one was found.
+    secrets: BTreeMap<Canary, u64>,
+    searched: u64,
+    found: u64,
     requests: Vec<(u32, u32)>,
     fair: Vec<(u32, u32)>,
     most_of_failures: (u32, u32),
@@ -40,6 +45,11 @@ impl Tally {
             };
             *self.codes.entry(name.to_owned()).or_default() += 1;
         }
+        for kind in &report.secrets {
+            *self.secrets.entry(*kind).or_default() += 1;
+        }
+        self.searched += report.counts.searched;
+        self.found += report.violations.iter().filter(|violation| violation.invariant == "I06").count() as u64;
         if report.deletes_never {
             self.hoarding += 1;
             self.exact += u64::from(report.is_exact);
@@ -69,6 +79,9 @@ impl std::fmt::Display for Tally {
             let (hetzner, tailscale): (Vec<u32>, Vec<u32>) = requests.iter().copied().unzip();
             writeln!(f, "requests {name}: Hetzner {}, Tailscale {}", spread(hetzner), spread(tailscale))?;
         }
+        let kinds: Vec<String> = self.secrets.iter().map(|(kind, worlds)| format!("{kind:?} {worlds}")).collect();
+        let (searched, found) = (self.searched, self.found);
+        writeln!(f, "secrets by kind and worlds: {}; {searched} texts searched, {found} found", kinds.join(", "))?;
         let orphans = |kind| self.orphans.get(kind).copied().unwrap_or(0);
         let [servers, devices, keys, addresses] = ["server", "device", "auth_key", "primary_ip"].map(orphans);
         writeln!(

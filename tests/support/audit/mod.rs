@@ -14,7 +14,7 @@ mod requests;
 mod secrets;
 mod settlement;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -30,6 +30,7 @@ use changes::KeyRecord;
 pub use changes::{DeviceRecord, ServerRecord};
 pub use leftovers::Thing;
 pub use requests::{Counts, Sent};
+pub use secrets::Kind as Canary;
 use secrets::{Kind, Secrets};
 
 use super::cloud::Shared;
@@ -134,7 +135,7 @@ impl Audit {
             Credentials::Federated { issuer_token, .. } => self.secrets.add(Kind::IssuerToken, issuer_token.expose()),
         }
         if let Some(key) = &settings.auth_key {
-            self.secrets.add(Kind::AuthKey, key.expose());
+            self.secrets.add(Kind::GivenKey, key.expose());
         }
         self.processes.entry(process).or_default().begin(now);
         // The same job twice in one process is one flight, unless the first was given up.
@@ -245,10 +246,16 @@ impl Audit {
 
     /// Looks for secrets in what was said, but for those that may stand there.
     pub(super) fn search(&mut self, place: &str, text: &[u8], allowed: &[Kind]) {
+        self.counts.searched += 1;
         if let Some(kind) = self.secrets.find(text, allowed) {
             let shown = String::from_utf8_lossy(&text[..text.len().min(300)]).into_owned();
             self.violated("I06", format!("{kind:?} is in {place}: {shown}"));
         }
+    }
+
+    /// The kinds of secrets that there were.
+    pub fn secret_kinds(&self) -> BTreeSet<Kind> {
+        self.secrets.kinds().collect()
     }
 
     fn unix(&self) -> i64 {

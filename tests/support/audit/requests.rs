@@ -82,6 +82,8 @@ pub struct Counts {
     pub requests_of_failures: Vec<(u32, u32)>,
     /// How many things failed calls named as left.
     pub named: u32,
+    /// How many texts were searched for secrets.
+    pub searched: u64,
 }
 
 impl Audit {
@@ -287,10 +289,10 @@ impl Audit {
 
     /// I06: a secret leaves only for its own host, in the place that is made for it.
     fn check_secrets(&mut self, request: &http::Request<Bytes>) {
-        use Kind::{AccessToken, AuthKey, HetznerToken, IdentityToken, IssuerToken, OAuthSecret};
+        use Kind::{AccessToken, AuthKey, GivenKey, HetznerToken, IdentityToken, IssuerToken, OAuthSecret};
         let (uri, host) = (request.uri(), request.uri().host().unwrap_or_default());
         let (header, body): (&[Kind], &[Kind]) = match (host, uri.path()) {
-            (HETZNER, "/v1/servers") => (&[HetznerToken], &[AuthKey]),
+            (HETZNER, "/v1/servers") => (&[HetznerToken], &[AuthKey, GivenKey]),
             (HETZNER, _) => (&[HetznerToken], &[]),
             (TAILSCALE, "/api/v2/oauth/token") => (&[OAuthSecret], &[OAuthSecret]),
             (TAILSCALE, "/api/v2/oauth/token-exchange") => (&[], &[IdentityToken]),

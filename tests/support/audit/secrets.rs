@@ -4,13 +4,15 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 
 /// What kind of secret.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     HetznerToken,
     OAuthSecret,
     IssuerToken,
     AccessToken,
     AuthKey,
+    /// The auth key that the settings bring.
+    GivenKey,
     IdentityToken,
     RootPassword,
 }
@@ -42,6 +44,11 @@ impl std::fmt::Debug for Secrets {
 }
 
 impl Secrets {
+    /// What kinds there are in this world.
+    pub fn kinds(&self) -> impl Iterator<Item = Kind> {
+        self.known.iter().map(|(kind, _)| *kind)
+    }
+
     pub fn add(&mut self, kind: Kind, text: &str) {
         if self.known.iter().any(|(known, other)| *known == kind && other == text) {
             return;
