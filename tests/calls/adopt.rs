@@ -247,13 +247,13 @@ async fn follow(cloud: &Cloud, seconds: u64, status: u16, times: usize) -> (Outc
         follower.provision(&params, &patience, CancellationToken::new(), notes()).await
     };
     let made = maker.provision(&params, &settings, CancellationToken::new(), notes());
-    let followed = tokio::select! {
+    let outcome = tokio::select! {
         biased;
-        followed = late => followed,
+        outcome = late => outcome,
         made = async { let made = made.await; std::future::pending::<()>().await; made } => made,
     };
     let looks = looks.lock().unwrap().clone();
-    (followed, looks)
+    (outcome, looks)
 }
 
 #[tokio::test(start_paused = true)]
