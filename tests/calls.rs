@@ -1,11 +1,13 @@
 //! Single calls and what exists after them, in a simulated world. One program, so that what they share is built once.
 //!
 //! `provision.rs` has the calls that end with a machine, `failure.rs` those that do not, `adopt.rs` jobs that are called
-//! for again, `undo.rs` what an undo must survive, `spared.rs` what nobody may touch, and `reap.rs` the reaper.
+//! for again, `undo.rs` what an undo must survive, `spared.rs` what nobody may touch, `doubt.rs` what must not be believed at once, and `reap.rs` the reaper.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
 #[path = "calls/adopt.rs"]
 mod adopt;
+#[path = "calls/doubt.rs"]
+mod doubt;
 #[path = "calls/failure.rs"]
 mod failure;
 #[path = "calls/provision.rs"]

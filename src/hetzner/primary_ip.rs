@@ -5,7 +5,7 @@ use std::fmt;
 use http::Method;
 use serde::Deserialize;
 
-use super::{Hetzner, HetznerError};
+use super::{Hetzner, HetznerError, ServerId};
 use crate::transport::{Repeat, Within};
 
 /// The id of a primary IP.
@@ -21,8 +21,8 @@ impl fmt::Display for PrimaryIpId {
 /// A primary IP, as far as we need it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PrimaryIp {
-    /// Whether it belongs to some server just now.
-    pub assigned: bool,
+    /// The server that it belongs to just now.
+    pub assignee: Option<ServerId>,
 }
 
 #[derive(Deserialize)]
@@ -41,7 +41,7 @@ impl Hetzner {
     pub async fn find_primary_ip(&self, id: PrimaryIpId, within: Within) -> Result<Option<PrimaryIp>, HetznerError> {
         let draft = self.draft(Method::GET, &format!("/primary_ips/{id}"), &[]);
         match self.fetch::<One>("get primary ip", draft, within).await {
-            Ok(One { primary_ip }) => Ok(Some(PrimaryIp { assigned: primary_ip.assignee_id.is_some() })),
+            Ok(One { primary_ip }) => Ok(Some(PrimaryIp { assignee: primary_ip.assignee_id.map(ServerId) })),
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),
         }

@@ -12,13 +12,14 @@ use super::enrollment::{Enrolled, Enrollment};
 use super::error::Cause;
 use super::event::{Scope, Step};
 use super::job::Claim;
-use super::leftover::{Kind, Leftover};
+use super::leftover::{Hold, Kind, Leftover};
 use super::presence;
 use super::run::{Doing, Run};
 use super::saga::Saga;
 use super::step::auth_key::UndoAuthKey;
 use super::step::device::UndoDevice;
 use super::step::ready;
+use super::step::removal::Guard;
 use super::step::server::UndoServer;
 use crate::hetzner::{HetznerError, Server};
 use crate::transport::{Judge, Opinion, Pace, sleep};
@@ -148,8 +149,7 @@ fn follow_pace(waited: Duration) -> Duration {
 pub(super) async fn verify_ready(run: &Run<'_>, server: &Server) -> Result<Enrolled, Cause> {
     run.enter(Step::Verify);
     run.know_server(server);
-    let started = Claim::read(server).map_or(0, |claim| claim.started);
-    match look_patiently(run, server, started, PATIENCE_WITH_READY).await? {
+    match look_patiently(run, server, PATIENCE_WITH_READY).await? {
         Enrollment::Verified(enrolled) => Ok(enrolled),
         Enrollment::NotYet(obstacle) => Err(Cause::Dormant { name: server.name.clone(), obstacle }),
         Enrollment::Ambiguous(devices) => Err(Cause::EnrollAmbiguous(devices.len())),
@@ -157,17 +157,17 @@ pub(super) async fn verify_ready(run: &Run<'_>, server: &Server) -> Result<Enrol
 }
 
 /// Whether the machine of a dead attempt has joined after all: one look at its devices.
-pub(super) async fn look(run: &Run<'_>, server: &Server, claim: &Claim) -> Result<Enrollment, Cause> {
-    run.guard(look_once(run, server, claim.started)).await
+pub(super) async fn look(run: &Run<'_>, server: &Server) -> Result<Enrollment, Cause> {
+    run.guard(look_once(run, server)).await
 }
 
 /// The same, but until a device verifies or patience ends: one bad look is no reason to delete a machine, nor to give up
 /// one that was handed over.
-async fn look_patiently(run: &Run<'_>, server: &Server, started: i64, patience: Duration) -> Result<Enrollment, Cause> {
+async fn look_patiently(run: &Run<'_>, server: &Server, patience: Duration) -> Result<Enrollment, Cause> {
     let until = run.clock.now() + patience;
     run.guard(async {
         loop {
-            match look_once(run, server, started).await? {
+            match look_once(run, server).await? {
                 Enrollment::NotYet(_) | Enrollment::Ambiguous(_) if run.clock.now() < until => sleep(LOOK_AGAIN).await,
                 seen => return Ok(seen),
             }
@@ -176,8 +176,8 @@ async fn look_patiently(run: &Run<'_>, server: &Server, started: i64, patience: 
     .await
 }
 
-async fn look_once(run: &Run<'_>, server: &Server, started: i64) -> Result<Enrollment, Cause> {
-    presence::look(run, server, started, run.within()).await.doing("the devices could not be read")
+async fn look_once(run: &Run<'_>, server: &Server) -> Result<Enrollment, Cause> {
+    presence::look(run, server, run.within()).await.doing("the devices could not be read")
 }
 
 /// What became of a dead attempt.
@@ -200,11 +200,12 @@ pub(super) async fn take_over(run: &Run<'_>, server: &Server, claim: &Claim) -> 
         let why = "left by a dead attempt of this job, and neither finished nor removed by this call";
         (cause, vec![Leftover::exists(Kind::Server, why).id(&server.id).name(&server.name)])
     };
-    let unfinished = |cause| {
+    let unfinished = |cause: Cause| {
         let why = "its machine has joined, and whether it is marked ready now is not known";
-        (cause, vec![Leftover::unconfirmed(Kind::Server, why).id(&server.id).name(&server.name)])
+        let hold = if cause.code().is_retryable() { Hold::None } else { Hold::Person };
+        (cause, vec![Leftover::unconfirmed(Kind::Server, why).id(&server.id).name(&server.name).hold(hold)])
     };
-    match look_patiently(run, server, claim.started, PATIENCE_WITH_DEAD).await.map_err(still_there)? {
+    match look_patiently(run, server, PATIENCE_WITH_DEAD).await.map_err(still_there)? {
         Enrollment::Verified(enrolled) => {
             finish(run, server, claim, &enrolled).await.map_err(unfinished)?;
             return Ok(Taken::Finished(enrolled));
@@ -212,7 +213,7 @@ pub(super) async fn take_over(run: &Run<'_>, server: &Server, claim: &Claim) -> 
         Enrollment::Ambiguous(devices) => return Err(still_there(Cause::EnrollAmbiguous(devices.len()))),
         Enrollment::NotYet(_) => {}
     }
-    let left = clear(run, server, claim).await;
+    let left = clear(run, server, claim, Guard::Dead).await;
     if !left.iter().any(|left| left.kind == Kind::Server) {
         return Ok(Taken::Cleared(left));
     }
@@ -229,17 +230,17 @@ pub(super) async fn finish(run: &Run<'_>, server: &Server, claim: &Claim, enroll
     let message = format!("A dead attempt of this job left a joined machine, taking it: id={}", server.id);
     run.say(Scope::ProvisionVm, message);
     run.verified(enrolled);
-    ready::mark(run, server.id, &claim.attempt, || {}).await
+    ready::mark(run, server.id, &claim.attempt, enrolled, || {}).await
 }
 
 /// Removes what a dead attempt left, and returns what stays.
-pub(super) async fn clear(run: &Run<'_>, server: &Server, claim: &Claim) -> Vec<Leftover> {
+pub(super) async fn clear(run: &Run<'_>, server: &Server, claim: &Claim, guard: Guard) -> Vec<Leftover> {
     run.say(Scope::ProvisionVm, format!("Removing what a dead attempt of this job left: id={}", server.id));
     let remains = Saga::default();
     remains.declare(UndoDevice::new(&server.name, &claim.attempt, claim.started, Vec::new()));
     if let Some(key) = &claim.auth_key {
         remains.declare(UndoAuthKey::of_dead(key, run.job.key_description(&claim.attempt)));
     }
-    remains.declare(UndoServer::of_dead(server, claim));
+    remains.declare(UndoServer::of_dead(server, claim, guard));
     remains.compensate(run).await
 }

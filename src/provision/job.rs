@@ -17,6 +17,7 @@ const ATTEMPT: &str = "attempt";
 const ATTEMPT_STARTED: &str = "attempt_started";
 const AUTH_KEY: &str = "auth_key";
 const EXPIRES: &str = "expires";
+const NODE: &str = "node_id";
 const STATE: (&str, &str, &str) = ("state", "creating", "ready");
 
 /// A job of an agent.
@@ -108,6 +109,8 @@ pub struct Claim {
     pub expires: Option<i64>,
     /// The id of the auth key that was minted for it.
     pub auth_key: Option<String>,
+    /// The device that was verified when it was handed over.
+    pub node_id: Option<String>,
     /// Whether it was handed over.
     pub ready: bool,
 }
@@ -127,6 +130,7 @@ impl Claim {
             started: label(ATTEMPT_STARTED)?.parse().ok()?,
             expires: label(EXPIRES).and_then(|text| text.parse().ok()),
             auth_key: label(AUTH_KEY).map(str::to_owned),
+            node_id: label(NODE).map(str::to_owned),
             // A state that a later version may write is not ours to undo: only `creating` is unfinished.
             ready: state != STATE.1,
         })
@@ -138,12 +142,15 @@ impl Claim {
     }
 }
 
-/// A server's labels with the state `ready`. All others stay, those that people added too; a ready server does not
+/// A server's labels with the state `ready` and the device that was verified. All others stay, those that people added too; a ready server does not
 /// expire.
-pub fn ready_labels(server: &Server) -> Labels {
+pub fn ready_labels(server: &Server, node_id: &str) -> Labels {
     let mut labels = server.labels.clone();
     labels.remove(EXPIRES);
     labels.insert(STATE.0.to_owned(), STATE.2.to_owned());
+    if is_label_value(node_id) {
+        labels.insert(NODE.to_owned(), node_id.to_owned());
+    }
     labels
 }
 
@@ -224,7 +231,7 @@ mod tests {
         let claim = Claim::read(&made).unwrap();
         assert!(job.owns(&claim) && !claim.ready && claim.attempt == attempt.id);
         assert!(!claim.is_dead(2000) && claim.is_dead(2001));
-        let ready = Claim::read(&server(ready_labels(&made))).unwrap();
+        let ready = Claim::read(&server(ready_labels(&made, "n1CNTRL"))).unwrap();
         assert!(ready.ready && !ready.is_dead(i64::MAX));
         assert_eq!(Claim::read(&server(Labels::new())), None);
         assert!(job.key_description(&attempt.id).len() <= 50);

@@ -43,7 +43,7 @@ pub use settings::{Settings, Source, USUAL_IMAGE, USUAL_TIMEOUT};
 use adopt::{Standing, Taken};
 use enrollment::{Enrolled, Expected};
 use flight::Flights;
-use job::Job;
+use job::{Claim, Job};
 use run::{Clouds, Run};
 use saga::Saga;
 use step::device::UndoDevice;
@@ -174,20 +174,21 @@ impl Provisioner {
 
     /// The ways to both clouds, with the clock that labels are written in: Hetzner's.
     fn clouds(&self, settings: &Settings, observer: &Arc<dyn Observer>) -> Clouds {
-        let clock = Arc::new(Clock::default());
-        let chain = |keeps_time| {
+        let (clock, witness) = (Arc::new(Clock::default()), Arc::new(Clock::default()));
+        let chain = |clock: &Arc<Clock>| {
             let (transport, chance, budget) = (self.transport.clone(), self.chance.clone(), self.budget.clone());
-            Chain::new(transport, clock.clone(), chance, budget, keeps_time)
+            Chain::new(transport, clock.clone(), chance, budget)
         };
         let masking = observer.clone();
         let on_secret = Arc::new(move |secret: &Secret| masking.secret(secret));
         let (url, credentials) = (settings.tailscale_url.clone(), settings.tailscale_credentials.clone());
         Clouds {
-            hetzner: Hetzner::new(chain(true), settings.hetzner_url.clone(), settings.hetzner_token.clone()).into(),
-            tailscale: Tailscale::new(chain(false), url, credentials, on_secret).into(),
+            hetzner: Hetzner::new(chain(&clock), settings.hetzner_url.clone(), settings.hetzner_token.clone()).into(),
+            tailscale: Tailscale::new(chain(&witness), url, credentials, on_secret).into(),
             chance: self.chance.clone(),
             budget: self.budget.clone(),
             clock,
+            witness,
         }
     }
 }
@@ -236,13 +237,11 @@ async fn take_turns(run: &Run<'_>, before: &mut Vec<Leftover>) -> Result<Provisi
             Standing::Ready(server) => {
                 let enrolled = adopt::verify_ready(run, &server).await.map_err(nothing_left)?;
                 run.verified(&enrolled);
-                return finish(run, server, &enrolled, true, None).map_err(nothing_left);
+                return hand_over(run, server, &enrolled);
             }
             Standing::Underway(server) => adopt::follow(run, server).await.map_err(nothing_left)?,
-            Standing::Dead(server, claim) => match adopt::take_over(run, &server, &claim).await? {
-                Taken::Finished(enrolled) => {
-                    return finish(run, server, &enrolled, true, None).map_err(nothing_left);
-                }
+            Standing::Dead(server, claim) => match take_over(run, &server, &claim).await? {
+                Taken::Finished(enrolled) => return hand_over(run, server, &enrolled),
                 Taken::Overtaken(server) => Standing::Ready(server),
                 Taken::Cleared(left) => {
                     before.extend(left);
@@ -262,6 +261,23 @@ async fn take_turns(run: &Run<'_>, before: &mut Vec<Leftover>) -> Result<Provisi
         };
     }
     Err(nothing_left(Cause::Superseded("other attempts of this job kept coming between".to_owned())))
+}
+
+/// Returns a machine that is ready, whoever made it. If it cannot be used, it stays.
+fn hand_over(run: &Run<'_>, server: Server, enrolled: &Enrolled) -> Result<Provisioned, Failure> {
+    let left = Leftover::exists(Kind::Server, "it is ready, and only a person may remove it");
+    let left = left.id(&server.id).name(&server.name).hold(Hold::Person);
+    finish(run, server, enrolled, true, None).map_err(|cause| (cause, vec![left]))
+}
+
+/// As [`adopt::take_over`]; a panic in it still names the server.
+async fn take_over(run: &Run<'_>, server: &Server, claim: &Claim) -> Result<Taken, Failure> {
+    let taken = AssertUnwindSafe(adopt::take_over(run, server, claim).boxed()).catch_unwind().await;
+    taken.unwrap_or_else(|panic| {
+        let why = "left by a dead attempt of this job; its removal broke down";
+        let left = Leftover::unconfirmed(Kind::Server, why).id(&server.id).name(&server.name);
+        Err((Cause::panic(panic.as_ref()), vec![left]))
+    })
 }
 
 /// One attempt: made, or undone.
@@ -292,7 +308,7 @@ async fn make(run: &Run<'_>, saga: &Saga) -> Result<Provisioned, Cause> {
     let expected = Expected { hostname: &run.job.name, attempt_started: attempt.started, known: &known };
     let enrolled = wait::both(run, &made, &key, &expected).await?;
     run.verified(&enrolled);
-    ready::mark(run, made.server.id, &attempt.id, || made.undo.marking()).await?;
+    ready::mark(run, made.server.id, &attempt.id, &enrolled, || made.undo.marking()).await?;
     auth_key::retire(run, &key).await;
     let Made { server, price, .. } = made;
     finish(run, server, &enrolled, false, price)

@@ -1,12 +1,14 @@
 //! Whether the machine of a server that an earlier attempt made stands in the tailnet.
 //!
-//! That attempt knew which devices were there before it, and its key told when a machine joined. Who comes later has
-//! neither. What is left is where a device connects from: its own word, and no proof, but it tells apart who claims the
-//! same name. So nothing that visibly connects from elsewhere counts as the machine.
+//! A server that was handed over names its device in a label. For any other one, that attempt knew which devices were
+//! there before it, and its key told when a machine joined; who comes later has neither. What is left is where a device
+//! connects from: its own word, and no proof, but it tells apart who claims the same name. So nothing that visibly connects
+//! from elsewhere counts as the machine, and for a dead attempt nothing that does not say where it connects from.
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::enrollment::{Enrolled, Enrollment, Expected, Obstacle, judge};
+use super::job::Claim;
 use super::run::Run;
 use crate::hetzner::Server;
 use crate::tailscale::{NodeId, TailscaleError};
@@ -15,33 +17,35 @@ use crate::transport::Within;
 /// How many devices of one name are told apart.
 const MOST: usize = 4;
 
-/// One look at the devices that may be the machine of `server`, whose attempt began at `started`, in the cloud's unix time.
-pub(super) async fn look(
-    run: &Run<'_>,
-    server: &Server,
-    started: i64,
-    within: Within,
-) -> Result<Enrollment, TailscaleError> {
+/// One look at the devices that may be the machine of a server of ours.
+pub(super) async fn look(run: &Run<'_>, server: &Server, within: Within) -> Result<Enrollment, TailscaleError> {
+    let claim = Claim::read(server);
+    let started = claim.as_ref().map_or(0, |claim| claim.started);
     let expected = Expected { hostname: &server.name, attempt_started: started, known: &[] };
-    let fitting = match judge(&run.tailscale.find_devices(expected.hostname, within).await?, &expected) {
+    let mut devices = run.tailscale.find_devices(expected.hostname, within).await?;
+    let ready = claim.filter(|claim| claim.ready);
+    if let Some(node_id) = ready.as_ref().and_then(|claim| claim.node_id.as_ref()) {
+        devices.retain(|device| device.node_id.0 == *node_id);
+        return Ok(judge(&devices, &expected));
+    }
+    let fitting = match judge(&devices, &expected) {
         Enrollment::Verified(enrolled) => vec![enrolled],
         Enrollment::Ambiguous(several) => several,
         not_yet @ Enrollment::NotYet(_) => return Ok(not_yet),
     };
-    let (mut here, mut unknown, mut elsewhere) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut sure, mut silent, mut doubtful) = (Vec::new(), Vec::new(), Vec::new());
     for enrolled in fitting.into_iter().take(MOST) {
         match place(run, &enrolled, server.ipv4, within).await? {
-            Some(Place::Here) => here.push(enrolled),
-            Some(Place::Unknown) => unknown.push(enrolled),
-            Some(Place::Elsewhere) => elsewhere.push(enrolled),
+            Some(Place::Here) => sure.push(enrolled),
+            Some(Place::Unknown) => silent.push(enrolled),
+            Some(Place::Elsewhere) => doubtful.push(enrolled),
             None => {}
         }
     }
-    let (mut sure, mut doubtful) = (here, elsewhere);
-    if sure.is_empty() && doubtful.is_empty() {
-        sure = unknown;
-    } else if sure.is_empty() {
-        doubtful.extend(unknown);
+    if ready.is_some() && sure.is_empty() && doubtful.is_empty() {
+        sure = silent;
+    } else {
+        doubtful.extend(silent);
     }
     Ok(match (sure.len(), sure.pop(), doubtful.len()) {
         (1, Some(enrolled), _) => Enrollment::Verified(enrolled),
@@ -55,9 +59,9 @@ pub(super) async fn look(
 /// Where a device connects from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
-    /// From the server's address, or the server has none.
+    /// From the server's address.
     Here,
-    /// It does not say.
+    /// It does not say, or the server has no address.
     Unknown,
     /// From other addresses than the server's.
     Elsewhere,
@@ -73,8 +77,7 @@ pub(super) async fn place(
     let device = run.tailscale.find_device(&NodeId(enrolled.node_id.clone()), within).await?;
     Ok(device.map(|device| match ip {
         Some(ip) if device.endpoints.contains(&IpAddr::V4(ip)) => Place::Here,
-        Some(_) if device.endpoints.is_empty() => Place::Unknown,
-        Some(_) => Place::Elsewhere,
-        None => Place::Here,
+        Some(_) if !device.endpoints.is_empty() => Place::Elsewhere,
+        _ => Place::Unknown,
     }))
 }

@@ -17,6 +17,7 @@ use super::job::{self, Claim, Job};
 use super::leftover::{Kind, Leftover};
 use super::run::{Clouds, Doing, Run};
 use super::settings::Settings;
+use super::step::removal::Guard;
 use super::{Provisioner, region};
 use crate::hetzner::Server;
 use crate::transport::Instant;
@@ -189,7 +190,7 @@ impl Pass<'_> {
     /// Whether the machine of a dead attempt has joined after all.
     async fn look(&self, server: &Server, claim: &Claim) -> Result<Enrollment, Cause> {
         let job = job_of(server, claim)?;
-        adopt::look(&self.run(&job, &server.location), server, claim).await
+        adopt::look(&self.run(&job, &server.location), server).await
     }
 
     async fn look_after(
@@ -216,7 +217,7 @@ impl Pass<'_> {
                 Err(cause) => self.left(server, cause.chain()),
             },
             Ok(Enrollment::NotYet(_)) => {
-                let leftovers = adopt::clear(&run, server, claim).await;
+                let leftovers = adopt::clear(&run, server, claim, Guard::DeadAndAlone).await;
                 let server = leftovers.iter().find(|left| left.kind == Kind::Server);
                 (server.map_or(Fate::Removed, |left| Fate::Left(left.reason())), leftovers)
             }

@@ -45,7 +45,10 @@ pub struct Timing {
 pub(super) struct Clouds {
     pub hetzner: Arc<Hetzner>,
     pub tailscale: Arc<Tailscale>,
+    /// Hetzner's.
     pub clock: Arc<Clock>,
+    /// Tailscale's: a second opinion on what time it is.
+    pub witness: Arc<Clock>,
     pub chance: Arc<Chance>,
     pub budget: Arc<RetryBudget>,
 }
@@ -61,6 +64,7 @@ pub(super) struct Run<'a> {
     pub chance: Arc<Chance>,
     pub cancel: CancellationToken,
     pub deadline: Instant,
+    witness: Arc<Clock>,
     budget: Arc<RetryBudget>,
     observer: Arc<dyn Observer>,
     began: Instant,
@@ -91,7 +95,7 @@ impl<'a> Run<'a> {
         cancel: CancellationToken,
         observer: Arc<dyn Observer>,
     ) -> Self {
-        let Clouds { hetzner, tailscale, clock, chance, budget } = clouds.clone();
+        let Clouds { hetzner, tailscale, clock, witness, chance, budget } = clouds.clone();
         let began = clock.now();
         let notes = Notes {
             step: Step::Validate,
@@ -113,6 +117,7 @@ impl<'a> Run<'a> {
             hetzner,
             tailscale,
             clock,
+            witness,
             chance,
             cancel,
             deadline,
@@ -130,10 +135,11 @@ impl<'a> Run<'a> {
         Attempt { id: self.chance.id(), started, expires: started.saturating_add_unsigned(life.as_secs()) }
     }
 
-    /// Whether an attempt is past its end. As long as no answer has shown the cloud's clock, nobody is: a wrong clock here
-    /// must not cost a living attempt its server.
+    /// Whether an attempt is past its end. As long as no answer has shown the cloud's clock, nobody is, nor if the other
+    /// cloud's clock denies it: a wrong clock, here or on the way, must not cost a living attempt its server.
     pub(super) fn is_dead(&self, claim: &Claim) -> bool {
-        self.clock.is_settled() && claim.is_dead(self.clock.cloud_unix())
+        let is_denied = self.witness.is_settled() && !claim.is_dead(self.witness.cloud_unix());
+        self.clock.is_settled() && claim.is_dead(self.clock.cloud_unix()) && !is_denied
     }
 
     /// The limits of an ordinary request.

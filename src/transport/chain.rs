@@ -9,6 +9,9 @@ use bytes::Bytes;
 use super::retry::{self, Judge, Patience, Repeat};
 use super::{Chance, Clock, Instant, RetryBudget, Transport, TransportError, sleep, timeout_at};
 
+/// Shorter ones could be anything.
+const LEAST_CREDENTIAL: usize = 8;
+
 /// One request of an API, and how it may be treated.
 #[derive(Debug)]
 pub struct Call {
@@ -37,20 +40,18 @@ pub struct Chain {
     clock: Arc<Clock>,
     chance: Arc<Chance>,
     budget: Arc<RetryBudget>,
-    keeps_time: bool,
     sent: AtomicU32,
 }
 
 impl Chain {
-    /// A way to one API. `keeps_time` says that this API's `Date` is the one that labels are written in.
+    /// A way to one API, whose answers set `clock`.
     pub fn new(
         transport: Arc<dyn Transport>,
         clock: Arc<Clock>,
         chance: Arc<Chance>,
         budget: Arc<RetryBudget>,
-        keeps_time: bool,
     ) -> Self {
-        Self { transport, clock, chance, budget, keeps_time, sent: AtomicU32::new(0) }
+        Self { transport, clock, chance, budget, sent: AtomicU32::new(0) }
     }
 
     /// The clock that this way keeps.
@@ -144,11 +145,29 @@ impl Chain {
             return Err(TransportError::Redirect { host });
         }
         // A page that a proxy wrote has the proxy's time.
-        if self.keeps_time && answer.status().is_success() {
+        if answer.status().is_success() {
             self.clock.observe(answer.headers());
         }
-        Ok(answer)
+        Ok(without_credential(&call.request, answer))
     }
+}
+
+/// An answer that repeats the credential of its own request loses it here: any text of it may end up in an error.
+fn without_credential(request: &http::Request<Bytes>, answer: http::Response<Bytes>) -> http::Response<Bytes> {
+    let header = request.headers().get(http::header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let credential = header.and_then(|value| value.split_once(' ')).map(|(_, credential)| credential.as_bytes());
+    let Some(credential) = credential.filter(|credential| credential.len() >= LEAST_CREDENTIAL) else { return answer };
+    let found = |body: &[u8]| body.windows(credential.len()).position(|window| window == credential);
+    if found(answer.body()).is_none() {
+        return answer;
+    }
+    answer.map(|body| {
+        let mut body = body.to_vec();
+        while let Some(at) = found(&body) {
+            body.splice(at..at + credential.len(), *b"***");
+        }
+        body.into()
+    })
 }
 
 impl std::fmt::Debug for Chain {

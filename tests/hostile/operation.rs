@@ -75,9 +75,9 @@ impl Clouds {
     pub fn behind(transport: &Arc<impl Transport>, is_refused: bool) -> Self {
         let settings = settings();
         let clock = Arc::new(Clock::default());
-        let chain = |keeps_time| {
+        let chain = || {
             let (chance, budget) = (Arc::new(Chance::from_seed(1)), Arc::new(RetryBudget::default()));
-            Chain::new(transport.clone(), clock.clone(), chance, budget, keeps_time)
+            Chain::new(transport.clone(), clock.clone(), chance, budget)
         };
         let credentials = match (settings.tailscale_credentials, is_refused) {
             (Credentials::OAuth { client_id, .. }, true) => {
@@ -85,8 +85,8 @@ impl Clouds {
             }
             (credentials, _) => credentials,
         };
-        let hetzner = Hetzner::new(chain(true), settings.hetzner_url, settings.hetzner_token);
-        let tailscale = Tailscale::new(chain(false), settings.tailscale_url, credentials, Arc::new(|_| ()));
+        let hetzner = Hetzner::new(chain(), settings.hetzner_url, settings.hetzner_token);
+        let tailscale = Tailscale::new(chain(), settings.tailscale_url, credentials, Arc::new(|_| ()));
         Self { hetzner, tailscale, clock }
     }
 

@@ -123,8 +123,8 @@ module.exports = [
     what: 'the reaper deletes an expired server whose machine stands in the tailnet',
     caughtBy: ['I03'],
     edits: [
-      [REMOVAL, 'if target.only_if_dead {\n            match has_joined', 'if target.only_if_dead && !planted("reaper-ignores-devices") {\n            match has_joined'],
-      [REAP, 'match look {\n            Err(cause)', 'let look = if planted("reaper-ignores-devices") { Ok(Err(Obstacle::Absent)) } else { look };\n        match look {\n            Err(cause)'],
+      [REMOVAL, 'if target.guard != Guard::Own {', 'if target.guard != Guard::Own && !planted("reaper-ignores-devices") {'],
+      [REAP, 'match look {\n            Err(cause)', 'let look = if planted("reaper-ignores-devices") { Ok(Enrollment::NotYet(super::enrollment::Obstacle::Absent)) } else { look };\n        match look {\n            Err(cause)'],
     ],
   },
   {
@@ -147,7 +147,7 @@ module.exports = [
     name: 'foreign-address-deleted',
     what: "the addresses of a dead attempt's server are deleted, although they may be the customer's",
     caughtBy: ['I02'],
-    edits: [[UNDO_SERVER, 'if self.only_if_dead {', 'if self.only_if_dead && !planted("foreign-address-deleted") {']],
+    edits: [[UNDO_SERVER, 'if ordered.is_answer {', 'if ordered.is_answer || planted("foreign-address-deleted") {']],
   },
   {
     name: 'ready-server-deleted',
@@ -202,7 +202,7 @@ module.exports = [
     name: 'absence-assumed',
     what: 'a deletion that got no answer counts as done',
     caughtBy: ['I12', 'I13'],
-    edits: [[REMOVAL, 'is_asked |= error.may_have_applied();', 'is_asked |= error.may_have_applied();\n                if planted("absence-assumed") && error.may_have_applied() {\n                    return Removal::Deleted;\n                }']],
+    edits: [[REMOVAL, 'is_ours |= error.may_have_applied();', 'is_ours |= error.may_have_applied();\n                if planted("absence-assumed") && error.may_have_applied() {\n                    return Removal::Deleted;\n                }']],
   },
   {
     name: 'leftover-invented',
@@ -258,7 +258,7 @@ module.exports = [
     name: 'retryable-lies',
     what: 'every failure is called retryable, whatever stands in the way',
     caughtBy: ['I15'],
-    edits: [[ERROR, 'let is_stuck = matches!', 'if planted("retryable-lies") {\n            return true;\n        }\n        let is_stuck = matches!']],
+    edits: [[ERROR, 'let is_stuck = match &self.cause', 'if planted("retryable-lies") {\n            return true;\n        }\n        let is_stuck = match &self.cause']],
   },
   {
     name: 'address-forgotten',

@@ -53,6 +53,19 @@ impl Notebook {
     }
 }
 
+/// Does something to the world when a call says a certain thing.
+pub struct Meddler<F>(pub &'static str, pub F);
+
+impl<F: Fn() + Send + Sync> Observer for Meddler<F> {
+    fn event(&self, event: Event) {
+        if event.message.starts_with(self.0) {
+            self.1();
+        }
+    }
+
+    fn secret(&self, _: &Secret) {}
+}
+
 pub fn params() -> Params {
     Params { job_id: "job-1".to_owned(), agent_id: "550e8400-e29b".to_owned(), region: "us-east".to_owned() }
 }

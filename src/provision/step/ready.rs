@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use super::super::adopt;
+use super::super::enrollment::Enrolled;
 use super::super::error::Cause;
 use super::super::event::{Scope, Step};
 use super::super::job::{Claim, ready_labels};
@@ -24,6 +26,7 @@ pub(in super::super) async fn mark(
     run: &Run<'_>,
     id: ServerId,
     attempt: &str,
+    enrolled: &Enrolled,
     about_to_write: impl FnOnce(),
 ) -> Result<(), Cause> {
     run.enter(Step::Ready);
@@ -32,11 +35,12 @@ pub(in super::super) async fn mark(
     let server = sole_server(run, id, within).await?;
     let claim = Claim::read(&server).filter(|claim| run.job.owns(claim) && claim.attempt == attempt);
     if claim.is_none() {
-        return Err(Cause::Superseded(format!("the labels of server {id} were changed by somebody else")));
+        let changed = Cause::Superseded(format!("the labels of server {id} were changed by somebody else"));
+        return Err(adopt::classify(run, server).err().unwrap_or(changed));
     }
     let doing = "the server could not be marked ready";
     about_to_write();
-    match run.hetzner.replace_labels(id, &ready_labels(&server), within).await {
+    match run.hetzner.replace_labels(id, &ready_labels(&server, &enrolled.node_id), within).await {
         Err(error) if error.is_not_found() => {
             return Err(Cause::Superseded(format!("server {id} was deleted by somebody else")));
         }
@@ -61,12 +65,8 @@ async fn sole_server(run: &Run<'_>, id: ServerId, within: Within) -> Result<Serv
     let doing = "the job's servers could not be read";
     let servers = run.hetzner.find_servers_by_label(&run.job.selector(), within).await.doing(doing)?;
     if let Some(older) = servers.iter().find(|server| server.id < id) {
-        if let Some(claim) = Claim::read(older).filter(|claim| claim.job == run.job.id && claim.agent != run.job.agent)
-        {
-            let (job, ours) = (run.job.id.clone(), run.job.agent.clone());
-            return Err(Cause::JobMismatch { job, ours, theirs: claim.agent });
-        }
-        return Err(Cause::Superseded(format!("server {} of this job is older", older.id)));
+        let superseded = Cause::Superseded(format!("server {} of this job is older", older.id));
+        return Err(adopt::classify(run, older.clone()).err().unwrap_or(superseded));
     }
     if let Some(server) = servers.into_iter().find(|server| server.id == id) {
         return Ok(server);

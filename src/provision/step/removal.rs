@@ -8,7 +8,7 @@ use super::super::job::{Claim, Job};
 use super::super::leftover::{Hold, Kind, Leftover};
 use super::super::presence;
 use super::super::run::Run;
-use crate::hetzner::{HetznerError, PrimaryIpId, Server, ServerId};
+use crate::hetzner::{HetznerError, PrimaryIp, PrimaryIpId, Server, ServerId};
 use crate::transport::{Instant, Judge, Opinion, Patience, Repeat, Within, retry, sleep, sleep_until};
 
 /// A new server may be missing from reads for up to 5 s (fault G32), so a first "not there" is not believed.
@@ -41,8 +41,18 @@ pub(in super::super) struct Target<'a> {
     pub attempt: &'a str,
     /// When that attempt counts as dead, if its server says so.
     pub expires: Option<i64>,
-    /// Somebody else's: it goes only if its attempt is past its end, by the cloud's clock at that very moment.
-    pub only_if_dead: bool,
+    pub guard: Guard,
+}
+
+/// What has to be true of a server, at the very moment of each delete, besides that it is the attempt's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in super::super) enum Guard {
+    /// Nothing: it is the call's own.
+    Own,
+    /// Its attempt is past its end, and no device verifies that may be its machine. Its job is to be made anew.
+    Dead,
+    /// Its attempt is past its end, and no device stands that may be its machine. Nobody asked for the job.
+    DeadAndAlone,
 }
 
 /// Deletes a server if a fresh read shows this job, this attempt, and not `ready`; then waits until it is gone.
@@ -56,10 +66,11 @@ pub(in super::super) async fn remove_server(run: &Run<'_>, target: Target<'_>, w
     let unconfirmed =
         |why: &str, hold| Removal::Left(Leftover::unconfirmed(Kind::Server, why).id(&target.id).hold(hold));
     let exists = |why: &str, hold| Removal::Left(Leftover::exists(Kind::Server, why).id(&target.id).hold(hold));
-    // Whether we have asked for its deletion, and whether it may have been our asking that removed it.
-    let (mut is_asked, mut is_ours, mut deletions, mut tried) = (false, false, 0, 0);
+    // Whether Hetzner has accepted its deletion, and whether it may have been our asking that removed it.
+    let (mut is_accepted, mut is_ours, mut deletions, mut tried) = (false, false, 0, 0);
     loop {
-        let reads = if is_asked { &READS[..1] } else { &READS[..] };
+        // An absence right after a delete without a clear answer is as doubtful as one before it.
+        let reads = if is_accepted { &READS[..1] } else { &READS[..] };
         let shown = match read_patiently(run, target.id, reads, within).await {
             Ok(shown) => shown,
             Err(error) => return unconfirmed(&error.to_string(), hold_of(&error)),
@@ -70,13 +81,17 @@ pub(in super::super) async fn remove_server(run: &Run<'_>, target: Target<'_>, w
         if let Some((objection, hold)) = objection(run, target, &server) {
             return exists(objection, hold);
         }
-        if target.only_if_dead {
-            let started = Claim::read(&server).map_or(0, |claim| claim.started);
+        if target.guard != Guard::Own {
             // Another call that sees its machine join marks it ready, and a read may not show that yet.
-            match presence::look(run, &server, started, within).await {
+            match presence::look(run, &server, within).await {
                 Ok(Enrollment::Verified(_)) => return exists("its machine has joined after all", Hold::None),
                 Ok(Enrollment::Ambiguous(_) | Enrollment::NotYet(Obstacle::Another)) => {
                     return exists("a device of its name stands that is not provably its machine", Hold::Person);
+                }
+                Ok(Enrollment::NotYet(obstacle))
+                    if target.guard == Guard::DeadAndAlone && obstacle.is_of_a_device() =>
+                {
+                    return exists(obstacle.as_str(), Hold::None);
                 }
                 Ok(Enrollment::NotYet(_)) => {}
                 Err(error) => {
@@ -86,7 +101,7 @@ pub(in super::super) async fn remove_server(run: &Run<'_>, target: Target<'_>, w
         }
         match run.hetzner.delete_server(target.id, once).await {
             Ok(was_there) => {
-                (is_asked, is_ours) = (true, is_ours || was_there);
+                (is_accepted, is_ours) = (true, is_ours || was_there);
                 let until = within.deadline.min(run.clock.now() + STILL_SHOWN);
                 match gone_by(run, target.id, until, within).await {
                     Ok(true) => return gone(run, target.id, is_ours),
@@ -105,13 +120,12 @@ pub(in super::super) async fn remove_server(run: &Run<'_>, target: Target<'_>, w
             Err(error) if error.is_protected() => return exists("it is protected against deletion", Hold::Person),
             Err(error) => {
                 tried += 1;
-                is_asked |= error.may_have_applied();
                 is_ours |= error.may_have_applied();
                 let fraction = run.chance.fraction();
                 let pause = retry::pause(error.opinion(), Repeat::Safe, Patience::UntilDeadline, tried, fraction);
                 match pause.filter(|pause| run.clock.now() + *pause < within.deadline) {
                     Some(pause) => sleep(pause).await,
-                    None if is_asked => return unconfirmed(&error.to_string(), hold_of(&error)),
+                    None if is_ours => return unconfirmed(&error.to_string(), hold_of(&error)),
                     None => return exists(&error.to_string(), hold_of(&error)),
                 }
             }
@@ -159,7 +173,7 @@ fn objection(run: &Run<'_>, target: Target<'_>, server: &Server) -> Option<(&'st
     match Claim::read(server) {
         Some(claim) if claim.ready => Some(("it is marked ready; the next call for this job returns it", Hold::None)),
         Some(claim) if server.name == job.name && job.owns(&claim) && claim.attempt == target.attempt => {
-            let lives = target.only_if_dead && !run.is_dead(&claim);
+            let lives = target.guard != Guard::Own && !run.is_dead(&claim);
             lives.then(|| ("its attempt is not past its end", claim.expires.map_or(Hold::Person, Hold::Until)))
         }
         _ => Some(("its name or labels were changed, so it is not provably ours any more", Hold::Person)),
@@ -180,7 +194,7 @@ async fn remove_primary_ip(run: &Run<'_>, id: PrimaryIpId, within: Within) -> Re
     for _ in 0..ADDRESS_LOOKS {
         match run.hetzner.find_primary_ip(id, within).await.map_err(unconfirmed)? {
             None => return Ok(()),
-            Some(ip) if ip.assigned => sleep_until(within.deadline.min(run.clock.now() + LOOK_AGAIN)).await,
+            Some(ip) if ip.assignee.is_some() => sleep_until(within.deadline.min(run.clock.now() + LOOK_AGAIN)).await,
             Some(_) => {
                 run.hetzner.delete_primary_ip(id, within).await.map_err(unconfirmed)?;
                 run.say(Scope::Hetzner, format!("Primary IP deleted: id={id}"));
@@ -190,19 +204,35 @@ async fn remove_primary_ip(run: &Run<'_>, id: PrimaryIpId, within: Within) -> Re
     Err(Leftover::exists(Kind::PrimaryIp, "it is still there, or belongs to another server now"))
 }
 
-/// Names the addresses of a deleted server that did not go with it, and are not provably ours to remove (design 6).
-pub(in super::super) async fn find_primary_ips(run: &Run<'_>, ids: &[PrimaryIpId], within: Within) -> Vec<Leftover> {
+/// Names the addresses of the deleted server `of` that did not go with it, and are not provably ours to remove (design 6).
+pub(in super::super) async fn find_primary_ips(
+    run: &Run<'_>,
+    ids: &[PrimaryIpId],
+    of: ServerId,
+    within: Within,
+) -> Vec<Leftover> {
     let mut left = Vec::new();
     for id in ids {
-        let leftover = match run.hetzner.find_primary_ip(*id, within).await {
-            Ok(Some(ip)) if !ip.assigned => {
-                let why = "it outlived the server of a dead attempt, and may have been there before it";
-                Some(Leftover::exists(Kind::PrimaryIp, why))
-            }
-            Ok(_) => None,
-            Err(error) => Some(Leftover::unconfirmed(Kind::PrimaryIp, error.to_string())),
-        };
-        left.extend(leftover.map(|leftover| leftover.id(id)));
+        left.extend(find_primary_ip(run, *id, of, within).await.map(|leftover| leftover.id(id)));
     }
     left
+}
+
+async fn find_primary_ip(run: &Run<'_>, id: PrimaryIpId, of: ServerId, within: Within) -> Option<Leftover> {
+    for _ in 0..ADDRESS_LOOKS {
+        match run.hetzner.find_primary_ip(id, within).await {
+            Ok(Some(PrimaryIp { assignee: None })) => {
+                let why = "it outlived its server, and may have been there before it";
+                return Some(Leftover::exists(Kind::PrimaryIp, why));
+            }
+            // It is about to go with its server, or to be left alone.
+            Ok(Some(PrimaryIp { assignee: Some(server) })) if server == of => {
+                sleep_until(within.deadline.min(run.clock.now() + LOOK_AGAIN)).await;
+            }
+            // It went, or was given to another server.
+            Ok(_) => return None,
+            Err(error) => return Some(Leftover::unconfirmed(Kind::PrimaryIp, error.to_string())),
+        }
+    }
+    Some(Leftover::unconfirmed(Kind::PrimaryIp, "Hetzner still shows it as the deleted server's"))
 }

@@ -246,7 +246,7 @@ fn is_ours(job: &Job, attempt: &Attempt, server: &Server) -> bool {
 
 /// A server whose order got no answer: its actions are read from its own list.
 async fn adopt_own(run: &Run<'_>, undo: &UndoServer, server: Server) -> Result<(Server, Vec<ActionId>), Cause> {
-    undo.made(&server);
+    undo.found(&server);
     run.say(Scope::Hetzner, format!("The order was carried out: id={}", server.id));
     let actions = run.guard(async {
         match run.hetzner.list_server_actions(server.id, run.within()).await {

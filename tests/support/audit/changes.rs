@@ -190,6 +190,7 @@ impl Audit {
         let mut expected = before.clone();
         expected.remove("expires");
         expected.insert("state".to_owned(), "ready".to_owned());
+        expected.extend(server.labels.get("node_id").map(|node| ("node_id".to_owned(), node.clone())));
         // A label that somebody at the console wrote since the last read is lost: there is no compare-and-set.
         if renamed || (server.labels != expected && !server.meddled) {
             self.violated("I02", format!("server {id} is relabelled: {before:?} to {:?}", server.labels));

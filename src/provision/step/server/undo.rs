@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use super::super::super::job::{Attempt, Claim, Job};
 use super::super::super::leftover::{Hold, Kind, Leftover};
 use super::super::super::saga::{Machine, Scene, Undo};
-use super::super::removal::{Removal, Target, find_primary_ips, remove_primary_ips, remove_server};
+use super::super::removal::{Guard, Removal, Target, find_primary_ips, remove_primary_ips, remove_server};
 use crate::hetzner::{PrimaryIpId, Server, ServerId};
 use crate::transport::{Judge, Opinion, sleep, sleep_until};
 
@@ -25,8 +25,7 @@ pub(in super::super::super) struct UndoServer {
     attempt: String,
     /// When the attempt counts as dead.
     expires: Option<i64>,
-    /// Somebody else's server: it goes only if its attempt is dead by the cloud's clock at that very moment.
-    only_if_dead: bool,
+    guard: Guard,
     state: Mutex<State>,
 }
 
@@ -45,11 +44,19 @@ struct Ordered {
     id: ServerId,
     ip: Option<Ipv4Addr>,
     primary_ips: Vec<PrimaryIpId>,
+    /// The order's own answer told of it. Only then are its addresses provably those that were made with it (design 6).
+    is_answer: bool,
 }
 
-impl From<&Server> for Ordered {
-    fn from(server: &Server) -> Self {
-        Self { id: server.id, ip: server.ipv4, primary_ips: server.primary_ips.clone() }
+impl Ordered {
+    /// As the order's own answer tells of it.
+    fn answered(server: &Server) -> Self {
+        Self { is_answer: true, ..Self::shown(server) }
+    }
+
+    /// As a read shows it.
+    fn shown(server: &Server) -> Self {
+        Self { id: server.id, ip: server.ipv4, primary_ips: server.primary_ips.clone(), is_answer: false }
     }
 }
 
@@ -59,20 +66,20 @@ impl UndoServer {
             name: job.name.clone(),
             attempt: attempt.id.clone(),
             expires: Some(attempt.expires),
-            only_if_dead: false,
+            guard: Guard::Own,
             state: Mutex::default(),
         }
     }
 
     /// The undo of a server that a dead attempt left. Its addresses may be the customer's, so they are left alone, and
     /// named if they stay.
-    pub(in super::super::super) fn of_dead(server: &Server, claim: &Claim) -> Self {
+    pub(in super::super::super) fn of_dead(server: &Server, claim: &Claim, guard: Guard) -> Self {
         Self {
             name: server.name.clone(),
             attempt: claim.attempt.clone(),
             expires: None,
-            only_if_dead: true,
-            state: Mutex::new(State { server: Some(server.into()), ..State::default() }),
+            guard,
+            state: Mutex::new(State { server: Some(Ordered::shown(server)), ..State::default() }),
         }
     }
 
@@ -92,10 +99,20 @@ impl UndoServer {
         self.change(|state| state.floating = state.floating.saturating_sub(1));
     }
 
+    /// The order's answer tells of the server.
     pub(super) fn made(&self, server: &Server) {
+        self.came_of_order(Ordered::answered(server));
+    }
+
+    /// A look-up shows the server of an order that got no answer.
+    pub(super) fn found(&self, server: &Server) {
+        self.came_of_order(Ordered::shown(server));
+    }
+
+    fn came_of_order(&self, ordered: Ordered) {
         self.change(|state| {
             state.floating = state.floating.saturating_sub(1);
-            state.server = Some(server.into());
+            state.server = Some(ordered);
         });
     }
 
@@ -109,17 +126,17 @@ impl UndoServer {
     }
 
     async fn remove(&self, scene: &Scene<'_>, ordered: &Ordered) -> Vec<Leftover> {
-        let Self { attempt, expires, only_if_dead, .. } = self;
-        let target = Target { id: ordered.id, attempt, expires: *expires, only_if_dead: *only_if_dead };
+        let Self { attempt, expires, guard, .. } = self;
+        let target = Target { id: ordered.id, attempt, expires: *expires, guard: *guard };
         match remove_server(scene.run, target, scene.within()).await {
             Removal::Left(leftover) => return vec![leftover.name(&self.name)],
             Removal::Deleted => scene.set_machine(Machine::Deleted { ip: ordered.ip }),
             Removal::WasGone => {}
         }
-        if self.only_if_dead {
-            find_primary_ips(scene.run, &ordered.primary_ips, scene.within()).await
-        } else {
+        if ordered.is_answer {
             remove_primary_ips(scene.run, &ordered.primary_ips, scene.within()).await
+        } else {
+            find_primary_ips(scene.run, &ordered.primary_ips, ordered.id, scene.within()).await
         }
     }
 
@@ -137,7 +154,8 @@ impl UndoServer {
                 // A list may still show what was removed a moment ago; that is no second server.
                 (Ok(Some(server)), Some(claim)) if claim.attempt == self.attempt && !seen.contains(&server.id) => {
                     seen.push(server.id);
-                    left.extend(self.remove(scene, &Ordered::from(&server)).await);
+                    scene.set_machine(Machine::NotDeletedByUs { ip: server.ipv4 });
+                    left.extend(self.remove(scene, &Ordered::shown(&server)).await);
                     floating -= 1;
                 }
                 (Err(error), _) if error.opinion() == Opinion::Stop => {

@@ -1,0 +1,271 @@
+//! What must not be believed at once: an absence, a clock, a namesake, an address, a text.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use provision_vm::provision::{CancellationToken, Certainty, Code, Fate, Hold, Kind, ReapOptions, ReapReport};
+use provision_vm::transport::{Transport, TransportError};
+use serde_json::{Value, json};
+use simulator::{ActionOutcome, Api, BootOutcome, Config, Fault, FaultKind, PlantedDevice, PlantedServer};
+
+use crate::support::{Cloud, Meddler, Notebook, labels, params, settings, with_timeout};
+
+fn notes() -> Arc<Notebook> {
+    Arc::default()
+}
+
+fn fault(method: &str, path: &str, skip: u32, times: u32, kind: FaultKind) -> Fault {
+    Fault { api: Api::Hetzner, method: Some(method.to_owned()), path: Some(path.to_owned()), skip, times, kind }
+}
+
+fn answer(status: u16, json: Value) -> FaultKind {
+    FaultKind::Answer { status, json: Some(json), text: None, content_type: None, headers: Vec::new(), apply: false }
+}
+
+/// A world with the server of an attempt that died before its machine joined, and is past its end.
+async fn with_a_dead_attempt(change: impl FnOnce(&mut Config)) -> Cloud {
+    let mut config = Config::default();
+    config.machine.boot = BootOutcome::NeverJoins;
+    change(&mut config);
+    let cloud = Cloud::new(config);
+    assert!(tokio::time::timeout(Duration::from_secs(40), cloud.provision(&with_timeout(120))).await.is_err());
+    tokio::time::sleep(Duration::from_secs(900)).await;
+    cloud
+}
+
+async fn reap(cloud: &Cloud) -> ReapReport {
+    let options = ReapOptions { dry_run: false, ..ReapOptions::default() };
+    cloud.process(9).reap(options, &settings(), CancellationToken::new(), notes()).await.unwrap()
+}
+
+fn name_and_address(cloud: &Cloud) -> (String, IpAddr) {
+    let world = cloud.world();
+    let server = world.servers().next().unwrap();
+    (server.name.to_owned(), server.ipv4.unwrap().into())
+}
+
+fn namesake(hostname: String) -> PlantedDevice {
+    PlantedDevice { hostname, tags: vec!["tag:agent".to_owned()], ..PlantedDevice::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn x05_one_absence_after_a_delete_without_a_clear_answer_is_not_believed() {
+    let cloud = Cloud::usual();
+    let (params, settings, process, cancel) = (params(), settings(), cloud.process(7), CancellationToken::new());
+    let call = process.provision(&params, &settings, cancel.clone(), notes());
+    let giving_up = async {
+        while cloud.truth().servers().is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let page = FaultKind::Answer {
+            status: 502,
+            json: None,
+            text: Some("<html>bad gateway</html>".to_owned()),
+            content_type: None,
+            headers: Vec::new(),
+            apply: false,
+        };
+        cloud.world().inject(fault("DELETE", "/servers/*", 0, 1, page));
+        cloud.world().inject(fault("GET", "/servers/*", 1, 1, FaultKind::StaleRead { seconds: 5.0 }));
+        cancel.cancel();
+    };
+    let (outcome, ()) = tokio::join!(call, giving_up);
+    assert_eq!(outcome.unwrap_err().leftovers, []);
+    assert_eq!(cloud.truth().faults_fired(), 2);
+    cloud.truth().assert_empty();
+}
+
+#[tokio::test(start_paused = true)]
+async fn m22_a_reaper_looks_for_devices_before_every_single_delete() {
+    let cloud = with_a_dead_attempt(|_| ()).await;
+    let (name, ip) = name_and_address(&cloud);
+    let locked = answer(423, json!({ "error": { "code": "locked", "message": "locked" } }));
+    cloud.world().inject(fault("DELETE", "/servers/*", 0, 4, locked));
+    let planting = async {
+        while cloud.truth().faults_fired() == 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let device = PlantedDevice { connected: false, public_ip: Some(ip), ..namesake(name) };
+        cloud.world().plant_device(device);
+    };
+    let (report, ()) = tokio::join!(reap(&cloud), planting);
+    assert_eq!(report.servers[0].fate, Fate::Left("the device is not connected".to_owned()));
+    assert_eq!((cloud.truth().servers().len(), cloud.truth().devices().len()), (1, 1));
+}
+
+/// A way on which answers are changed.
+struct Changed<F>(Cloud, F);
+
+impl<F: Fn(&http::Request<Bytes>, &mut http::Response<Bytes>) + Send + Sync + 'static> Transport for Changed<F> {
+    fn exchange(&self, request: http::Request<Bytes>) -> BoxFuture<'_, Result<http::Response<Bytes>, TransportError>> {
+        Box::pin(async move {
+            let mut answer = self.0.exchange(request.clone()).await?;
+            (self.1)(&request, &mut answer);
+            Ok(answer)
+        })
+    }
+}
+
+fn change_json(answer: &mut http::Response<Bytes>, change: impl FnOnce(&mut Value)) {
+    if let Ok(mut json) = serde_json::from_slice::<Value>(answer.body()) {
+        change(&mut json);
+        *answer.body_mut() = serde_json::to_vec(&json).unwrap().into();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn z01_a_clock_that_the_other_cloud_denies_makes_no_living_attempt_look_dead() {
+    let mut config = Config::default();
+    config.machine.boot = BootOutcome::NeverJoins;
+    let cloud = Cloud::new(config);
+    let (params, settings) = (params(), with_timeout(300));
+    let one = cloud.process(1);
+    // A gateway whose dates are an hour ahead stands before Hetzner.
+    let two = cloud.process_through(2, |cloud| {
+        Arc::new(Changed(cloud, |request: &http::Request<Bytes>, answer: &mut http::Response<Bytes>| {
+            let date = answer.headers().get(http::header::DATE).and_then(|date| date.to_str().ok());
+            if let Some(date) = date.filter(|_| request.uri().host() == Some("api.hetzner.cloud")) {
+                let later = httpdate::parse_http_date(date).unwrap() + Duration::from_secs(3_600);
+                let later = httpdate::fmt_http_date(later).parse().unwrap();
+                answer.headers_mut().insert(http::header::DATE, later);
+            }
+        }))
+    });
+    let late = async {
+        tokio::time::sleep(Duration::from_secs(15)).await;
+        two.provision(&params, &settings, CancellationToken::new(), notes()).await
+    };
+    let (first, _) = tokio::join!(one.provision(&params, &settings, CancellationToken::new(), notes()), late);
+    assert_eq!(first.unwrap_err().cause.code(), Code::EnrollTimeout);
+    assert_eq!(cloud.truth().servers_ever(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn m13_a_namesake_that_does_not_say_where_it_is_makes_no_dead_attempt_ready() {
+    let cloud = with_a_dead_attempt(|_| ()).await;
+    let (name, _) = name_and_address(&cloud);
+    cloud.world().plant_device(namesake(name));
+    let error = cloud.provision(&settings()).await.unwrap_err();
+    assert!(!error.is_retryable() && error.leftovers[0].hold == Hold::Person, "{error} {:?}", error.leftovers);
+    assert!(matches!(reap(&cloud).await.servers[0].fate, Fate::Left(_)));
+    assert_eq!(cloud.truth().servers()[0]["labels"]["state"], "creating");
+}
+
+#[tokio::test(start_paused = true)]
+async fn q08_a_machine_that_was_handed_over_is_known_by_its_device() {
+    let cloud = Cloud::usual();
+    // Its device says that it connects from a private address alone.
+    let process = cloud.process_through(1, |cloud| {
+        Arc::new(Changed(cloud, |request: &http::Request<Bytes>, answer: &mut http::Response<Bytes>| {
+            if request.uri().path().contains("/device/") {
+                change_json(answer, |json| json["clientConnectivity"]["endpoints"] = json!(["10.0.0.5:41641"]));
+            }
+        }))
+    });
+    for reused in [false, true] {
+        let outcome = process.provision(&params(), &settings(), CancellationToken::new(), notes()).await;
+        assert_eq!(outcome.unwrap().reused, reused);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_attempt_whose_server_has_no_ipv4_is_not_marked_ready_and_refused_for_ever() {
+    let cloud = Cloud::usual();
+    assert!(tokio::time::timeout(Duration::from_secs(15), cloud.provision(&with_timeout(120))).await.is_err());
+    tokio::time::sleep(Duration::from_secs(900)).await;
+    let process = cloud.process_through(2, |cloud| {
+        Arc::new(Changed(cloud, |request: &http::Request<Bytes>, answer: &mut http::Response<Bytes>| {
+            if request.uri().path().contains("/servers") {
+                change_json(answer, |json| {
+                    if let Some(server) = json.get_mut("server") {
+                        server["public_net"]["ipv4"] = Value::Null;
+                    }
+                    for server in json.get_mut("servers").and_then(Value::as_array_mut).into_iter().flatten() {
+                        server["public_net"]["ipv4"] = Value::Null;
+                    }
+                });
+            }
+        }))
+    });
+    let outcome = process.provision(&params(), &settings(), CancellationToken::new(), notes()).await;
+    let error = outcome.unwrap_err();
+    assert_eq!((error.leftovers[0].kind, error.leftovers[0].hold), (Kind::Server, Hold::Person));
+    assert_eq!(cloud.truth().servers()[0]["labels"]["state"], "creating");
+}
+
+#[tokio::test(start_paused = true)]
+async fn m24_an_address_that_parts_late_from_a_dead_attempts_server_is_named() {
+    let cloud = with_a_dead_attempt(|config| config.hetzner.primary_ips_auto_delete = false).await;
+    let id = cloud.truth().servers()[0]["id"].clone();
+    let assigned = answer(200, json!({ "primary_ip": { "id": 1, "assignee_id": id } }));
+    cloud.world().inject(fault("GET", "/primary_ips/*", 0, 2, assigned));
+    let report = reap(&cloud).await;
+    assert_eq!(report.servers[0].fate, Fate::Removed);
+    let named = report.servers[0].leftovers.iter().filter(|left| left.kind == Kind::PrimaryIp).count();
+    assert_eq!(named, cloud.truth().0["primary_ips"].as_array().unwrap().len());
+    assert_eq!(named, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn g15_what_somebody_took_away_before_the_mark_is_not_called_retryable() {
+    let cloud = Cloud::usual();
+    assert!(tokio::time::timeout(Duration::from_secs(15), cloud.provision(&with_timeout(120))).await.is_err());
+    tokio::time::sleep(Duration::from_secs(900)).await;
+    let other = cloud.clone();
+    let meddler = Meddler("A dead attempt of this job left a joined", move || {
+        let mut world = other.world();
+        let (id, mut labels) = world.servers().next().map(|server| (server.id, server.labels.clone())).unwrap();
+        labels.insert("managed_by".to_owned(), "somebody".to_owned());
+        world.touch_server(id, Some(labels), None);
+    });
+    let call = cloud.process(7);
+    let outcome = call.provision(&params(), &settings(), CancellationToken::new(), Arc::new(meddler)).await;
+    let error = outcome.unwrap_err();
+    assert_eq!((error.cause.code(), error.is_retryable()), (Code::NameConflict, false));
+    let left = &error.leftovers[0];
+    assert_eq!((left.kind, left.certainty, left.hold), (Kind::Server, Certainty::Unconfirmed, Hold::Person));
+}
+
+#[tokio::test(start_paused = true)]
+async fn q10_an_older_server_that_is_not_ours_is_no_race_that_was_lost() {
+    let cloud = Cloud::usual();
+    let old = cloud.world().plant_server(PlantedServer { name: "old-box".to_owned(), ..PlantedServer::default() });
+    let other = cloud.clone();
+    let meddler = Meddler("Hetzner server created", move || {
+        other.world().touch_server(old, Some(labels(&[("provisioning_job_id", "job-1")])), None);
+    });
+    let call = cloud.process(7);
+    let outcome = call.provision(&params(), &settings(), CancellationToken::new(), Arc::new(meddler)).await;
+    let error = outcome.unwrap_err();
+    assert_eq!((error.cause.code(), error.is_retryable()), (Code::NameConflict, false));
+    assert_eq!(error.leftovers, []);
+    assert_eq!(cloud.truth().servers()[0]["id"], old);
+}
+
+#[tokio::test(start_paused = true)]
+async fn y05_a_token_that_an_action_repeats_is_in_no_error() {
+    let mut config = Config::default();
+    let token = config.hetzner.token.clone();
+    let (code, message) = ("action_failed".to_owned(), format!("call with Bearer {token} failed"));
+    config.hetzner.create_action = ActionOutcome::Error { code, message };
+    let error = Cloud::new(config).provision(&settings()).await.unwrap_err();
+    assert_eq!(error.cause.code(), Code::ActionFailed);
+    assert!(error.to_string().contains("Bearer ***") && !error.to_string().contains(&token), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn m14_two_namesakes_from_elsewhere_are_reported_and_nothing_is_removed() {
+    let cloud = with_a_dead_attempt(|_| ()).await;
+    let (name, _) = name_and_address(&cloud);
+    let elsewhere = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9));
+    for public_ip in [elsewhere, IpAddr::V4(Ipv4Addr::new(203, 0, 113, 10))] {
+        cloud.world().plant_device(PlantedDevice { public_ip: Some(public_ip), ..namesake(name.clone()) });
+    }
+    let report = reap(&cloud).await;
+    assert_eq!(report.servers[0].fate, Fate::Left("2 devices claim to be this machine".to_owned()));
+    assert_eq!((cloud.truth().servers().len(), cloud.truth().devices().len()), (1, 2));
+}
