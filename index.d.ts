@@ -15,7 +15,8 @@ export type {
  * Provisions one VM for one job: a Hetzner Cloud server that has joined the tailnet.
  *
  * One job has at most one server. Calling again with the same `jobId`, at the same time or later, from here or from
- * another machine, returns that server. When it rejects, what it had begun is undone, or named in `leftovers`.
+ * another machine, returns that server. Calls with the same parameters and settings in one process are one attempt, with
+ * the deadline of the first: all get its result, and only the last signal to be given ends it. When it rejects, what it had begun is undone, or named in `leftovers`.
  *
  * @throws {ProvisionError} Always this class, always as a rejection.
  */

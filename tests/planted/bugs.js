@@ -4,8 +4,8 @@
 // them are built at once into a copy of the tree (run.js), so that the source itself has no switch.
 //
 // `caughtBy` names the invariants (docs/invariants.md) of which one has to be violated in some run: of the random worlds, or of
-// the fault matrix where `suite` says so; `rows` then says which row of the matrix stands for which invariant. A defect that only makes the program panic, or an answer unreadable, does not
-// count as caught.
+// the fault matrix where `suite` says so; `says` is then what the matrix complains of where that invariant is broken. A defect
+// that only makes the program panic, or an answer unreadable, does not count as caught.
 
 const ADOPT = 'src/provision/adopt.rs'
 const AUTH_KEY = 'src/provision/step/auth_key.rs'
@@ -48,7 +48,7 @@ module.exports = [
     what: "whatever has the job's name counts as what a dead attempt of the job left",
     caughtBy: ['I02'],
     edits: [
-      [ADOPT, 'let job = run.job;\n    let Some(claim)', 'let job = run.job;\n    if planted("adopt-without-labels") && server.name == job.name && Claim::read(&server).is_none_or(|claim| claim.job != job.id) {\n        let (job, agent, attempt) = (job.id.clone(), job.agent.clone(), String::new());\n        let claim = Claim { job, agent, attempt, started: 0, expires: Some(0), auth_key: None, ready: false };\n        return Ok(Standing::Dead(server, claim));\n    }\n    let Some(claim)'],
+      [ADOPT, 'let job = run.job;\n    let Some(claim)', 'let job = run.job;\n    if planted("adopt-without-labels") && server.name == job.name && Claim::read(&server).is_none_or(|claim| claim.job != job.id) {\n        let (job, agent, attempt) = (job.id.clone(), job.agent.clone(), String::new());\n        let claim = Claim { job, agent, attempt, started: 0, expires: Some(0), auth_key: None, node_id: None, ready: false };\n        return Ok(Standing::Dead(server, claim));\n    }\n    let Some(claim)'],
       [REMOVAL, 'if let Some((objection, hold)) = objection(run, target, &server) {', 'let objects = objection(run, target, &server).filter(|_| !(planted("adopt-without-labels") && target.attempt.is_empty()));\n        if let Some((objection, hold)) = objects {'],
     ],
   },
@@ -79,7 +79,7 @@ module.exports = [
     name: 'action-404-fatal',
     what: 'an action that Hetzner does not show (any more) ends the job',
     suite: 'matrix',
-    rows: { G14: 'I21' },
+    says: { I21: /^Poll ended with Some\(Protocol\) instead of Natural/ },
     caughtBy: ['I21'],
     edits: [[WAIT, 'Err(error) if error.is_not_found() => Vec::new(),', 'Err(error) if error.is_not_found() && !planted("action-404-fatal") => Vec::new(),']],
   },
@@ -194,7 +194,7 @@ module.exports = [
     name: 'any-key-accepted',
     what: 'a key is used although it may do more than was ordered',
     suite: 'matrix',
-    rows: { K07: 'I04' },
+    says: { I04: /^OrderKey ended with None instead of Code\(Protocol\)/ },
     caughtBy: ['I04'],
     edits: [[AUTH_KEY, 'if got.reusable ||', 'if planted("any-key-accepted") {\n        return Ok(text.clone());\n    }\n    if got.reusable ||']],
   },
@@ -232,7 +232,7 @@ module.exports = [
     name: 'redirect-followed',
     what: 'a redirect is followed, and carries the token elsewhere',
     suite: 'matrix',
-    rows: { G29: 'I07' },
+    says: { I07: /^Sent \{ operation: "oidc / },
     caughtBy: ['I07'],
     edits: [
       [CHAIN, 'if answer.status().is_redirection() {', 'if planted("redirect-followed")\n            && answer.status().is_redirection()\n            && let Some(place) = answer.headers().get("location").and_then(|place| place.to_str().ok()?.parse().ok())\n        {\n            let mut again = call.request.clone();\n            *again.uri_mut() = place;\n            return self.transport.exchange(again).await;\n        }\n        if answer.status().is_redirection() {'],
@@ -242,7 +242,7 @@ module.exports = [
     name: 'endless-retry',
     what: 'an operation is tried again until the deadline, at once',
     suite: 'matrix',
-    rows: { G01: 'I08', G24: 'I08' },
+    says: { I08: /^\d+ requests to \w+, \d+ are allowed/ },
     caughtBy: ['I08'],
     edits: [[RETRY, '&& tried >= most', '&& tried >= if planted("endless-retry") { u32::MAX } else { most }'], [RETRY, 'Some(doubled(FIRST, CAP).mul_f64(fraction))', 'Some(if planted("endless-retry") { Duration::from_millis(1) } else { doubled(FIRST, CAP).mul_f64(fraction) })']],
   },
@@ -250,7 +250,7 @@ module.exports = [
     name: 'refusal-retried',
     what: 'a refusal for good is tried again',
     suite: 'matrix',
-    rows: { G09: 'I09', G12: 'I09', G18: 'I09' },
+    says: { I09: /^\d+ tries, \d+ are allowed/ },
     caughtBy: ['I09'],
     edits: [[RETRY, 'Opinion::Stop => None,\n        Opinion::LookFirst', 'Opinion::Stop if planted("refusal-retried") => Some(FIRST),\n        Opinion::Stop => None,\n        Opinion::LookFirst']],
   },
