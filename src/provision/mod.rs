@@ -237,11 +237,15 @@ async fn take_turns(run: &Run<'_>, before: &mut Vec<Leftover>) -> Result<Provisi
             Standing::Ready(server) => {
                 let enrolled = adopt::verify_ready(run, &server).await.map_err(nothing_left)?;
                 run.verified(&enrolled);
-                return hand_over(run, server, &enrolled);
+                let left = vec![left_ready(&server)];
+                return finish(run, server, &enrolled, true, None).map_err(|cause| (cause, left));
             }
             Standing::Underway(server) => adopt::follow(run, server).await.map_err(nothing_left)?,
             Standing::Dead(server, claim) => match take_over(run, &server, &claim).await? {
-                Taken::Finished(enrolled) => return hand_over(run, server, &enrolled),
+                Taken::Finished(enrolled) => {
+                    let left = vec![left_ready(&server)];
+                    return finish(run, server, &enrolled, true, None).map_err(|cause| (cause, left));
+                }
                 Taken::Overtaken(server) => Standing::Ready(server),
                 Taken::Cleared(left) => {
                     before.extend(left);
@@ -263,21 +267,22 @@ async fn take_turns(run: &Run<'_>, before: &mut Vec<Leftover>) -> Result<Provisi
     Err(nothing_left(Cause::Superseded("other attempts of this job kept coming between".to_owned())))
 }
 
-/// Returns a machine that is ready, whoever made it. If it cannot be used, it stays.
-fn hand_over(run: &Run<'_>, server: Server, enrolled: &Enrolled) -> Result<Provisioned, Failure> {
+/// What stays if a machine that is ready, whoever made it, cannot be used.
+fn left_ready(server: &Server) -> Leftover {
     let left = Leftover::exists(Kind::Server, "it is ready, and only a person may remove it");
-    let left = left.id(&server.id).name(&server.name).hold(Hold::Person);
-    finish(run, server, enrolled, true, None).map_err(|cause| (cause, vec![left]))
+    left.id(&server.id).name(&server.name).hold(Hold::Person)
 }
 
 /// As [`adopt::take_over`]; a panic in it still names the server.
 async fn take_over(run: &Run<'_>, server: &Server, claim: &Claim) -> Result<Taken, Failure> {
-    let taken = AssertUnwindSafe(adopt::take_over(run, server, claim).boxed()).catch_unwind().await;
-    taken.unwrap_or_else(|panic| {
-        let why = "left by a dead attempt of this job; its removal broke down";
-        let left = Leftover::unconfirmed(Kind::Server, why).id(&server.id).name(&server.name);
-        Err((Cause::panic(panic.as_ref()), vec![left]))
-    })
+    match AssertUnwindSafe(adopt::take_over(run, server, claim).boxed()).catch_unwind().await {
+        Ok(taken) => taken,
+        Err(panic) => {
+            let why = "left by a dead attempt of this job; its removal broke down";
+            let left = Leftover::unconfirmed(Kind::Server, why).id(&server.id).name(&server.name);
+            Err((Cause::panic(panic.as_ref()), vec![left]))
+        }
+    }
 }
 
 /// One attempt: made, or undone.
