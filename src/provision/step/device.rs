@@ -53,11 +53,16 @@ impl UndoDevice {
 
     /// The devices that may be ours, but those that are settled. A new one may not show at once, so who knows or cannot rule
     /// out that there is one looks for a while.
-    async fn find(&self, scene: &Scene<'_>, settled: &[NodeId]) -> Result<Vec<Device>, TailscaleError> {
+    async fn find(
+        &self,
+        scene: &Scene<'_>,
+        settled: &[NodeId],
+        has_candidate: bool,
+    ) -> Result<Vec<Device>, TailscaleError> {
         let patience = match scene.key_used() {
             Some(false) => Duration::ZERO,
-            _ if settled.is_empty() => PATIENCE_WITH_LISTS,
-            _ => PATIENCE_WITH_MORE,
+            _ if has_candidate => PATIENCE_WITH_MORE,
+            _ => PATIENCE_WITH_LISTS,
         };
         let until = scene.deadline.min(scene.run.clock.now() + patience);
         let mut has_looked = false;
@@ -76,26 +81,41 @@ impl UndoDevice {
         }
     }
 
-    /// Removes one of the devices that may be ours, or says why not. `among` is how many there are.
-    ///
-    /// Nothing but the address that it connects from ties a device to a machine, and that is its own word. It is no proof,
-    /// but it tells apart who claims the same name.
-    async fn settle(&self, scene: &Scene<'_>, device: &Device, among: usize) -> Option<Leftover> {
+    /// Removes one of the devices that may be ours, or says why not; and whether it visibly connects from elsewhere. `among` is
+    /// how many there are.
+    async fn settle(&self, scene: &Scene<'_>, device: &Device, among: usize) -> (Option<Leftover>, bool) {
         let (ip, is_deleted) = match scene.machine() {
-            Machine::NeverMade => return None,
+            Machine::NeverMade => return (None, false),
             Machine::Deleted { ip } => (ip, true),
             Machine::NotDeletedByUs { ip } => (ip, false),
         };
-        let tailscale = &scene.run.tailscale;
         // A fresh read decides: between the list and now it may have gone, or have been changed.
-        let fresh = match tailscale.find_device(&device.node_id, scene.within()).await {
-            Ok(fresh) => fresh?,
-            Err(error) => return Some(Leftover::unconfirmed(Kind::Device, error.to_string())),
+        let fresh = match scene.run.tailscale.find_device(&device.node_id, scene.within()).await {
+            Ok(Some(fresh)) => fresh,
+            Ok(None) => return (None, false),
+            Err(error) => return (Some(Leftover::unconfirmed(Kind::Device, error.to_string())), false),
         };
-        if !self.expected().may_be(&fresh) {
+        let is_at_ours = ip.is_some_and(|ip| fresh.endpoints.contains(&IpAddr::V4(ip)));
+        let is_elsewhere = ip.is_some() && !fresh.endpoints.is_empty() && !is_at_ours;
+        (
+            self.settle_fresh(scene, &fresh, is_at_ours, is_elsewhere || (among > 1 && !is_at_ours), is_deleted).await,
+            is_elsewhere,
+        )
+    }
+
+    /// Nothing but the address that it connects from ties a device to a machine, and that is its own word. It is no proof,
+    /// but it tells apart who claims the same name.
+    async fn settle_fresh(
+        &self,
+        scene: &Scene<'_>,
+        fresh: &Device,
+        is_at_ours: bool,
+        is_doubtful: bool,
+        is_deleted: bool,
+    ) -> Option<Leftover> {
+        if !self.expected().may_be(fresh) {
             return Some(Leftover::exists(Kind::Device, "it is not provably ours any more"));
         }
-        let is_at_ours = ip.is_some_and(|ip| fresh.endpoints.contains(&IpAddr::V4(ip)));
         // With a key that nobody used, nobody of ours has joined.
         if scene.key_used() == Some(false) && !is_at_ours {
             return None;
@@ -114,12 +134,11 @@ impl UndoDevice {
         if !is_deleted {
             return Some(Leftover::exists(Kind::Device, "its server was not deleted by this call"));
         }
-        let is_elsewhere = ip.is_some() && !fresh.endpoints.is_empty() && !is_at_ours;
-        if is_elsewhere || (among > 1 && !is_at_ours) {
+        if is_doubtful {
             let why = "it connects from elsewhere, so it is not provably the machine of this call";
             return Some(Leftover::exists(Kind::Device, why));
         }
-        self.remove(scene, &device.node_id).await
+        self.remove(scene, &fresh.node_id).await
     }
 
     async fn remove(&self, scene: &Scene<'_>, id: &NodeId) -> Option<Leftover> {
@@ -155,27 +174,33 @@ impl Undo for UndoDevice {
             if scene.machine() == Machine::NeverMade {
                 return Vec::new();
             }
-            let (mut left, mut settled) = (Vec::new(), Vec::new());
+            let mut is_blind = false;
+            let (mut left, mut settled, mut has_candidate) = (Vec::new(), Vec::new(), false);
             loop {
-                let devices = match self.find(scene, &settled).await {
+                let devices = match self.find(scene, &settled, has_candidate).await {
                     Ok(devices) => devices,
                     Err(error) => {
                         let why = format!("the devices could not be read ({error})");
                         left.push(Leftover::may_appear(Kind::Device, why));
+                        is_blind = true;
                         break;
                     }
                 };
+                let among = settled.len() + devices.len();
                 for device in &devices {
-                    let leftover = self.settle(scene, device, devices.len()).await;
+                    let (leftover, is_stranger) = self.settle(scene, device, among).await;
                     left.extend(leftover.map(|leftover| leftover.id(&device.node_id)));
                     settled.push(device.node_id.clone());
+                    has_candidate |= !is_stranger;
                 }
-                // A single-use key lets one machine in. With another one it may join again and again.
-                if devices.is_empty() || scene.key_used().is_some() {
+                // A single-use key lets one machine in, which may show later than others that claim its name. With another
+                // key it may join again and again.
+                let is_complete = scene.key_used().is_some_and(|used| !used || has_candidate);
+                if devices.is_empty() || is_complete {
                     break;
                 }
             }
-            if settled.is_empty() && left.is_empty() && scene.key_used() == Some(true) {
+            if !has_candidate && !is_blind && scene.key_used() == Some(true) {
                 let why = "a machine joined, but no list shows a device that is provably its";
                 left.push(Leftover::may_appear(Kind::Device, why));
             }
