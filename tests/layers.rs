@@ -41,7 +41,7 @@ const OUTSIDE: [(&str, &[&str]); 38] = [
     ("rustls", &["transport/live.rs"]),
     ("webpki_roots", &["transport/live.rs"]),
     ("url", &["transport"]),
-    // Named by nobody: it only chooses how `url` reads names.
+    // Named by nobody: it chooses how `url` reads names.
     ("idna_adapter", &[]),
     ("std::net", &["transport/live.rs"]),
     ("std::net::IpAddr", ALL),
