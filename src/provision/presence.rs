@@ -11,7 +11,7 @@ use super::enrollment::{Enrolled, Enrollment, Expected, Obstacle, judge};
 use super::job::Claim;
 use super::run::Run;
 use crate::hetzner::Server;
-use crate::tailscale::{NodeId, TailscaleError};
+use crate::tailscale::{Device, NodeId, TailscaleError};
 use crate::transport::Within;
 
 /// How many devices of one name are told apart.
@@ -67,6 +67,17 @@ pub(super) enum Place {
     Elsewhere,
 }
 
+impl Place {
+    /// Where a device, as its own answer tells, connects from as seen from a server with this address.
+    pub(super) fn of(device: &Device, ip: Option<Ipv4Addr>) -> Self {
+        match ip {
+            Some(ip) if device.endpoints.contains(&IpAddr::V4(ip)) => Self::Here,
+            Some(_) if !device.endpoints.is_empty() => Self::Elsewhere,
+            _ => Self::Unknown,
+        }
+    }
+}
+
 /// Asks a device where it connects from; nothing if it is gone.
 pub(super) async fn place(
     run: &Run<'_>,
@@ -75,9 +86,5 @@ pub(super) async fn place(
     within: Within,
 ) -> Result<Option<Place>, TailscaleError> {
     let device = run.tailscale.find_device(&NodeId(enrolled.node_id.clone()), within).await?;
-    Ok(device.map(|device| match ip {
-        Some(ip) if device.endpoints.contains(&IpAddr::V4(ip)) => Place::Here,
-        Some(_) if !device.endpoints.is_empty() => Place::Elsewhere,
-        _ => Place::Unknown,
-    }))
+    Ok(device.map(|device| Place::of(&device, ip)))
 }

@@ -69,7 +69,9 @@ pub(in super::super) async fn ensure(run: &Run<'_>, saga: &Saga, attempt: &Attem
     let (key, word) = match &run.settings.auth_key {
         Some(given) => {
             let key = check_given(run, given).await?;
-            key.id.clone().map(|id| saga.declare(WatchGiven(id)));
+            if let Some(id) = &key.id {
+                saga.declare(WatchGiven(id.clone()));
+            }
             (key, "taken from TAILSCALE_AUTH_KEY")
         }
         None => (mint(run, saga, attempt).await?, "generated"),
@@ -379,14 +381,13 @@ impl Undo for WatchGiven {
         Box::pin(async move {
             let deadline = scene.deadline.min(scene.run.clock.now() + CURIOSITY);
             let once = Within { deadline, patience: Patience::Tries(1) };
-            match scene.run.tailscale.find_key(&self.0, once).await {
-                Ok(Some(key)) if key.invalid => {
-                    scene.set_key_used(Some(true));
-                    scene.run.notes().is_key_spent = true;
-                    let message = "TAILSCALE_AUTH_KEY can let in no other machine: the next call needs a new key";
-                    scene.run.warn(Scope::Tailscale, message);
-                }
-                _ => {}
+            if let Ok(Some(key)) = scene.run.tailscale.find_key(&self.0, once).await
+                && key.invalid
+            {
+                scene.set_key_used(Some(true));
+                scene.run.notes().is_key_spent = true;
+                let message = "TAILSCALE_AUTH_KEY can let in no other machine: the next call needs a new key";
+                scene.run.warn(Scope::Tailscale, message);
             }
             Vec::new()
         })

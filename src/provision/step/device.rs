@@ -2,7 +2,6 @@
 //! may, so its undo is declared before the key: in reverse it runs last, when the server is gone and the key revoked and
 //! no further device can come (faults M08, M09).
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -12,6 +11,7 @@ use super::super::error::Cause;
 use super::super::event::{Scope, Step};
 use super::super::job::Claim;
 use super::super::leftover::{Kind, Leftover};
+use super::super::presence::Place;
 use super::super::run::{Doing, Run};
 use super::super::saga::{Machine, Scene, Undo};
 use crate::hetzner::HetznerError;
@@ -95,12 +95,9 @@ impl UndoDevice {
             Ok(None) => return (None, false),
             Err(error) => return (Some(Leftover::unconfirmed(Kind::Device, error.to_string())), false),
         };
-        let is_at_ours = ip.is_some_and(|ip| fresh.endpoints.contains(&IpAddr::V4(ip)));
-        let is_elsewhere = ip.is_some() && !fresh.endpoints.is_empty() && !is_at_ours;
-        (
-            self.settle_fresh(scene, &fresh, is_at_ours, is_elsewhere || (among > 1 && !is_at_ours), is_deleted).await,
-            is_elsewhere,
-        )
+        let place = Place::of(&fresh, ip);
+        let leftover = self.settle_fresh(scene, &fresh, place, among, is_deleted).await;
+        (leftover, place == Place::Elsewhere)
     }
 
     /// Nothing but the address that it connects from ties a device to a machine, and that is its own word. It is no proof,
@@ -109,10 +106,11 @@ impl UndoDevice {
         &self,
         scene: &Scene<'_>,
         fresh: &Device,
-        is_at_ours: bool,
-        is_doubtful: bool,
+        place: Place,
+        among: usize,
         is_deleted: bool,
     ) -> Option<Leftover> {
+        let is_at_ours = place == Place::Here;
         if !self.expected().may_be(fresh) {
             return Some(Leftover::exists(Kind::Device, "it is not provably ours any more"));
         }
@@ -134,7 +132,7 @@ impl UndoDevice {
         if !is_deleted {
             return Some(Leftover::exists(Kind::Device, "its server was not deleted by this call"));
         }
-        if is_doubtful {
+        if place == Place::Elsewhere || (among > 1 && !is_at_ours) {
             let why = "it connects from elsewhere, so it is not provably the machine of this call";
             return Some(Leftover::exists(Kind::Device, why));
         }
