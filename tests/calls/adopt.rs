@@ -4,12 +4,14 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::support::{Cloud, Meddler, Notebook, Outcome, code, labels, params, settings, with_timeout};
+use crate::support::{
+    Cloud, Meddler, Notebook, Outcome, answer, code, fault, labels, namesake, params, settings, with_timeout,
+};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use provision_vm::provision::{CancellationToken, Code, Kind, Params};
 use provision_vm::transport::{Transport, TransportError};
-use simulator::{Api, BootOutcome, Config, Fault, FaultKind, NodeId, PlantedDevice, PlantedServer};
+use simulator::{Api, BootOutcome, Config, NodeId, PlantedDevice, PlantedServer};
 
 #[tokio::test(start_paused = true)]
 async fn q08_the_same_job_again_gives_the_same_server_without_any_side_effect() {
@@ -78,9 +80,7 @@ async fn p18_a_name_that_is_not_ours_is_never_touched() {
 
 #[tokio::test(start_paused = true)]
 async fn a_crash_is_followed_while_it_may_live_and_redone_when_it_is_dead() {
-    let mut config = Config::default();
-    config.machine.boot = BootOutcome::NeverJoins;
-    let cloud = Cloud::new(config);
+    let cloud = Cloud::that_never_joins();
     // The process dies while it waits: the call is dropped, nothing is undone.
     let died = tokio::time::timeout(Duration::from_secs(40), cloud.provision(&with_timeout(120))).await;
     assert!(died.is_err());
@@ -139,9 +139,7 @@ async fn q05_a_follower_who_gives_up_removes_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn q03_a_follower_hears_that_the_attempt_was_undone() {
-    let mut config = Config::default();
-    config.machine.boot = BootOutcome::NeverJoins;
-    let cloud = Cloud::new(config);
+    let cloud = Cloud::that_never_joins();
     let (params, short, long) = (params(), with_timeout(60), settings());
     let (maker, other) = (cloud.process(1), cloud.process(2));
     let notes = || Arc::new(Notebook::default());
@@ -267,9 +265,7 @@ async fn q03_a_follower_believes_a_third_absence_and_a_first_refusal() {
 
 #[tokio::test(start_paused = true)]
 async fn q02_a_follower_looks_less_and_less_often() {
-    let mut config = Config::default();
-    config.machine.boot = BootOutcome::NeverJoins;
-    let (outcome, looks) = follow(&Cloud::new(config), 110, 0, 0).await;
+    let (outcome, looks) = follow(&Cloud::that_never_joins(), 110, 0, 0).await;
     assert_eq!(code(&outcome), Code::Deadline);
     let within = |from, to| looks.iter().filter(|at| (from..to).contains(&at.as_secs())).count();
     let counts = [within(3, 23), within(23, 63), within(63, 113)];
@@ -277,11 +273,6 @@ async fn q02_a_follower_looks_less_and_less_often() {
         (8..=10).contains(&counts[0]) && (8..=10).contains(&counts[1]) && (3..=5).contains(&counts[2]),
         "{counts:?}"
     );
-}
-
-/// A tagged device that calls itself as the job's server does.
-fn namesake(name: &str) -> PlantedDevice {
-    PlantedDevice { hostname: name.to_owned(), tags: vec!["tag:agent".to_owned()], ..PlantedDevice::default() }
 }
 
 #[tokio::test(start_paused = true)]
@@ -327,16 +318,6 @@ async fn m14_a_namesake_that_connects_from_elsewhere_does_not_hide_a_ready_machi
     assert!(cloud.world().devices().any(|device| device.node == stranger.0), "nor is it touched");
 }
 
-/// A world in which an attempt has died without its machine having joined, and is past its end.
-async fn with_a_dead_attempt() -> Cloud {
-    let mut config = Config::default();
-    config.machine.boot = BootOutcome::NeverJoins;
-    let cloud = Cloud::new(config);
-    assert!(tokio::time::timeout(Duration::from_secs(40), cloud.provision(&with_timeout(120))).await.is_err());
-    tokio::time::sleep(Duration::from_secs(600)).await;
-    cloud
-}
-
 #[tokio::test(start_paused = true)]
 async fn q04_a_dead_attempt_that_another_call_finishes_first_is_returned_and_not_removed() {
     let mut config = Config::default();
@@ -373,14 +354,11 @@ impl Transport for PanicsWithoutServers {
 
 #[tokio::test(start_paused = true)]
 async fn a_panic_after_a_take_over_still_names_what_that_left() {
-    let cloud = with_a_dead_attempt().await;
+    let cloud = Cloud::with_a_dead_attempt(|_| ()).await;
     let name = cloud.truth().servers()[0]["name"].as_str().unwrap().to_owned();
     let node = cloud.world().plant_device(PlantedDevice { connected: false, ..namesake(&name) });
-    let (api, method, path) = (Api::Tailscale, Some("DELETE".to_owned()), Some("/device/*".to_owned()));
-    let json = Some(serde_json::json!({ "message": "not allowed" }));
-    let kind =
-        FaultKind::Answer { status: 403, json, text: None, content_type: None, headers: Vec::new(), apply: false };
-    cloud.world().inject(Fault { api, method, path, skip: 0, times: 99, kind });
+    let kind = answer(403, serde_json::json!({ "message": "not allowed" }), false);
+    cloud.world().inject(fault(Api::Tailscale, "DELETE", "/device/*", 99, kind));
     let process = cloud.process_through(9, |cloud| Arc::new(PanicsWithoutServers(cloud)));
     let notes = Arc::new(Notebook::default());
     let error = process.provision(&params(), &settings(), CancellationToken::new(), notes).await.unwrap_err();

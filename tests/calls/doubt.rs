@@ -9,31 +9,12 @@ use futures_util::future::BoxFuture;
 use provision_vm::provision::{CancellationToken, Certainty, Code, Fate, Hold, Kind, ReapOptions, ReapReport};
 use provision_vm::transport::{Transport, TransportError};
 use serde_json::{Value, json};
-use simulator::{ActionOutcome, Api, BootOutcome, Config, Fault, FaultKind, PlantedDevice, PlantedServer};
+use simulator::{ActionOutcome, Api, Config, Fault, FaultKind, PlantedDevice, PlantedServer};
 
-use crate::support::{Cloud, Meddler, Notebook, labels, params, settings, with_timeout};
+use crate::support::{Cloud, Meddler, Notebook, answer, fault, labels, namesake, page, params, settings, with_timeout};
 
 fn notes() -> Arc<Notebook> {
     Arc::default()
-}
-
-fn fault(method: &str, path: &str, skip: u32, times: u32, kind: FaultKind) -> Fault {
-    Fault { api: Api::Hetzner, method: Some(method.to_owned()), path: Some(path.to_owned()), skip, times, kind }
-}
-
-fn answer(status: u16, json: Value) -> FaultKind {
-    FaultKind::Answer { status, json: Some(json), text: None, content_type: None, headers: Vec::new(), apply: false }
-}
-
-/// A world with the server of an attempt that died before its machine joined, and is past its end.
-async fn with_a_dead_attempt(change: impl FnOnce(&mut Config)) -> Cloud {
-    let mut config = Config::default();
-    config.machine.boot = BootOutcome::NeverJoins;
-    change(&mut config);
-    let cloud = Cloud::new(config);
-    assert!(tokio::time::timeout(Duration::from_secs(40), cloud.provision(&with_timeout(120))).await.is_err());
-    tokio::time::sleep(Duration::from_secs(900)).await;
-    cloud
 }
 
 async fn reap(cloud: &Cloud) -> ReapReport {
@@ -47,30 +28,17 @@ fn name_and_address(cloud: &Cloud) -> (String, IpAddr) {
     (server.name.to_owned(), server.ipv4.unwrap().into())
 }
 
-fn namesake(hostname: String) -> PlantedDevice {
-    PlantedDevice { hostname, tags: vec!["tag:agent".to_owned()], ..PlantedDevice::default() }
-}
-
 #[tokio::test(start_paused = true)]
 async fn x05_one_absence_after_a_delete_without_a_clear_answer_is_not_believed() {
     let cloud = Cloud::usual();
     let (params, settings, process, cancel) = (params(), settings(), cloud.process(7), CancellationToken::new());
     let call = process.provision(&params, &settings, cancel.clone(), notes());
     let giving_up = async {
-        while cloud.truth().servers().is_empty() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        cloud.until(|truth| !truth.servers().is_empty()).await;
         tokio::time::sleep(Duration::from_millis(300)).await;
-        let page = FaultKind::Answer {
-            status: 502,
-            json: None,
-            text: Some("<html>bad gateway</html>".to_owned()),
-            content_type: None,
-            headers: Vec::new(),
-            apply: false,
-        };
-        cloud.world().inject(fault("DELETE", "/servers/*", 0, 1, page));
-        cloud.world().inject(fault("GET", "/servers/*", 1, 1, FaultKind::StaleRead { seconds: 5.0 }));
+        cloud.fault(Api::Hetzner, "DELETE", "/servers/*", page(502, "<html>bad gateway</html>", false));
+        let stale = FaultKind::StaleRead { seconds: 5.0 };
+        cloud.world().inject(Fault { skip: 1, ..fault(Api::Hetzner, "GET", "/servers/*", 1, stale) });
         cancel.cancel();
     };
     let (outcome, ()) = tokio::join!(call, giving_up);
@@ -81,15 +49,13 @@ async fn x05_one_absence_after_a_delete_without_a_clear_answer_is_not_believed()
 
 #[tokio::test(start_paused = true)]
 async fn m22_a_reaper_looks_for_devices_before_every_single_delete() {
-    let cloud = with_a_dead_attempt(|_| ()).await;
+    let cloud = Cloud::with_a_dead_attempt(|_| ()).await;
     let (name, ip) = name_and_address(&cloud);
-    let locked = answer(423, json!({ "error": { "code": "locked", "message": "locked" } }));
-    cloud.world().inject(fault("DELETE", "/servers/*", 0, 4, locked));
+    let locked = answer(423, json!({ "error": { "code": "locked", "message": "locked" } }), false);
+    cloud.world().inject(fault(Api::Hetzner, "DELETE", "/servers/*", 4, locked));
     let planting = async {
-        while cloud.truth().faults_fired() == 0 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        let device = PlantedDevice { connected: false, public_ip: Some(ip), ..namesake(name) };
+        cloud.until(|truth| truth.faults_fired() > 0).await;
+        let device = PlantedDevice { connected: false, public_ip: Some(ip), ..namesake(&name) };
         cloud.world().plant_device(device);
     };
     let (report, ()) = tokio::join!(reap(&cloud), planting);
@@ -119,9 +85,7 @@ fn change_json(answer: &mut http::Response<Bytes>, change: impl FnOnce(&mut Valu
 
 #[tokio::test(start_paused = true)]
 async fn z01_a_clock_that_the_other_cloud_denies_makes_no_living_attempt_look_dead() {
-    let mut config = Config::default();
-    config.machine.boot = BootOutcome::NeverJoins;
-    let cloud = Cloud::new(config);
+    let cloud = Cloud::that_never_joins();
     let (params, settings) = (params(), with_timeout(300));
     let one = cloud.process(1);
     // A gateway whose dates are an hour ahead stands before Hetzner.
@@ -146,9 +110,9 @@ async fn z01_a_clock_that_the_other_cloud_denies_makes_no_living_attempt_look_de
 
 #[tokio::test(start_paused = true)]
 async fn m13_a_namesake_that_does_not_say_where_it_is_makes_no_dead_attempt_ready() {
-    let cloud = with_a_dead_attempt(|_| ()).await;
+    let cloud = Cloud::with_a_dead_attempt(|_| ()).await;
     let (name, _) = name_and_address(&cloud);
-    cloud.world().plant_device(namesake(name));
+    cloud.world().plant_device(namesake(&name));
     let error = cloud.provision(&settings()).await.unwrap_err();
     assert!(!error.is_retryable() && error.leftovers[0].hold == Hold::Person, "{error} {:?}", error.leftovers);
     assert!(matches!(reap(&cloud).await.servers[0].fate, Fate::Left(_)));
@@ -199,10 +163,10 @@ async fn a_dead_attempt_whose_server_has_no_ipv4_is_not_marked_ready_and_refused
 
 #[tokio::test(start_paused = true)]
 async fn m24_an_address_that_parts_late_from_a_dead_attempts_server_is_named() {
-    let cloud = with_a_dead_attempt(|config| config.hetzner.primary_ips_auto_delete = false).await;
+    let cloud = Cloud::with_a_dead_attempt(|config| config.hetzner.primary_ips_auto_delete = false).await;
     let id = cloud.truth().servers()[0]["id"].clone();
-    let assigned = answer(200, json!({ "primary_ip": { "id": 1, "assignee_id": id } }));
-    cloud.world().inject(fault("GET", "/primary_ips/*", 0, 2, assigned));
+    let assigned = answer(200, json!({ "primary_ip": { "id": 1, "assignee_id": id } }), false);
+    cloud.world().inject(fault(Api::Hetzner, "GET", "/primary_ips/*", 2, assigned));
     let report = reap(&cloud).await;
     assert_eq!(report.servers[0].fate, Fate::Removed);
     let named = report.servers[0].leftovers.iter().filter(|left| left.kind == Kind::PrimaryIp).count();
@@ -259,11 +223,11 @@ async fn y05_a_token_that_an_action_repeats_is_in_no_error() {
 
 #[tokio::test(start_paused = true)]
 async fn m14_two_namesakes_from_elsewhere_are_reported_and_nothing_is_removed() {
-    let cloud = with_a_dead_attempt(|_| ()).await;
+    let cloud = Cloud::with_a_dead_attempt(|_| ()).await;
     let (name, _) = name_and_address(&cloud);
     let elsewhere = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9));
     for public_ip in [elsewhere, IpAddr::V4(Ipv4Addr::new(203, 0, 113, 10))] {
-        cloud.world().plant_device(PlantedDevice { public_ip: Some(public_ip), ..namesake(name.clone()) });
+        cloud.world().plant_device(PlantedDevice { public_ip: Some(public_ip), ..namesake(&name) });
     }
     let report = reap(&cloud).await;
     assert_eq!(report.servers[0].fate, Fate::Left("2 devices claim to be this machine".to_owned()));

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::support::{Cloud, Notebook, code, params, settings, with_timeout};
+use crate::support::{Cloud, Notebook, answer, code, params, settings, with_timeout};
 use provision_vm::provision::{CancellationToken, Certainty, Code, Kind, Params, Settings, Source};
-use simulator::{ActionOutcome, Api, BootOutcome, Config, FaultKind};
+use simulator::{ActionOutcome, Api, BootOutcome, Config};
 
 #[tokio::test(start_paused = true)]
 async fn an_unknown_region_is_an_error_if_it_should_be() {
@@ -122,9 +122,7 @@ async fn m09_a_machine_that_joined_but_never_shows_is_named() {
 
 #[tokio::test(start_paused = true)]
 async fn g15_a_server_that_somebody_deleted_ends_the_wait() {
-    let mut config = Config::default();
-    config.machine.boot = BootOutcome::NeverJoins;
-    let cloud = Cloud::new(config);
+    let cloud = Cloud::that_never_joins();
     let operator = cloud.clone();
     let removal = async {
         tokio::time::sleep(Duration::from_secs(20)).await;
@@ -176,9 +174,7 @@ async fn deleted_servers_that_still_show_are_waited_for() {
 
 #[tokio::test(start_paused = true)]
 async fn what_cannot_be_removed_is_named() {
-    let mut config = Config::default();
-    config.machine.boot = BootOutcome::NeverJoins;
-    let cloud = Cloud::new(config);
+    let cloud = Cloud::that_never_joins();
     let (settings, operator) = (with_timeout(60), cloud.clone());
     let protect = async {
         tokio::time::sleep(Duration::from_secs(20)).await;
@@ -198,9 +194,7 @@ async fn what_cannot_be_removed_is_named() {
 #[tokio::test(start_paused = true)]
 async fn a_call_that_fails_before_it_makes_anything_undoes_nothing() {
     let cloud = Cloud::usual();
-    let json = Some(serde_json::json!({ "message": "not allowed" }));
-    let kind =
-        FaultKind::Answer { status: 403, json, text: None, content_type: None, headers: Vec::new(), apply: false };
+    let kind = answer(403, serde_json::json!({ "message": "not allowed" }), false);
     cloud.fault(Api::Tailscale, "GET", "/tailnet/-/devices", kind);
     let (process, notes) = (cloud.process(7), Arc::new(Notebook::default()));
     let outcome = process.provision(&params(), &settings(), CancellationToken::new(), notes.clone()).await;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::support::{Cloud, Notebook, code, params, settings, with_timeout};
+use crate::support::{Cloud, Notebook, answer, code, page, params, settings, with_timeout};
 use provision_vm::provision::{CancellationToken, Code, Params, Settings, Source};
 use provision_vm::secret::Secret;
 use provision_vm::tailscale::Credentials;
@@ -74,8 +74,8 @@ async fn an_order_without_an_answer_ends_with_one_server_and_success() {
         ("P04 hang, applied", FaultKind::HangAfterApply),
         ("P05 applied while we look", FaultKind::ResetThenApply { after_ms: 3_000 }),
         ("P05 applied after our second order", FaultKind::ResetThenApply { after_ms: 7_000 }),
-        ("P26 502, applied", answer(502, "<html>bad gateway</html>", true)),
-        ("P26 500, not applied", answer(500, "", false)),
+        ("P26 502, applied", page(502, "<html>bad gateway</html>", true)),
+        ("P26 500, not applied", page(500, "", false)),
         ("P25 too many requests", FaultKind::RateLimited { with_headers: true }),
         ("P27 cut short", FaultKind::Truncate),
         ("P27 empty", FaultKind::Empty),
@@ -97,7 +97,7 @@ async fn a_key_without_an_answer_leaves_one_spent_key_and_no_other() {
     for (name, kind) in [
         ("K02 not applied", FaultKind::ResetBeforeApply),
         ("K02 applied", FaultKind::ResetAfterApply),
-        ("K05 502, applied", answer(502, "", true)),
+        ("K05 502, applied", page(502, "", true)),
         ("K05 cut short", FaultKind::Truncate),
     ] {
         let cloud = Cloud::usual();
@@ -107,11 +107,6 @@ async fn a_key_without_an_answer_leaves_one_spent_key_and_no_other() {
         assert_eq!(truth.faults_fired(), 1, "{name}: the fault did not fire");
         truth.assert_one_ready(&outcome);
     }
-}
-
-fn answer(status: u16, text: &str, apply: bool) -> FaultKind {
-    let text = Some(text.to_owned());
-    FaultKind::Answer { status, json: None, text, content_type: None, headers: Vec::new(), apply }
 }
 
 #[tokio::test(start_paused = true)]
@@ -145,9 +140,7 @@ async fn a_type_that_sold_out_since_the_list_was_read_costs_one_order() {
         let cloud = Cloud::usual();
         let mut json = body.clone();
         json["error"]["code"] = code.into();
-        let (text, content_type, headers) = (None, None, Vec::new());
-        let kind = FaultKind::Answer { status, json: Some(json), text, content_type, headers, apply: false };
-        cloud.fault(Api::Hetzner, "POST", "/servers", kind);
+        cloud.fault(Api::Hetzner, "POST", "/servers", answer(status, json, false));
         let outcome = cloud.provision(&settings()).await;
         cloud.truth().assert_one_ready(&outcome);
         let done = outcome.unwrap();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::support::{Cloud, labels, settings, with_timeout};
 use provision_vm::provision::{CancellationToken, Fate, Kind, ReapOptions, ReapReport, Silent};
-use simulator::{Api, BootOutcome, Config, Fault, FaultKind, PlantedServer};
+use simulator::{Api, Config, Fault, FaultKind, PlantedServer};
 
 const FOR_REAL: ReapOptions = ReapOptions { dry_run: false, grace: Duration::from_secs(300) };
 
@@ -20,12 +20,6 @@ async fn die_after(cloud: &Cloud, seconds: u64) {
     assert!(died.is_err());
 }
 
-fn never_joins() -> Cloud {
-    let mut config = Config::default();
-    config.machine.boot = BootOutcome::NeverJoins;
-    Cloud::new(config)
-}
-
 async fn pass(seconds: u64) {
     tokio::time::sleep(Duration::from_secs(seconds)).await;
 }
@@ -33,7 +27,7 @@ async fn pass(seconds: u64) {
 #[tokio::test(start_paused = true)]
 async fn i18_one_pass_after_the_end_of_an_attempt_leaves_nothing_of_it() {
     for dies_after in [3, 9, 20, 45] {
-        let cloud = never_joins();
+        let cloud = Cloud::that_never_joins();
         die_after(&cloud, dies_after).await;
         pass(720).await;
         let report = reap(&cloud, FOR_REAL).await;
@@ -46,7 +40,7 @@ async fn i18_one_pass_after_the_end_of_an_attempt_leaves_nothing_of_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_dry_run_says_what_it_would_do_and_changes_nothing() {
-    let cloud = never_joins();
+    let cloud = Cloud::that_never_joins();
     die_after(&cloud, 20).await;
     pass(900).await;
     let before = cloud.truth();
@@ -68,7 +62,7 @@ async fn a_dry_run_says_what_it_would_do_and_changes_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn q06_an_attempt_that_may_still_live_is_left_alone() {
-    let cloud = never_joins();
+    let cloud = Cloud::that_never_joins();
     die_after(&cloud, 20).await;
     // Its end is at 420 s, and the grace is 300 s.
     for (wait, found) in [(0, 0), (390, 0), (290, 0), (40, 1)] {
@@ -157,7 +151,7 @@ async fn i02_only_what_is_provably_ours_is_touched() {
 
 #[tokio::test(start_paused = true)]
 async fn m25_what_cannot_be_removed_is_named_and_does_not_stop_the_pass() {
-    let cloud = never_joins();
+    let cloud = Cloud::that_never_joins();
     die_after(&cloud, 20).await;
     let id = cloud.truth().servers()[0]["id"].as_u64().unwrap();
     cloud.world().touch_server(id, None, Some(true));
@@ -172,7 +166,7 @@ async fn m25_what_cannot_be_removed_is_named_and_does_not_stop_the_pass() {
 async fn q07_two_reapers_at_once_and_lost_replies_do_no_harm() {
     for kind in [FaultKind::ResetAfterApply, FaultKind::ResetBeforeApply, FaultKind::RateLimited { with_headers: true }]
     {
-        let cloud = never_joins();
+        let cloud = Cloud::that_never_joins();
         die_after(&cloud, 20).await;
         pass(900).await;
         let (method, path) = (Some("DELETE".to_owned()), Some("/servers/*".to_owned()));

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::support::{Cloud, Notebook, Outcome, params, settings, with_timeout};
+use crate::support::{Cloud, Notebook, Outcome, answer, fault, namesake, params, settings, with_timeout};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use provision_vm::provision::{CancellationToken, Code, Settings};
@@ -12,22 +12,7 @@ use provision_vm::secret::Secret;
 use provision_vm::tailscale::Credentials;
 use provision_vm::transport::{BaseUrl, Transport, TransportError};
 use serde_json::json;
-use simulator::{Api, BootOutcome, Config, Fault, FaultKind, PlantedDevice, PlantedKey};
-
-fn fault(api: Api, method: &str, path: &str, times: u32, kind: FaultKind) -> Fault {
-    Fault { api, method: Some(method.to_owned()), path: Some(path.to_owned()), skip: 0, times, kind }
-}
-
-fn answer(status: u16, json: serde_json::Value, apply: bool) -> FaultKind {
-    let (json, text, content_type, headers) = (Some(json), None, None, Vec::new());
-    FaultKind::Answer { status, json, text, content_type, headers, apply }
-}
-
-fn never_joins() -> Cloud {
-    let mut config = Config::default();
-    config.machine.boot = BootOutcome::NeverJoins;
-    Cloud::new(config)
-}
+use simulator::{Api, BootOutcome, Config, Fault, FaultKind, PlantedKey};
 
 /// A call that is given up a while after its server was made.
 async fn given_up_with_a_server(cloud: &Cloud, after: Duration) -> Outcome {
@@ -35,9 +20,7 @@ async fn given_up_with_a_server(cloud: &Cloud, after: Duration) -> Outcome {
     let (params, settings, process) = (params(), settings(), cloud.process(7));
     let call = process.provision(&params, &settings, cancel.clone(), Arc::new(Notebook::default()));
     let giving_up = async {
-        while cloud.truth().servers().is_empty() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        cloud.until(|truth| !truth.servers().is_empty()).await;
         tokio::time::sleep(after).await;
         cancel.cancel();
     };
@@ -132,7 +115,7 @@ impl Transport for Slept {
 
 #[tokio::test(start_paused = true)]
 async fn z03_the_deadline_does_not_wait_for_a_machine_that_slept() {
-    let cloud = never_joins();
+    let cloud = Cloud::that_never_joins();
     let process = cloud.process_through(1, |cloud| Arc::new(Slept(cloud, Duration::from_secs(30))));
     let (params, settings, notes) = (params(), with_timeout(900), Arc::new(Notebook::default()));
     let outcome = process.provision(&params, &settings, CancellationToken::new(), notes).await;
@@ -144,12 +127,11 @@ async fn z03_the_deadline_does_not_wait_for_a_machine_that_slept() {
 #[tokio::test(start_paused = true)]
 async fn a_tagged_device_that_joined_without_our_key_is_not_ours_to_remove() {
     let name = Cloud::usual().provision(&settings()).await.unwrap().server.name;
-    let cloud = never_joins();
+    let cloud = Cloud::that_never_joins();
     let settings = with_timeout(60);
     let planting = async {
         tokio::time::sleep(Duration::from_secs(20)).await;
-        let tags = vec!["tag:agent".to_owned()];
-        cloud.world().plant_device(PlantedDevice { hostname: name, tags, ..Default::default() })
+        cloud.world().plant_device(namesake(&name))
     };
     let (outcome, node) = tokio::join!(cloud.provision(&settings), planting);
     assert_eq!(outcome.unwrap_err().leftovers, []);
@@ -158,7 +140,7 @@ async fn a_tagged_device_that_joined_without_our_key_is_not_ours_to_remove() {
 
 #[tokio::test(start_paused = true)]
 async fn a_key_is_not_revoked_on_the_word_of_a_label() {
-    let cloud = never_joins();
+    let cloud = Cloud::that_never_joins();
     let tags = vec!["tag:agent".to_owned()];
     let key = cloud.world().plant_key(PlantedKey { reusable: true, ephemeral: true, tags });
     let id = key.split('-').nth(2).unwrap().to_owned();
@@ -213,9 +195,7 @@ async fn a_key_of_the_customer_that_an_attempt_used_up_makes_a_repeat_pointless(
         let settings = Settings { auth_key: Some(key), allow_reusable_auth_key: true, ..settings() };
         let (cancel, process) = (CancellationToken::new(), cloud.process(7));
         let giving_up = async {
-            while cloud.world().devices().next().is_none() {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
+            cloud.until(|truth| !truth.devices().is_empty()).await;
             cancel.cancel();
         };
         let (params, notes) = (params(), Arc::new(Notebook::default()));

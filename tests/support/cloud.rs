@@ -11,7 +11,7 @@ use provision_vm::provision::{
     CancellationToken, Observer, Params, ProvisionError, Provisioner, ReapOptions, ReapReport, Settings,
 };
 use provision_vm::transport::{BODY_LIMIT, Transport, TransportError};
-use simulator::{Api, Config, Cut, Delivery, Fault, FaultKind, World};
+use simulator::{Api, BootOutcome, Config, Cut, Delivery, FaultKind, World};
 use tokio::time::{Instant, sleep};
 
 use super::audit::{Audit, Listener, Sent, Violation, log};
@@ -57,6 +57,32 @@ impl Cloud {
         Self::new(Config::default())
     }
 
+    /// A world whose machines never join.
+    pub fn that_never_joins() -> Self {
+        let mut config = Config::default();
+        config.machine.boot = BootOutcome::NeverJoins;
+        Self::new(config)
+    }
+
+    /// A world in which an attempt has died without its machine having joined, and is past its end.
+    pub async fn with_a_dead_attempt(change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config::default();
+        config.machine.boot = BootOutcome::NeverJoins;
+        change(&mut config);
+        let cloud = Self::new(config);
+        let settings = super::with_timeout(120);
+        assert!(tokio::time::timeout(Duration::from_secs(40), cloud.provision(&settings)).await.is_err());
+        sleep(Duration::from_secs(900)).await;
+        cloud
+    }
+
+    /// Waits until something is true in the world.
+    pub async fn until(&self, is_so: impl Fn(&Truth) -> bool) {
+        while !is_so(&self.truth()) {
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// The world as it is now.
     pub fn world(&self) -> MutexGuard<'_, World> {
         let mut world = self.shared.world.lock().unwrap();
@@ -73,8 +99,7 @@ impl Cloud {
     }
 
     pub fn fault(&self, api: Api, method: &str, path: &str, kind: FaultKind) {
-        let (method, path) = (Some(method.to_owned()), Some(path.to_owned()));
-        self.world().inject(Fault { api, method, path, skip: 0, times: 1, kind });
+        self.world().inject(super::fault(api, method, path, 1, kind));
     }
 
     /// From now on every request asks this which fault it meets.

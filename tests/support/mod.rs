@@ -17,7 +17,7 @@ use provision_vm::provision::{Code, Event, Observer, Params, Settings, Source, U
 use provision_vm::secret::Secret;
 use provision_vm::tailscale::Credentials;
 use provision_vm::transport::BaseUrl;
-use simulator::Config;
+use simulator::{Api, Config, Fault, FaultKind, PlantedDevice};
 
 pub use cloud::{Cloud, Process, Weather};
 pub use truth::Truth;
@@ -64,6 +64,28 @@ impl<F: Fn() + Send + Sync> Observer for Meddler<F> {
     }
 
     fn secret(&self, _: &Secret) {}
+}
+
+/// A fault at the next so many requests of this kind.
+pub fn fault(api: Api, method: &str, path: &str, times: u32, kind: FaultKind) -> Fault {
+    Fault { api, method: Some(method.to_owned()), path: Some(path.to_owned()), skip: 0, times, kind }
+}
+
+/// An answer in the API's own form.
+pub fn answer(status: u16, json: serde_json::Value, apply: bool) -> FaultKind {
+    let (json, text, content_type, headers) = (Some(json), None, None, Vec::new());
+    FaultKind::Answer { status, json, text, content_type, headers, apply }
+}
+
+/// A page that something between us and the API wrote.
+pub fn page(status: u16, text: &str, apply: bool) -> FaultKind {
+    let (json, text, content_type, headers) = (None, Some(text.to_owned()), None, Vec::new());
+    FaultKind::Answer { status, json, text, content_type, headers, apply }
+}
+
+/// A tagged device that calls itself as the job's server does.
+pub fn namesake(hostname: &str) -> PlantedDevice {
+    PlantedDevice { hostname: hostname.to_owned(), tags: vec!["tag:agent".to_owned()], ..PlantedDevice::default() }
 }
 
 pub fn params() -> Params {
