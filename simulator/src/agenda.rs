@@ -23,6 +23,8 @@ pub(crate) enum Happening {
     MachineJoins(u64),
     /// The machine asks to join; it need not be there any more when it is let in.
     MachineAsks(u64, Duration),
+    /// A machine that has joined asks once more.
+    MachineAsksAgain(u64, Box<JoinPlan>),
     /// A machine that asked to join before it was deleted is let in.
     QueuedJoin(u64, Box<JoinPlan>, std::net::Ipv4Addr),
     /// The machine goes off.

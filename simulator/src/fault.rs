@@ -110,6 +110,11 @@ pub enum FaultKind {
     Html,
     /// The request is applied, and its answer is larger than anybody should hold.
     Oversize,
+    /// The same, but so that it shows: each spoiled value is of a wrong type, and nothing is missing.
+    Misshape {
+        /// The seed of that chance.
+        seed: u64,
+    },
     /// The answer takes this long.
     Slow {
         /// Milliseconds.
@@ -149,6 +154,7 @@ impl FaultKind {
             Self::Oversize => "oversize",
             Self::Slow { .. } => "slow",
             Self::Garble { .. } => "garble",
+            Self::Misshape { .. } => "misshape",
             Self::StaleRead { .. } => "stale_read",
         }
     }

@@ -1,16 +1,30 @@
 //! Spoils an answer: JSON of the documented shape becomes JSON of another one, or none.
+//!
+//! [`garble`] does so in any way, so that what it makes may be a lie: a list that is shorter, an id that is another's.
+//! [`misshape`] leaves nothing that could be true of some other world: whoever reads with care can see the damage.
 
 use bytes::Bytes;
 use serde_json::{Map, Number, Value};
 
 /// The body, spoiled in one to three places, by a seed. A body that is no JSON stays as it is.
 pub(crate) fn garble(body: &Bytes, seed: u64) -> Bytes {
+    spoiled(body, seed, spoil)
+}
+
+/// The same, but every value that is spoiled is of a wrong type then, and none is missing.
+pub(crate) fn misshape(body: &Bytes, seed: u64) -> Bytes {
+    spoiled(body, seed, retype)
+}
+
+type Spoil = fn(&mut Value, &mut fastrand::Rng);
+
+fn spoiled(body: &Bytes, seed: u64, spoil: Spoil) -> Bytes {
     let Ok(mut json) = serde_json::from_slice::<Value>(body) else { return body.clone() };
     let mut rng = fastrand::Rng::with_seed(seed);
     for _ in 0..rng.usize(1..=3) {
         let places = count(&json);
         let place = rng.usize(0..places);
-        spoil_at(&mut json, &mut { place }, &mut rng);
+        spoil_at(&mut json, &mut { place }, &mut rng, spoil);
     }
     let mut text = json.to_string().into_bytes();
     if rng.u8(0..8) == 0 && !text.is_empty() {
@@ -29,15 +43,15 @@ fn count(json: &Value) -> usize {
 }
 
 /// Spoils the value at a place, counted as [`count`] does. Returns whether it was in here.
-fn spoil_at(json: &mut Value, place: &mut usize, rng: &mut fastrand::Rng) -> bool {
+fn spoil_at(json: &mut Value, place: &mut usize, rng: &mut fastrand::Rng, spoil: Spoil) -> bool {
     if *place == 0 {
         spoil(json, rng);
         return true;
     }
     *place -= 1;
     match json {
-        Value::Array(items) => items.iter_mut().any(|item| spoil_at(item, place, rng)),
-        Value::Object(fields) => fields.values_mut().any(|field| spoil_at(field, place, rng)),
+        Value::Array(items) => items.iter_mut().any(|item| spoil_at(item, place, rng, spoil)),
+        Value::Object(fields) => fields.values_mut().any(|field| spoil_at(field, place, rng, spoil)),
         _ => false,
     }
 }
@@ -52,6 +66,16 @@ fn spoil(json: &mut Value, rng: &mut fastrand::Rng) {
         (Value::Bool(flag), _) => Value::Bool(!*flag),
     };
     *json = replaced;
+}
+
+/// Something of another type. Neither stands for an absence, and none becomes sound if it is spoiled again.
+fn retype(json: &mut Value, rng: &mut fastrand::Rng) {
+    let (fraction, nested) = (Value::from(0.5), serde_json::json!([[]]));
+    *json = match json {
+        Value::Number(_) => nested,
+        Value::Array(_) => fraction,
+        _ => [fraction, nested][rng.usize(0..2)].clone(),
+    };
 }
 
 fn any_value(rng: &mut fastrand::Rng) -> Value {
@@ -135,5 +159,16 @@ mod tests {
         let same = |text: &Bytes| serde_json::from_slice::<Value>(text).ok() == serde_json::from_slice(&body).ok();
         assert!(spoiled.iter().filter(|text| same(text)).count() < 50);
         assert_eq!(garble(&Bytes::from_static(b"<html>"), 1), "<html>");
+    }
+
+    #[test]
+    fn what_is_misshapen_has_all_its_values_and_one_of_a_wrong_type() {
+        let body = Bytes::from(r#"{"servers":[{"id":7,"name":"a"},{"id":8,"name":"b"}]}"#);
+        for seed in 0..500 {
+            let Ok(json) = serde_json::from_slice::<Value>(&misshape(&body, seed)) else { continue };
+            let server = |server: &Value| server["id"].is_u64() && server["name"].is_string();
+            let is_sound = json["servers"].as_array().is_some_and(|servers| servers.iter().all(server));
+            assert!(!is_sound, "seed {seed} left {json}");
+        }
     }
 }

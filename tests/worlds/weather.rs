@@ -239,6 +239,9 @@ impl Kind {
                 let most = [3_000, 35_000][rng.usize(0..2)];
                 FaultKind::Slow { ms: rng.u64(500..=most) }
             }
+            // What is read decides what exists. A cloud that lies about that, so that nothing shows it, leaves nobody a way
+            // to know what it has to remove; what an order's answer says can be looked up.
+            Self::Garble if Only::Reads.fits(request) => FaultKind::Misshape { seed: rng.u64(..) },
             Self::Garble => FaultKind::Garble { seed: rng.u64(..) },
             Self::Stale => FaultKind::StaleRead { seconds: rng.f64() * 5.0 },
         }

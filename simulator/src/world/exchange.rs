@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::World;
 use crate::agenda::Happening;
 use crate::fault::{Api, Cut, FaultKind};
-use crate::garble::garble;
+use crate::garble::{garble, misshape};
 use crate::history::{Actor, Applied, Fate};
 use crate::reply::{hetzner_error, json_reply, tailscale_error, text_reply};
 
@@ -129,6 +129,7 @@ impl World {
             }
             FaultKind::Slow { .. } => Ok(self.apply(api, &request)),
             FaultKind::Garble { seed } => Ok(self.apply(api, &request).map(|body| garble(&body, seed))),
+            FaultKind::Misshape { seed } => Ok(self.apply(api, &request).map(|body| misshape(&body, seed))),
             FaultKind::StaleRead { seconds } => {
                 let now = self.config.hetzner.clone();
                 let lag = |seconds_now: f64| seconds_now.max(seconds);

@@ -33,6 +33,15 @@ impl World {
                 self.agenda.put(self.cx.now + wait, queued);
             }
             Happening::QueuedJoin(server, plan, ip) => self.join(server, *plan, ip),
+            Happening::MachineAsksAgain(id, plan) => {
+                let machine = &self.config.machine;
+                let wait =
+                    if machine.queued_joins { Duration::from_secs_f64(machine.join_seconds) } else { Duration::ZERO };
+                let asks = machine.joins_again_after_seconds.is_some();
+                let Some(server) = self.hetzner.running_server(id).filter(|_| asks) else { return };
+                let again = Happening::QueuedJoin(id, plan, server.ipv4);
+                self.agenda.put(self.cx.now + wait, again);
+            }
             Happening::MachineOff(server) => {
                 self.hetzner.power_off(server);
                 self.follow_up();
@@ -71,7 +80,7 @@ impl World {
                 }
                 if let Some(seconds) = self.config.machine.joins_again_after_seconds {
                     let again = joins + Duration::from_secs_f64(seconds);
-                    self.agenda.put(again, Happening::QueuedJoin(id, Box::new(plan.clone()), server.ipv4));
+                    self.agenda.put(again, Happening::MachineAsksAgain(id, Box::new(plan.clone())));
                 }
                 server.plan = Some(plan);
                 "reads its first-boot document".to_owned()
