@@ -1,7 +1,8 @@
 //! Single calls and what exists after them, in a simulated world. One program, so that what they share is built once.
 //!
 //! `provision.rs` has the calls that end with a machine, `failure.rs` those that do not, `adopt.rs` jobs that are called
-//! for again, `undo.rs` what an undo must survive, `spared.rs` what nobody may touch, `doubt.rs` what must not be believed at once, and `reap.rs` the reaper.
+//! for again, `undo.rs` what an undo must survive, `spared.rs` what nobody may touch, `doubt.rs` what must not be believed at
+//! once, `lies.rs` answers that are wrong, and `reap.rs` the reaper.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
 #[path = "calls/adopt.rs"]
@@ -10,6 +11,8 @@ mod adopt;
 mod doubt;
 #[path = "calls/failure.rs"]
 mod failure;
+#[path = "calls/lies.rs"]
+mod lies;
 #[path = "calls/provision.rs"]
 mod provision;
 #[path = "calls/reap.rs"]

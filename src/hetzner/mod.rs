@@ -121,10 +121,12 @@ impl Hetzner {
 
 /// Reads a JSON body; the error names the place that did not fit, never the content.
 fn decode<T: DeserializeOwned>(answer: &http::Response<Bytes>) -> Result<T, HetznerError> {
-    serde_json::from_slice(answer.body()).map_err(|error| HetznerError::Unreadable {
-        what: describe(&error),
-        request_id: error::correlation_id(answer.headers()),
-    })
+    let unreadable = |what| HetznerError::Unreadable { what, request_id: error::correlation_id(answer.headers()) };
+    // serde would take a list for a document of which all that is optional is missing.
+    if answer.body().trim_ascii_start().starts_with(b"[") {
+        return Err(unreadable("the answer is a list instead of a document".to_owned()));
+    }
+    serde_json::from_slice(answer.body()).map_err(|error| unreadable(describe(&error)))
 }
 
 /// serde's own text may quote the offending value; the kind and place say enough.

@@ -32,7 +32,7 @@ pub(super) trait Undo: Send + Sync {
     fn undo<'a>(&'a self, scene: &'a Scene<'a>) -> BoxFuture<'a, Vec<Leftover>>;
 
     /// What has to be assumed left if the undo itself breaks down. Nothing, if the step never acted.
-    fn may_leave(&self, why: &str) -> Option<Leftover>;
+    fn may_leave(&self, why: &str) -> Vec<Leftover>;
 }
 
 /// Where undos run.

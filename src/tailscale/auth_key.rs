@@ -57,6 +57,13 @@ pub struct CreatedKey {
     pub capabilities: Capabilities,
 }
 
+impl CreatedKey {
+    /// Whether the text and the id are of one key. If not, the id may be any key's.
+    pub fn is_sound(&self) -> bool {
+        self.key.as_ref().and_then(key_id_of).as_ref() == Some(&self.id)
+    }
+}
+
 /// A key as it can be read later: without its text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuthKey {

@@ -1,5 +1,6 @@
 //! Devices of the tailnet (`facts/tailscale-and-first-boot.md` A3).
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
@@ -128,9 +129,11 @@ impl Tailscale {
         let draft = || self.draft(Method::GET, &path, &[("fields", "default"), ("hostname", hostname)]);
         let WireDevices { devices } = self.fetch("find devices", draft, within).await?;
         let devices = devices.unwrap_or_default().into_iter().map(Device::from);
-        // The filter is the server's; it is not known what an old one does with it.
+        // The filter is the server's; it is not known what an old one does with it. And a device that is listed twice is one.
+        let mut listed = BTreeSet::new();
         Ok(devices
             .filter(|device| device.hostname.eq_ignore_ascii_case(hostname) && is_id(&device.node_id.0))
+            .filter(|device| listed.insert(device.node_id.clone()))
             .collect())
     }
 

@@ -128,13 +128,20 @@ impl std::fmt::Debug for Tailscale {
 
 /// Reads a JSON body; the error never quotes the content, which may hold a key.
 fn decode<T: DeserializeOwned>(answer: &http::Response<Bytes>) -> Result<T, TailscaleError> {
-    serde_json::from_slice(answer.body()).map_err(|error| TailscaleError::Unreadable {
-        what: if error.is_data() { "it has another shape than documented" } else { "it is not whole JSON" },
-        request_id: error::request_id(answer.headers()),
+    let unreadable = |what| TailscaleError::Unreadable { what, request_id: error::request_id(answer.headers()) };
+    // serde would take a list for a document of which all that is optional is missing.
+    if answer.body().trim_ascii_start().starts_with(b"[") {
+        return Err(unreadable("it is a list instead of a document"));
+    }
+    serde_json::from_slice(answer.body()).map_err(|error| {
+        unreadable(if error.is_data() { "it has another shape than documented" } else { "it is not whole JSON" })
     })
 }
 
-/// Whether a text that an answer calls an id can be put into a path. `..` and `/` would ask for something else.
+/// Whether a text that an answer calls an id can be put into a path. `..` and `/` would ask for something else, and what
+/// begins as keys do is a secret.
 fn is_id(text: &str) -> bool {
-    (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    (1..=64).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        && !text.starts_with("tskey-")
 }

@@ -4,14 +4,14 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::future::BoxFuture;
 use provision_vm::provision::{CancellationToken, Certainty, Code, Fate, Hold, Kind, ReapOptions, ReapReport};
-use provision_vm::transport::{Transport, TransportError};
 use serde_json::{Value, json};
 use simulator::{ActionOutcome, Api, Config, Fault, FaultKind, PlantedDevice, PlantedServer};
 
-use crate::support::{Cloud, Meddler, Notebook, answer, fault, labels, namesake, page, params, settings, with_timeout};
+use crate::support::{
+    Changed, Cloud, Meddler, Notebook, answer, change_json, fault, labels, namesake, page, params, settings,
+    with_timeout,
+};
 
 fn notes() -> Arc<Notebook> {
     Arc::default()
@@ -63,26 +63,6 @@ async fn m22_a_reaper_looks_for_devices_before_every_single_delete() {
     assert_eq!((cloud.truth().servers().len(), cloud.truth().devices().len()), (1, 1));
 }
 
-/// A way on which answers are changed.
-struct Changed<F>(Cloud, F);
-
-impl<F: Fn(&http::Request<Bytes>, &mut http::Response<Bytes>) + Send + Sync + 'static> Transport for Changed<F> {
-    fn exchange(&self, request: http::Request<Bytes>) -> BoxFuture<'_, Result<http::Response<Bytes>, TransportError>> {
-        Box::pin(async move {
-            let mut answer = self.0.exchange(request.clone()).await?;
-            (self.1)(&request, &mut answer);
-            Ok(answer)
-        })
-    }
-}
-
-fn change_json(answer: &mut http::Response<Bytes>, change: impl FnOnce(&mut Value)) {
-    if let Ok(mut json) = serde_json::from_slice::<Value>(answer.body()) {
-        change(&mut json);
-        *answer.body_mut() = serde_json::to_vec(&json).unwrap().into();
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn z01_a_clock_that_the_other_cloud_denies_makes_no_living_attempt_look_dead() {
     let cloud = Cloud::that_never_joins();
@@ -90,14 +70,14 @@ async fn z01_a_clock_that_the_other_cloud_denies_makes_no_living_attempt_look_de
     let one = cloud.process(1);
     // A gateway whose dates are an hour ahead stands before Hetzner.
     let two = cloud.process_through(2, |cloud| {
-        Arc::new(Changed(cloud, |request: &http::Request<Bytes>, answer: &mut http::Response<Bytes>| {
+        Changed::way(cloud, |request, answer| {
             let date = answer.headers().get(http::header::DATE).and_then(|date| date.to_str().ok());
             if let Some(date) = date.filter(|_| request.uri().host() == Some("api.hetzner.cloud")) {
                 let later = httpdate::parse_http_date(date).unwrap() + Duration::from_secs(3_600);
                 let later = httpdate::fmt_http_date(later).parse().unwrap();
                 answer.headers_mut().insert(http::header::DATE, later);
             }
-        }))
+        })
     });
     let late = async {
         tokio::time::sleep(Duration::from_secs(15)).await;
@@ -124,11 +104,11 @@ async fn q08_a_machine_that_was_handed_over_is_known_by_its_device() {
     let cloud = Cloud::usual();
     // Its device says that it connects from a private address alone.
     let process = cloud.process_through(1, |cloud| {
-        Arc::new(Changed(cloud, |request: &http::Request<Bytes>, answer: &mut http::Response<Bytes>| {
+        Changed::way(cloud, |request, answer| {
             if request.uri().path().contains("/device/") {
                 change_json(answer, |json| json["clientConnectivity"]["endpoints"] = json!(["10.0.0.5:41641"]));
             }
-        }))
+        })
     });
     for reused in [false, true] {
         let outcome = process.provision(&params(), &settings(), CancellationToken::new(), notes()).await;
@@ -142,7 +122,7 @@ async fn a_dead_attempt_whose_server_has_no_ipv4_is_not_marked_ready_and_refused
     assert!(tokio::time::timeout(Duration::from_secs(15), cloud.provision(&with_timeout(120))).await.is_err());
     tokio::time::sleep(Duration::from_secs(900)).await;
     let process = cloud.process_through(2, |cloud| {
-        Arc::new(Changed(cloud, |request: &http::Request<Bytes>, answer: &mut http::Response<Bytes>| {
+        Changed::way(cloud, |request, answer| {
             if request.uri().path().contains("/servers") {
                 change_json(answer, |json| {
                     if let Some(server) = json.get_mut("server") {
@@ -153,7 +133,7 @@ async fn a_dead_attempt_whose_server_has_no_ipv4_is_not_marked_ready_and_refused
                     }
                 });
             }
-        }))
+        })
     });
     let outcome = process.provision(&params(), &settings(), CancellationToken::new(), notes()).await;
     let error = outcome.unwrap_err();

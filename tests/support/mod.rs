@@ -5,6 +5,7 @@
 #![allow(dead_code, unused_imports, reason = "each test file uses its own part")]
 
 pub mod audit;
+mod changed;
 mod cloud;
 mod truth;
 
@@ -19,6 +20,7 @@ use provision_vm::tailscale::Credentials;
 use provision_vm::transport::BaseUrl;
 use simulator::{Api, Config, Fault, FaultKind, PlantedDevice};
 
+pub use changed::{Changed, change_json};
 pub use cloud::{Cloud, Process, Weather};
 pub use truth::Truth;
 

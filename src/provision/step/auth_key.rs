@@ -136,7 +136,8 @@ async fn hear(
         Heard::Interrupted(cause, reply) => (reply, Some(cause)),
     };
     match &reply {
-        Some(Ok(created)) => undo.change(|state| {
+        // One that is not sound names no key for sure, so what it made is looked for by its description.
+        Some(Ok(created)) if created.is_sound() => undo.change(|state| {
             state.floating = state.floating.saturating_sub(1);
             state.minted = Some(created.id.clone());
             state.ends = Some(run.clock.now() + life);
@@ -158,6 +159,9 @@ fn check_minted(created: &CreatedKey, wanted: &Capabilities) -> Result<Secret, C
     let plain = text.expose().bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
     if !text.expose().starts_with("tskey-") || !plain || text.expose().len() > 512 {
         return Err(Cause::UnusableKey("the answer held something that is no auth key"));
+    }
+    if !created.is_sound() {
+        return Err(Cause::UnusableKey("its id and its text are not of one key"));
     }
     let got = &created.capabilities;
     if got.reusable || !got.preauthorized || got.tags != wanted.tags || got.ephemeral != wanted.ephemeral {
@@ -221,6 +225,9 @@ async fn revoke_spent(run: &Run<'_>, key: &Key) {
         return;
     }
     let looked = undo.revoke_unheard(run, within).await;
+    for id in undo.state().unheard {
+        run.warn(Scope::Tailscale, format!("The auth key {id}, whose text nobody has, could not be revoked"));
+    }
     if looked.is_err() || undo.state().floating > 0 {
         let message = format!(
             "An order of an auth key got no answer: an unused key described as {:?} may exist until it ends by itself",
@@ -242,6 +249,10 @@ pub(in super::super) struct UndoAuthKey {
 struct State {
     /// Orders that may still be carried out, or were without our hearing of it.
     floating: u32,
+    /// What unanswered orders have made, as a list showed it, and is not revoked yet.
+    unheard: Vec<KeyId>,
+    /// The same, revoked. A list may still show them.
+    revoked: Vec<KeyId>,
     minted: Option<KeyId>,
     /// When the key ends by itself. Until then a key that is of no more use must have been used.
     ends: Option<Instant>,
@@ -266,20 +277,36 @@ impl UndoAuthKey {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Revokes every usable key of this description but the one in hand. Where listing is not permitted nothing is
-    /// found, and the orders stay unresolved.
+    /// Revokes every usable key of this description but the one in hand, as far as each lets itself be revoked. Where
+    /// listing is not permitted nothing is found, and the orders stay unresolved.
     async fn revoke_unheard(&self, run: &Run<'_>, within: Within) -> Result<(), TailscaleError> {
         let keys = match run.tailscale.find_keys_described(&self.description, within).await {
             Err(error) if error.is_forbidden() => return Ok(()),
             keys => keys?,
         };
-        let minted = self.state().minted;
-        for key in keys.iter().filter(|key| Some(&key.id) != minted.as_ref()) {
-            run.tailscale.revoke_key(&key.id, within).await?;
-            self.change(|state| state.floating = state.floating.saturating_sub(1));
-            run.say(Scope::Tailscale, format!("Unheard auth key revoked: id={}", key.id));
+        self.change(|state| {
+            for key in keys {
+                let mut known = state.minted.iter().chain(&state.unheard).chain(&state.revoked);
+                if !known.any(|id| *id == key.id) {
+                    state.floating = state.floating.saturating_sub(1);
+                    state.unheard.push(key.id);
+                }
+            }
+        });
+        let mut outcome = Ok(());
+        for id in self.state().unheard {
+            match run.tailscale.revoke_key(&id, within).await {
+                Ok(()) => {
+                    self.change(|state| {
+                        state.unheard.retain(|unheard| *unheard != id);
+                        state.revoked.push(id.clone());
+                    });
+                    run.say(Scope::Tailscale, format!("Unheard auth key revoked: id={id}"));
+                }
+                Err(error) => outcome = Err(error),
+            }
         }
-        Ok(())
+        outcome
     }
 
     async fn revoke(&self, scene: &Scene<'_>, id: &KeyId) -> Option<Leftover> {
@@ -333,21 +360,34 @@ impl UndoAuthKey {
     }
 
     /// Looks for keys that unanswered orders may still make, and revokes them.
-    async fn settle(&self, scene: &Scene<'_>) -> Option<Leftover> {
+    async fn settle(&self, scene: &Scene<'_>) -> Vec<Leftover> {
         let end = scene.deadline.min(scene.run.clock.now() + SETTLE);
-        let may_appear = |why: &str| {
-            let why = format!("an order got no answer{why}; nobody has its text, and it ends by itself");
-            Leftover::may_appear(Kind::AuthKey, why).name(&self.description)
-        };
-        while self.state().floating > 0 {
-            match self.revoke_unheard(scene.run, scene.within()).await {
-                Err(error) if error.opinion() == Opinion::Stop => return Some(may_appear(&format!(" ({error})"))),
-                _ if scene.run.clock.now() >= end => break,
-                // The last look is at the very end.
-                _ => sleep_until(end.min(scene.run.clock.now() + LOOK_AGAIN)).await,
+        let mut obstacle = None;
+        while self.has_unheard() {
+            let outcome = self.revoke_unheard(scene.run, scene.within()).await;
+            let is_final = outcome.as_ref().is_err_and(|error| error.opinion() == Opinion::Stop);
+            obstacle = outcome.err();
+            if is_final || scene.run.clock.now() >= end {
+                break;
             }
+            // The last look is at the very end.
+            sleep_until(end.min(scene.run.clock.now() + LOOK_AGAIN)).await;
         }
-        (self.state().floating > 0).then(|| may_appear(""))
+        self.unheard(&obstacle.map(|error| format!(" ({error})")).unwrap_or_default())
+    }
+
+    fn has_unheard(&self) -> bool {
+        let State { floating, unheard, .. } = self.state();
+        floating > 0 || !unheard.is_empty()
+    }
+
+    /// What unanswered orders have made or may still make.
+    fn unheard(&self, why: &str) -> Vec<Leftover> {
+        let State { floating, unheard, .. } = self.state();
+        let why = format!("an order got no answer{why}; nobody has its text, and it ends by itself");
+        let seen = unheard.iter().map(|id| Leftover::unconfirmed(Kind::AuthKey, &why).id(id).name(&self.description));
+        let unseen = (0..floating).map(|_| Leftover::may_appear(Kind::AuthKey, &why).name(&self.description));
+        seen.chain(unseen).collect()
     }
 }
 
@@ -363,12 +403,10 @@ impl Undo for UndoAuthKey {
         })
     }
 
-    fn may_leave(&self, why: &str) -> Option<Leftover> {
-        let State { floating, minted, .. } = self.state();
-        match minted {
-            Some(id) => Some(Leftover::unconfirmed(Kind::AuthKey, why).id(&id).name(&self.description)),
-            None => (floating > 0).then(|| Leftover::may_appear(Kind::AuthKey, why).name(&self.description)),
-        }
+    fn may_leave(&self, why: &str) -> Vec<Leftover> {
+        let minted = self.state().minted;
+        let minted = minted.map(|id| Leftover::unconfirmed(Kind::AuthKey, why).id(&id).name(&self.description));
+        minted.into_iter().chain(self.unheard(&format!(", and {why}"))).collect()
     }
 }
 
@@ -393,7 +431,7 @@ impl Undo for WatchGiven {
         })
     }
 
-    fn may_leave(&self, _: &str) -> Option<Leftover> {
-        None
+    fn may_leave(&self, _: &str) -> Vec<Leftover> {
+        Vec::new()
     }
 }

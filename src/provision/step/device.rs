@@ -16,13 +16,15 @@ use super::super::run::{Doing, Run};
 use super::super::saga::{Machine, Scene, Undo};
 use crate::hetzner::HetznerError;
 use crate::tailscale::{Device, NodeId, TailscaleError};
-use crate::transport::sleep;
+use crate::transport::{Instant, sleep};
 
 /// How long a device may take to show in lists after its machine joined.
 const PATIENCE_WITH_LISTS: Duration = Duration::from_secs(15);
 /// How long another one may take that the same machine makes of itself by joining again.
 const PATIENCE_WITH_MORE: Duration = Duration::from_secs(5);
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// For how long what a read has shown is said to be there.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// The devices that carry the job's host name before anything is made: remains of earlier attempts, or strangers.
 pub(in super::super) async fn known_before(run: &Run<'_>) -> Result<Vec<NodeId>, Cause> {
@@ -179,15 +181,16 @@ impl Undo for UndoDevice {
                     Ok(devices) => devices,
                     Err(error) => {
                         let why = format!("the devices could not be read ({error})");
-                        left.push(Leftover::may_appear(Kind::Device, why));
+                        left.push((scene.run.clock.now(), Leftover::may_appear(Kind::Device, why)));
                         is_blind = true;
                         break;
                     }
                 };
                 let among = settled.len() + devices.len();
                 for device in &devices {
+                    let since = scene.run.clock.now();
                     let (leftover, is_stranger) = self.settle(scene, device, among).await;
-                    left.extend(leftover.map(|leftover| leftover.id(&device.node_id)));
+                    left.extend(leftover.map(|leftover| (since, leftover.id(&device.node_id))));
                     settled.push(device.node_id.clone());
                     has_candidate |= !is_stranger;
                 }
@@ -200,13 +203,19 @@ impl Undo for UndoDevice {
             }
             if !has_candidate && !is_blind && scene.key_used() == Some(true) {
                 let why = "a machine joined, but no list shows a device that is provably its";
-                left.push(Leftover::may_appear(Kind::Device, why));
+                left.push((scene.run.clock.now(), Leftover::may_appear(Kind::Device, why)));
             }
-            left.into_iter().map(|leftover| leftover.name(&self.hostname)).collect()
+            // Devices go by themselves, and by other calls.
+            let now = scene.run.clock.now();
+            let told = |(since, left): (Instant, Leftover)| {
+                let left = left.name(&self.hostname);
+                if now.duration_since(since) > FRESH { left.grown_old() } else { left }
+            };
+            left.into_iter().map(told).collect()
         })
     }
 
-    fn may_leave(&self, why: &str) -> Option<Leftover> {
-        Some(Leftover::may_appear(Kind::Device, why).name(&self.hostname))
+    fn may_leave(&self, why: &str) -> Vec<Leftover> {
+        vec![Leftover::may_appear(Kind::Device, why).name(&self.hostname)]
     }
 }

@@ -26,7 +26,10 @@ const ADDRESS_LOOKS: u32 = 8;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in super::super) enum Removal {
     /// Deleted by this call, and a read confirmed the absence.
-    Deleted,
+    Deleted {
+        /// The addresses that it was last seen with.
+        primary_ips: Vec<PrimaryIpId>,
+    },
     /// It was gone already.
     WasGone,
     /// It is, or may be, still there.
@@ -68,6 +71,7 @@ pub(in super::super) async fn remove_server(run: &Run<'_>, target: Target<'_>, w
     let exists = |why: &str, hold| Removal::Left(Leftover::exists(Kind::Server, why).id(&target.id).hold(hold));
     // Whether Hetzner has accepted its deletion, and whether it may have been our asking that removed it.
     let (mut is_accepted, mut is_ours, mut deletions, mut tried) = (false, false, 0, 0);
+    let mut primary_ips = Vec::new();
     loop {
         // An absence right after a delete without a clear answer is as doubtful as one before it.
         let reads = if is_accepted { &READS[..1] } else { &READS[..] };
@@ -76,7 +80,7 @@ pub(in super::super) async fn remove_server(run: &Run<'_>, target: Target<'_>, w
             Err(error) => return unconfirmed(&error.to_string(), hold_of(&error)),
         };
         let Some(server) = shown else {
-            return gone(run, target.id, is_ours);
+            return gone(run, target.id, is_ours, primary_ips);
         };
         if let Some((objection, hold)) = objection(run, target, &server) {
             return exists(objection, hold);
@@ -99,12 +103,13 @@ pub(in super::super) async fn remove_server(run: &Run<'_>, target: Target<'_>, w
                 }
             }
         }
+        primary_ips = server.primary_ips;
         match run.hetzner.delete_server(target.id, once).await {
             Ok(was_there) => {
                 (is_accepted, is_ours) = (true, is_ours || was_there);
                 let until = within.deadline.min(run.clock.now() + STILL_SHOWN);
                 match gone_by(run, target.id, until, within).await {
-                    Ok(true) => return gone(run, target.id, is_ours),
+                    Ok(true) => return gone(run, target.id, is_ours, primary_ips),
                     Ok(false) => {}
                     Err(error) => {
                         let why = format!("it was deleted, but no read confirms it ({error})");
@@ -133,12 +138,12 @@ pub(in super::super) async fn remove_server(run: &Run<'_>, target: Target<'_>, w
     }
 }
 
-fn gone(run: &Run<'_>, id: ServerId, is_ours: bool) -> Removal {
+fn gone(run: &Run<'_>, id: ServerId, is_ours: bool, primary_ips: Vec<PrimaryIpId>) -> Removal {
     if !is_ours {
         return Removal::WasGone;
     }
     run.say(Scope::Hetzner, format!("Server deleted: id={id}"));
-    Removal::Deleted
+    Removal::Deleted { primary_ips }
 }
 
 async fn read_patiently(

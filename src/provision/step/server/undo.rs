@@ -128,16 +128,41 @@ impl UndoServer {
     async fn remove(&self, scene: &Scene<'_>, ordered: &Ordered) -> Vec<Leftover> {
         let Self { attempt, expires, guard, .. } = self;
         let target = Target { id: ordered.id, attempt, expires: *expires, guard: *guard };
-        match remove_server(scene.run, target, scene.within()).await {
+        let shown = match remove_server(scene.run, target, scene.within()).await {
             Removal::Left(leftover) => return vec![leftover.name(&self.name)],
-            Removal::Deleted => scene.set_machine(Machine::Deleted { ip: ordered.ip }),
-            Removal::WasGone => {}
+            Removal::Deleted { primary_ips } => {
+                scene.set_machine(Machine::Deleted { ip: ordered.ip });
+                primary_ips
+            }
+            Removal::WasGone => ordered.primary_ips.clone(),
+        };
+        // An address is provably one that came with the server only if the order's answer names it. What only a read has
+        // shown may have been given to it by somebody, and what no read has shown may have been taken from it.
+        let is_own = |id: &PrimaryIpId| ordered.is_answer && ordered.primary_ips.contains(id);
+        let (own, others): (Vec<_>, Vec<_>) = shown.into_iter().partition(is_own);
+        let mut left = remove_primary_ips(scene.run, &own, scene.within()).await;
+        left.extend(find_primary_ips(scene.run, &others, ordered.id, scene.within()).await);
+        left
+    }
+
+    /// Removes the server that an order's answer told of. If there is none of that id, or another's, the answer may have
+    /// been wrong about the id.
+    async fn remove_ordered(&self, scene: &Scene<'_>, ordered: &Ordered) -> Vec<Leftover> {
+        let left = self.remove(scene, ordered).await;
+        if !ordered.is_answer || matches!(scene.machine(), Machine::Deleted { .. }) {
+            return left;
         }
-        if ordered.is_answer {
-            remove_primary_ips(scene.run, &ordered.primary_ips, scene.within()).await
-        } else {
-            find_primary_ips(scene.run, &ordered.primary_ips, ordered.id, scene.within()).await
+        match scene.run.hetzner.find_server_by_name(&self.name, scene.within()).await {
+            Ok(Some(server)) if server.id != ordered.id && self.is_of_attempt(&server) => {
+                scene.set_machine(Machine::NotDeletedByUs { ip: server.ipv4 });
+                self.remove(scene, &Ordered::shown(&server)).await
+            }
+            _ => left,
         }
+    }
+
+    fn is_of_attempt(&self, server: &Server) -> bool {
+        Claim::read(server).is_some_and(|claim| claim.attempt == self.attempt)
     }
 
     /// Looks for a server that an unanswered order may still make, and removes it.
@@ -148,17 +173,15 @@ impl UndoServer {
         while floating > 0 {
             // The last look is at the very end.
             let is_last = run.clock.now() >= end;
-            let found = run.hetzner.find_server_by_name(&self.name, scene.within()).await;
-            let claim = found.as_ref().ok().and_then(|server| server.as_ref()).and_then(Claim::read);
-            match (found, claim) {
+            match run.hetzner.find_server_by_name(&self.name, scene.within()).await {
                 // A list may still show what was removed a moment ago; that is no second server.
-                (Ok(Some(server)), Some(claim)) if claim.attempt == self.attempt && !seen.contains(&server.id) => {
+                Ok(Some(server)) if self.is_of_attempt(&server) && !seen.contains(&server.id) => {
                     seen.push(server.id);
                     scene.set_machine(Machine::NotDeletedByUs { ip: server.ipv4 });
                     left.extend(self.remove(scene, &Ordered::shown(&server)).await);
                     floating -= 1;
                 }
-                (Err(error), _) if error.opinion() == Opinion::Stop => {
+                Err(error) if error.opinion() == Opinion::Stop => {
                     left.push(self.may_appear(format!("an order got no answer ({error})")));
                     return left;
                 }
@@ -189,21 +212,18 @@ impl Undo for UndoServer {
             }
             let seen = server.iter().map(|ordered| ordered.id).collect();
             if let Some(ordered) = server {
-                left.extend(self.remove(scene, &ordered).await);
+                left.extend(self.remove_ordered(scene, &ordered).await);
             }
             left.extend(self.settle(scene, floating, seen).await);
             left
         })
     }
 
-    fn may_leave(&self, why: &str) -> Option<Leftover> {
+    fn may_leave(&self, why: &str) -> Vec<Leftover> {
         let State { floating, server, .. } = self.state();
         let hold = self.expires.map_or(Hold::None, Hold::Until);
-        match server {
-            Some(Ordered { id, .. }) => {
-                Some(Leftover::unconfirmed(Kind::Server, why).id(&id).name(&self.name).hold(hold))
-            }
-            None => (floating > 0).then(|| self.may_appear(why)),
-        }
+        let made = server
+            .map(|Ordered { id, .. }| Leftover::unconfirmed(Kind::Server, why).id(&id).name(&self.name).hold(hold));
+        made.into_iter().chain((floating > 0).then(|| self.may_appear(why))).collect()
     }
 }
