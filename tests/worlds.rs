@@ -34,7 +34,7 @@ use tally::Tally;
 
 const SEEDS: u64 = 2_000;
 /// Failures that are printed in full.
-const SHOWN: usize = 40;
+const SHOWN: usize = 100;
 
 fn number(name: &str) -> Option<u64> {
     #[expect(clippy::disallowed_methods, reason = "a switch of the suite")]

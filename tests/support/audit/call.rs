@@ -17,6 +17,8 @@ pub struct Call {
     pub name: Option<String>,
     pub began: Duration,
     pub timeout: Duration,
+    /// By how much the last of those began later who waited for its departure: any of them may have begun the flight.
+    pub spread: Duration,
     /// The key that the settings bring.
     pub given_key: Option<String>,
     /// The attempts that it minted.
@@ -70,6 +72,7 @@ impl Call {
             name: None,
             began,
             timeout: settings.timeout,
+            spread: Duration::ZERO,
             given_key: settings.auth_key.as_ref().map(|key| key.expose().to_owned()),
             attempts: BTreeSet::new(),
             cancelled_at: None,

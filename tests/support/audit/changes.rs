@@ -143,7 +143,7 @@ impl Audit {
             ("state", "creating"),
         ];
         let missing = ours.iter().find(|(key, value)| server.label(key) != *value).map(|(key, _)| *key);
-        let (began, timeout) = (call.began, call.timeout);
+        let (began, timeout, spread) = (call.began, call.timeout, call.spread.as_secs());
         if let Some(key) = missing {
             self.violated("I18", format!("a new server's label {key} is not right: {:?}", server.labels));
         }
@@ -155,7 +155,7 @@ impl Audit {
         if !(earliest..=self.unix() + 2).contains(&started) {
             self.violated("I10", format!("attempt_started {started} is not the cloud's time ({})", self.unix()));
         }
-        if !(due - CLOCK_LAG..=due + 5).contains(&expires) {
+        if !(due - CLOCK_LAG..=due.saturating_add_unsigned(spread) + 5).contains(&expires) {
             self.violated("I10", format!("expires {expires} is not the end of the attempt ({due})"));
         }
     }
@@ -327,15 +327,19 @@ impl Audit {
         let device = device.clone();
         let Some(process) = process else { return };
         let by = Actor::Caller(process);
-        let deleted = |server: &ServerRecord| server.name == hostname && server.removed_by == Some(by);
+        // Whoever asked without hearing a clear answer cannot know that another one's asking was faster.
+        let asked = |id: &u64, server: &ServerRecord| !server.alive && self.asked.contains(&(process, *id));
+        let deleted = |(id, server): &(&u64, &ServerRecord)| {
+            server.name == hostname && (server.removed_by == Some(by) || asked(id, server))
+        };
         let since = |server: &ServerRecord| server.label("attempt_started").parse::<i64>().unwrap_or(i64::MAX);
         let why = if !tags.iter().any(|tag| tag == TAG) {
             Some("it has not our tag")
         } else if device.server.is_none() {
             Some("it is no server's machine")
-        } else if !self.servers.values().any(deleted) {
+        } else if !self.servers.iter().any(|server| deleted(&server)) {
             Some("no server of its name was deleted by this process")
-        } else if !self.servers.values().any(|server| deleted(server) && device.created > since(server) - AGE_MARGIN) {
+        } else if !self.servers.iter().any(|it| deleted(&it) && device.created > since(it.1) - AGE_MARGIN) {
             Some("it is older than the attempt")
         } else if device.server.and_then(|id| self.servers.get(&id)).is_some_and(|server| server.alive) {
             Some("it is the machine of a server that stands")

@@ -67,6 +67,8 @@ pub struct Audit {
     shown: BTreeMap<(u32, u64), requests::Shown>,
     /// Servers as they were when a process asked for their deletion in a request that will be carried out later.
     late: BTreeMap<(u32, u64), ServerRecord>,
+    /// Which servers a process has asked to delete, but those that were clearly refused.
+    asked: BTreeSet<(u32, u64)>,
     /// Addresses, with their server.
     addresses: BTreeMap<u64, u64>,
     secrets: Secrets,
@@ -100,6 +102,7 @@ impl Audit {
             devices: BTreeMap::new(),
             shown: BTreeMap::new(),
             late: BTreeMap::new(),
+            asked: BTreeSet::new(),
             addresses: BTreeMap::new(),
             secrets,
             trace: DefaultHasher::new(),
@@ -143,7 +146,11 @@ impl Audit {
             call.process == process && call.settled.is_none() && call.cancelled_at.is_none() && call.is_for(params)
         };
         if let Some(flight) = self.calls.iter().rposition(shares) {
-            self.calls[flight].passengers += 1;
+            let call = &mut self.calls[flight];
+            call.passengers += 1;
+            if call.name.is_none() {
+                call.spread = now.saturating_sub(call.began);
+            }
             return flight;
         }
         self.calls.push(Call::new(process, params, settings, now));
@@ -213,7 +220,8 @@ impl Audit {
         let call = &mut self.calls[call];
         if call.name.is_none() {
             call.name = name.map(str::to_owned);
-            // It may have waited for a flight of the same job to land.
+            // It may have waited for a flight of the same job to land, and its time counts all the same.
+            call.timeout = call.timeout.saturating_sub(now.saturating_sub(call.began));
             call.began = now;
         }
         call.step = event.step;

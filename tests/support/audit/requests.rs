@@ -155,8 +155,9 @@ impl Audit {
             let shown = Shown { name: answer.server.name, labels: answer.server.labels, at: now };
             self.shown.insert((sent.process, id), shown);
         }
-        let Some(call) = sent.call.map(|call| &mut self.calls[call]) else { return };
         let is_clear = match outcome {
+            // Whoever says this has not listened.
+            Some(Ok(answer)) if answer.status() == http::StatusCode::TOO_MANY_REQUESTS => true,
             // A lock says that there is a server, so it may be the one that was ordered (fault P24).
             Some(Ok(answer)) if sent.kind == What::OrderServer && answer.status() == http::StatusCode::LOCKED => false,
             // A refusal in the API's own form is one; what a page says proves nothing, whatever its status.
@@ -167,6 +168,10 @@ impl Audit {
             Some(Err(Cut::Refused | Cut::Dns | Cut::ConnectTimeout | Cut::TlsInvalid | Cut::TlsCut)) => true,
             _ => false,
         };
+        if let Some(id) = sent.deletes.filter(|_| good.is_some() || !is_clear) {
+            self.asked.insert((sent.process, id));
+        }
+        let Some(call) = sent.call.map(|call| &mut self.calls[call]) else { return };
         let orders = match sent.kind {
             What::OrderServer => &mut call.servers,
             What::OrderKey => &mut call.keys,

@@ -69,8 +69,9 @@ impl Audit {
     fn check_time(&mut self, call: usize, outcome: &Outcome) {
         let record = &self.calls[call];
         let (now, undo_at) = (self.now, record.undo_at);
-        if now > record.began + record.timeout + AFTER_DEADLINE {
-            let late = now.saturating_sub(record.began + record.timeout);
+        let deadline = record.began + record.timeout + record.spread;
+        if now > deadline + AFTER_DEADLINE {
+            let late = now.saturating_sub(deadline);
             self.violated("I14", format!("settled {late:?} after the deadline"));
         }
         let Some(cancelled) = self.calls[call].cancelled_at else { return };
