@@ -20,6 +20,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use super::chain::host_of;
+use super::request::with_plain_host;
 use super::{BODY_LIMIT, Transport, TransportError, clean};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -47,6 +48,7 @@ impl Proxy {
     /// An address such as `http://proxy.example:3128`; without a scheme `http:` is meant. `None` if it is no address.
     pub fn parse(text: &str) -> Option<Self> {
         let text = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+        let text = with_plain_host(&text)?;
         reqwest::Proxy::all(&text).is_ok().then_some(Self(text))
     }
 }
