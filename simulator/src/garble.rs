@@ -70,7 +70,7 @@ fn spoil(json: &mut Value, rng: &mut fastrand::Rng) {
 
 /// Something of another type. Neither stands for an absence, and none becomes sound if it is spoiled again.
 fn retype(json: &mut Value, rng: &mut fastrand::Rng) {
-    let (fraction, nested) = (Value::from(0.5), serde_json::json!([[]]));
+    let (fraction, nested) = (Value::from(0.5), serde_json::json!([0.5]));
     *json = match json {
         Value::Number(_) => nested,
         Value::Array(_) => fraction,

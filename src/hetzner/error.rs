@@ -146,13 +146,16 @@ impl HetznerError {
         self.is(&["resource_unavailable", "placement_error"])
     }
 
-    /// This type is not sold in this location, or no more. The exact answer is not documented, so the text decides.
+    /// This type is not sold in this location, or no more. The exact answer is not documented, so the text decides; but of a
+    /// breakdown no text proves that nothing was made.
     pub fn is_not_offered(&self) -> bool {
         const GONE: [&str; 5] = ["unsupported location", "deprecated", "unavailable", "no longer", "not available"];
+        let is_final = self.opinion() == Opinion::Stop;
         self.refusal_of(|Refusal { code, message, fields, .. }| {
             let message = message.to_lowercase();
             let about_type = message.contains("server type") || fields.iter().any(|field| field == "server_type");
-            code == "invalid_server_type" || (about_type && GONE.iter().any(|word| message.contains(word)))
+            is_final
+                && (code == "invalid_server_type" || (about_type && GONE.iter().any(|word| message.contains(word))))
         })
     }
 

@@ -7,6 +7,7 @@ use http::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::list::{Item, Listed};
 use super::{TAILNET, Tailscale, TailscaleError, decode, is_id};
 use crate::secret::Secret;
 use crate::transport::{Repeat, Within};
@@ -125,10 +126,8 @@ impl WireKey {
     }
 }
 
-#[derive(Deserialize)]
-struct WireKeys {
-    #[serde(default)]
-    keys: Option<Vec<WireKey>>,
+impl Item for WireKey {
+    const LIST: &'static str = "keys";
 }
 
 impl Tailscale {
@@ -171,8 +170,8 @@ impl Tailscale {
     /// The usable keys of exactly this description, for when an order's answer was lost.
     pub async fn find_keys_described(&self, text: &str, within: Within) -> Result<Vec<AuthKey>, TailscaleError> {
         let draft = || self.draft(Method::GET, &format!("{TAILNET}/keys"), &[("all", "true")]);
-        let WireKeys { keys } = self.fetch("list auth keys", draft, within).await?;
-        let keys = keys.unwrap_or_default().into_iter().map(|key| key.into_parts().0);
+        let Listed(keys) = self.fetch::<Listed<WireKey>>("list auth keys", draft, within).await?;
+        let keys = keys.into_iter().map(|key| key.into_parts().0);
         Ok(keys.filter(|key| key.description == text && !key.invalid && is_id(&key.id.0)).collect())
     }
 

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::list::{Item, Listed};
 use super::{TAILNET, Tailscale, TailscaleError, is_id};
 use crate::transport::{Repeat, Within, clean};
 
@@ -49,11 +50,8 @@ pub struct Device {
     pub endpoints: Vec<IpAddr>,
 }
 
-#[derive(Deserialize)]
-struct WireDevices {
-    /// A list, `null`, or nothing at all.
-    #[serde(default)]
-    devices: Option<Vec<WireDevice>>,
+impl Item for WireDevice {
+    const LIST: &'static str = "devices";
 }
 
 #[derive(Deserialize)]
@@ -127,8 +125,8 @@ impl Tailscale {
     pub async fn find_devices(&self, hostname: &str, within: Within) -> Result<Vec<Device>, TailscaleError> {
         let path = format!("{TAILNET}/devices");
         let draft = || self.draft(Method::GET, &path, &[("fields", "default"), ("hostname", hostname)]);
-        let WireDevices { devices } = self.fetch("find devices", draft, within).await?;
-        let devices = devices.unwrap_or_default().into_iter().map(Device::from);
+        let Listed(devices) = self.fetch::<Listed<WireDevice>>("find devices", draft, within).await?;
+        let devices = devices.into_iter().map(Device::from);
         // The filter is the server's; it is not known what an old one does with it. And a device that is listed twice is one.
         let mut listed = BTreeSet::new();
         Ok(devices
@@ -172,8 +170,5 @@ mod tests {
         assert_eq!(connected.created, Some(1_795_428_000));
         let shared = read(r#"{"id":"2","created":"","machineKey":"","lastSeen":"2026-11-23T10:00:00Z"}"#);
         assert_eq!((shared.created, shared.connected, shared.node_id.0.as_str()), (None, false, "2"));
-        for body in [r#"{"devices":null}"#, "{}", r#"{"devices":[]}"#] {
-            assert!(serde_json::from_str::<WireDevices>(body).unwrap().devices.unwrap_or_default().is_empty());
-        }
     }
 }

@@ -10,6 +10,7 @@
 mod auth_key;
 mod device;
 mod error;
+mod list;
 mod token;
 
 use std::sync::Arc;

@@ -1,13 +1,14 @@
 //! Answers that can be read and are wrong: an id that is another's, a thing that is left out or told twice.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use provision_vm::provision::{CancellationToken, Certainty, Code, Kind};
+use provision_vm::provision::{CancellationToken, Certainty, Code, Fate, Kind, ReapOptions};
 use serde_json::{Value, json};
-use simulator::{Api, Config, FaultKind};
+use simulator::{Api, Config, FaultKind, PlantedServer};
 
 use crate::support::{
-    Changed, Cloud, Notebook, Outcome, answer, change_json, code, fault, params, settings, with_timeout,
+    Changed, Cloud, Notebook, Outcome, answer, change_json, code, fault, page, params, settings, with_timeout,
 };
 
 /// One call of a process that the answers to these requests reach changed.
@@ -120,4 +121,71 @@ async fn p27_a_list_where_a_document_belongs_is_no_absence() {
         assert_eq!(code(&outcome), Code::Protocol, "{path}");
         assert_eq!(cloud.truth().servers_ever(), 0, "{path}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn p30_a_neighbours_server_that_the_orders_answer_names_is_not_switched_on() {
+    let cloud = Cloud::that_never_joins();
+    let neighbour = PlantedServer { name: "neighbour".to_owned(), ..PlantedServer::default() };
+    let id = cloud.world().plant_server(neighbour);
+    let process = cloud.process_through(7, |cloud| {
+        Changed::way(cloud, move |request, answer| match (request.method().as_str(), request.uri().path()) {
+            ("POST", "/v1/servers") => change_json(answer, |created| created["server"]["id"] = json!(id)),
+            ("GET", path) if path.ends_with(&id.to_string()) => {
+                change_json(answer, |answer| answer["server"]["status"] = json!("off"));
+            }
+            _ => {}
+        })
+    });
+    let notes = Arc::new(Notebook::default());
+    let outcome = process.provision(&params(), &with_timeout(120), CancellationToken::new(), notes).await;
+    assert_eq!(code(&outcome), Code::Superseded);
+    assert_eq!(outcome.unwrap_err().leftovers, []);
+    let standing: Vec<Value> = cloud.truth().servers().iter().map(|server| server["id"].clone()).collect();
+    assert_eq!(standing, [json!(id)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn p22_a_breakdown_that_speaks_of_the_server_type_proves_nothing() {
+    let text = "server type cpx11 is temporarily unavailable in this location";
+    for (status, error) in [(503, "unavailable"), (422, "service_error")] {
+        let cloud = Cloud::usual();
+        let told = answer(status, json!({ "error": { "code": error, "message": text } }), true);
+        cloud.world().inject(fault(Api::Hetzner, "POST", "/servers", 1, told));
+        let outcome = cloud.provision(&settings()).await;
+        cloud.truth().assert_one_ready(&outcome);
+        assert_eq!(outcome.unwrap().server.server_type, "cpx11", "{status}");
+        assert_eq!(cloud.truth().servers_ever(), 1, "{status}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn g27_somebody_elses_document_does_not_say_that_no_machine_has_joined() {
+    let cloud = Cloud::usual();
+    assert!(tokio::time::timeout(Duration::from_secs(15), cloud.provision(&with_timeout(120))).await.is_err());
+    tokio::time::sleep(Duration::from_secs(900)).await;
+    let portal = json!({ "message": "please sign in" });
+    cloud.world().inject(fault(Api::Tailscale, "GET", "/tailnet/-/devices", 99, answer(200, portal, false)));
+    let options = ReapOptions { dry_run: false, ..ReapOptions::default() };
+    let notes = Arc::new(Notebook::default());
+    let report = cloud.process(9).reap(options, &settings(), CancellationToken::new(), notes).await;
+    assert!(report.is_err() || report.unwrap().servers.iter().all(|server| server.fate != Fate::Removed));
+    assert_eq!((cloud.truth().servers().len(), cloud.truth().devices().len()), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn x11_a_revocation_that_somebody_else_claims_to_have_made_is_confirmed() {
+    let cloud = Cloud::usual();
+    cloud.world().inject(fault(Api::Tailscale, "POST", "/tailnet/-/keys", 1, FaultKind::ResetAfterApply));
+    cloud.world().inject(fault(
+        Api::Tailscale,
+        "DELETE",
+        "/tailnet/-/keys/*",
+        1,
+        page(200, "<html>welcome</html>", false),
+    ));
+    let outcome = cloud.provision(&settings()).await;
+    assert_eq!(cloud.truth().faults_fired(), 2);
+    let warned = outcome.as_ref().unwrap().warnings.iter().any(|warning| warning.contains("auth key"));
+    assert!(warned || cloud.truth().usable_keys() == 0, "{}", cloud.truth().0);
 }

@@ -7,12 +7,12 @@ use std::time::Duration;
 use crate::support::{Cloud, Notebook, Outcome, answer, fault, namesake, params, settings, with_timeout};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use provision_vm::provision::{CancellationToken, Code, Settings};
+use provision_vm::provision::{CancellationToken, Code, Kind, Settings};
 use provision_vm::secret::Secret;
 use provision_vm::tailscale::Credentials;
 use provision_vm::transport::{BaseUrl, Transport, TransportError};
 use serde_json::json;
-use simulator::{Api, BootOutcome, Config, Fault, FaultKind, PlantedKey};
+use simulator::{Api, BootOutcome, Config, Fault, FaultKind, PlantedDevice, PlantedKey};
 
 /// A call that is given up a while after its server was made.
 async fn given_up_with_a_server(cloud: &Cloud, after: Duration) -> Outcome {
@@ -204,4 +204,38 @@ async fn a_key_of_the_customer_that_an_attempt_used_up_makes_a_repeat_pointless(
         assert_eq!((error.cause.code(), error.is_retryable()), (Code::Aborted, is_retryable));
         assert_eq!(error.leftovers.len(), left, "{:?}", error.leftovers);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn m13_a_namesake_that_does_not_say_where_it_is_outlives_the_removal_of_a_dead_attempt() {
+    let cloud = Cloud::with_a_dead_attempt(|_| ()).await;
+    let name = cloud.truth().servers()[0]["name"].as_str().unwrap().to_owned();
+    let stranger = cloud.world().plant_device(PlantedDevice { connected: false, ..namesake(&name) });
+    cloud.world().configure(|config| config.machine.boot = BootOutcome::Joins);
+    let outcome = cloud.provision(&settings()).await;
+    let truth = cloud.truth();
+    assert!(truth.devices().iter().any(|device| device["node_id"] == stranger.0.as_str()), "{}", truth.0);
+    assert!(outcome.unwrap().warnings.iter().any(|warning| warning.contains(&stranger.0)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn x14_a_server_that_is_marked_between_two_deletes_is_left() {
+    let cloud = Cloud::that_never_joins();
+    let locked = answer(423, json!({ "error": { "code": "locked", "message": "locked" } }), false);
+    cloud.world().inject(fault(Api::Hetzner, "DELETE", "/servers/*", 1, locked));
+    let marking = async {
+        cloud.until(|truth| truth.faults_fired() == 1).await;
+        let mut world = cloud.world();
+        let (id, mut labels) = world.servers().next().map(|server| (server.id, server.labels.clone())).unwrap();
+        labels.insert("state".to_owned(), "ready".to_owned());
+        world.touch_server(id, Some(labels), None);
+    };
+    let settings = with_timeout(40);
+    let (outcome, ()) = tokio::join!(cloud.provision(&settings), marking);
+    let leftovers = outcome.unwrap_err().leftovers;
+    assert_eq!(cloud.truth().servers().len(), 1);
+    assert!(
+        leftovers.iter().any(|left| left.kind == Kind::Server && left.why.contains("marked ready")),
+        "{leftovers:?}"
+    );
 }

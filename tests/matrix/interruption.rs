@@ -113,7 +113,7 @@ pub fn all() -> &'static [Seen] {
 async fn run(case: Case) -> Seen {
     let stage = Stage::set(case.scenario).await;
     let at = Duration::from_millis(case.at);
-    match case.kind {
+    let mut seen = match case.kind {
         Kind::Abort => abort(&case, &stage, &stage.call(Vec::new(), Ending::Cancel(at)).await),
         Kind::DeathThenCall | Kind::DeathThenReap => {
             let call = stage.call(Vec::new(), Ending::Death(at)).await;
@@ -124,7 +124,9 @@ async fn run(case: Case) -> Seen {
             let call = stage.call(vec![(Aim::At(index), Mishap::Panic { applied })], Ending::None).await;
             panic(case, &stage, &call, calm(case.scenario).roles[index])
         }
-    }
+    };
+    seen.wrong.extend(stage.broken());
+    seen
 }
 
 /// The undo begins at once and leaves nothing; or it was too late, and the result wins.

@@ -16,6 +16,7 @@ pub const MOST_REQUESTS: [(&str, usize); 2] = [("hetzner", 140), ("tailscale", 2
 /// Everything that must hold of a call and of the world that it leaves.
 pub fn inspect(stage: &Stage, call: &Call) -> Vec<String> {
     let mut wrong = call.misfires.clone();
+    wrong.extend(spared(&stage.before, &call.after));
     let limit = u64::try_from(stage.settings.timeout.as_millis()).unwrap() + UNDO_MS;
     if call.length > limit {
         wrong.push(format!("settled after {} ms, the limit is {limit} ms", call.length));
@@ -36,6 +37,28 @@ pub fn inspect(stage: &Stage, call: &Call) -> Vec<String> {
     }
     if let Some(Err(error)) = &call.other {
         wrong.push(format!("the other call failed: {error} {:?}", error.causes()));
+    }
+    wrong
+}
+
+/// What stood before the call and was not its to remove: whatever is ready, and every device but a removed server's.
+pub fn spared(before: &Truth, after: &Truth) -> Vec<String> {
+    let stands =
+        |list: &str, name: &str, id: &Value| after.0[list].as_array().unwrap().iter().any(|item| item[name] == *id);
+    let mut wrong = Vec::new();
+    for server in before.servers() {
+        if server["labels"]["state"] == "ready" && !stands("servers", "id", &server["id"]) {
+            wrong.push(format!("a server that was ready before is gone: {server}"));
+        }
+    }
+    for device in before.devices() {
+        let node = &device["node_id"];
+        let servers = before.servers();
+        let machine_of = servers.iter().find(|server| server["node"] == *node);
+        let went_along = machine_of.is_some_and(|server| !stands("servers", "id", &server["id"]));
+        if !went_along && !stands("devices", "node_id", node) {
+            wrong.push(format!("a device that was there before is gone: {device}"));
+        }
     }
     wrong
 }

@@ -89,5 +89,6 @@ async fn run(case: Case) -> Seen {
     if let Some(error) = call.error() {
         wrong.push(format!("{:?}: {error} {:?} {:?}", error.cause.code(), error.causes(), error.leftovers));
     }
+    wrong.extend(stage.broken());
     Seen { case, both, wrong }
 }

@@ -225,6 +225,7 @@ async fn run(case: Case) -> Seen {
     if call.error().is_some() {
         wrong.extend(repeat(&stage, &call, &case, mishap).await);
     }
+    wrong.extend(stage.broken());
     let sent_to = |api: &str| call.log.iter().filter(|sent| sent.operation.starts_with(api)).count();
     Seen {
         case,

@@ -7,15 +7,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use provision_vm::transport::{Transport, TransportError};
+use provision_vm::transport::{BODY_LIMIT, Transport, TransportError};
 use serde_json::Value;
 use simulator::{Api, Entry, Fault, FaultKind};
 use tokio::time::Instant;
 
 use crate::support::Cloud;
-
-/// The transport holds no answer that is larger (`transport::live`), and so does this one.
-const LARGEST_ANSWER: usize = 8 * 1024 * 1024;
 
 /// What befalls one request.
 #[derive(Clone, Debug)]
@@ -180,8 +177,8 @@ impl Transport for Wire {
                 }
                 Some(Mishap::Fault(_)) | None => {
                     let answer = self.0.cloud.exchange(request).await?;
-                    if answer.body().len() > LARGEST_ANSWER {
-                        return Err(TransportError::TooLarge { host, limit: LARGEST_ANSWER });
+                    if answer.body().len() > BODY_LIMIT {
+                        return Err(TransportError::TooLarge { host, limit: BODY_LIMIT });
                     }
                     Ok(answer)
                 }

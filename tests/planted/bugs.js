@@ -5,7 +5,8 @@
 //
 // `caughtBy` names the invariants (docs/invariants.md) of which one has to be violated in some run: of the random worlds, or of
 // the fault matrix where `suite` says so; `says` is then what the matrix complains of where that invariant is broken. A defect
-// that only makes the program panic, or an answer unreadable, does not count as caught.
+// that only makes the program panic, or an answer unreadable, does not count as caught. Where `caughtBy` is empty the change must
+// do no harm.
 
 const ADOPT = 'src/provision/adopt.rs'
 const AUTH_KEY = 'src/provision/step/auth_key.rs'
@@ -115,7 +116,7 @@ module.exports = [
     caughtBy: ['I03'],
     edits: [
       [REMOVAL, '&& claim.attempt == target.attempt =>', '&& (planted("undo-of-any-attempt") || claim.attempt == target.attempt) =>'],
-      [UNDO_SERVER, 'if claim.attempt == self.attempt && !seen', 'if (planted("undo-of-any-attempt") || claim.attempt == self.attempt) && !seen'],
+      [UNDO_SERVER, 'if self.is_of_attempt(&server) && !seen', 'if (planted("undo-of-any-attempt") && Claim::read(&server).is_some() || self.is_of_attempt(&server)) && !seen'],
     ],
   },
   {
@@ -147,7 +148,7 @@ module.exports = [
     name: 'foreign-address-deleted',
     what: "the addresses of a dead attempt's server are deleted, although they may be the customer's",
     caughtBy: ['I02'],
-    edits: [[UNDO_SERVER, 'if ordered.is_answer {', 'if ordered.is_answer || planted("foreign-address-deleted") {']],
+    edits: [[UNDO_SERVER, 'ordered.is_answer && ordered.primary_ips', '(ordered.is_answer || planted("foreign-address-deleted")) && ordered.primary_ips']],
   },
   {
     name: 'ready-server-deleted',
@@ -202,13 +203,13 @@ module.exports = [
     name: 'absence-assumed',
     what: 'a deletion that got no answer counts as done',
     caughtBy: ['I12', 'I13'],
-    edits: [[REMOVAL, 'is_ours |= error.may_have_applied();', 'is_ours |= error.may_have_applied();\n                if planted("absence-assumed") && error.may_have_applied() {\n                    return Removal::Deleted;\n                }']],
+    edits: [[REMOVAL, 'is_ours |= error.may_have_applied();', 'is_ours |= error.may_have_applied();\n                if planted("absence-assumed") && error.may_have_applied() {\n                    return Removal::Deleted { primary_ips };\n                }']],
   },
   {
     name: 'leftover-invented',
     what: 'a server that is gone is named all the same',
     caughtBy: ['I13'],
-    edits: [[UNDO_SERVER, 'Removal::Deleted => scene', 'Removal::Deleted if planted("leftover-invented") => {\n                return vec![Leftover::exists(Kind::Server, "invented").id(&ordered.id).name(&self.name)];\n            }\n            Removal::Deleted => scene']],
+    edits: [[UNDO_SERVER, 'Removal::Deleted { primary_ips } => {', 'Removal::Deleted { .. } if planted("leftover-invented") => {\n                return vec![Leftover::exists(Kind::Server, "invented").id(&ordered.id).name(&self.name)];\n            }\n            Removal::Deleted { primary_ips } => {']],
   },
   {
     name: 'cleanup-error-reported',
@@ -264,7 +265,7 @@ module.exports = [
     name: 'address-forgotten',
     what: 'addresses that outlive their server are neither removed nor named',
     caughtBy: ['I12'],
-    edits: [[UNDO_SERVER, 'remove_primary_ips(scene.run, &ordered.primary_ips, scene.within()).await', 'if planted("address-forgotten") {\n                return Vec::new();\n            }\n            remove_primary_ips(scene.run, &ordered.primary_ips, scene.within()).await']],
+    edits: [[UNDO_SERVER, 'let mut left = remove_primary_ips', 'if planted("address-forgotten") {\n            return Vec::new();\n        }\n        let mut left = remove_primary_ips']],
   },
   {
     name: 'late-device-forgotten',
@@ -283,5 +284,20 @@ module.exports = [
     what: 'a device that is not approved counts as joined',
     caughtBy: ['I11'],
     edits: [[ENROLLMENT, 'if !device.authorized {', 'if !device.authorized && !planted("unconfirmed-success") {']],
+  },
+  {
+    name: 'delete-repeated-blindly',
+    what: 'a deletion is tried again without a look at whose the server is by now',
+    caughtBy: ['I03'],
+    edits: [[REMOVAL, 'Some(pause) => sleep(pause).await,', 'Some(pause) => {\n                        sleep(pause).await;\n                        if planted("delete-repeated-blindly") {\n                            let _ = run.hetzner.delete_server(target.id, once).await;\n                        }\n                    }']],
+  },
+  {
+    name: 'undo-twice',
+    what: 'no defect: when all undos have run, each is run once more, and the world has to be the same',
+    caughtBy: [],
+    edits: [
+      [SAGA, 'let mut leftovers = Vec::new();\n        while', 'let mut leftovers = Vec::new();\n        let again = undos.clone();\n        while'],
+      [SAGA, 'for left in &leftovers {', 'let facts = Mutex::new(Facts { machine: Machine::NeverMade, key_used: None });\n        for undo in again.iter().rev().filter(|_| planted("undo-twice")) {\n            let scene = Scene { run, deadline: end, facts: &facts };\n            let _ = timeout_at(end, undo.undo(&scene)).await;\n        }\n        for left in &leftovers {'],
+    ],
   },
 ]

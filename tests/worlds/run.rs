@@ -71,7 +71,7 @@ async fn live(plan: Plan, with_journal: bool) -> Report {
     let calls = join_all(plan.callers.iter().map(|caller| call(&cloud, &plan, &processes, caller)));
     let beside = join(operate(&cloud, &plan), join_all(plan.reaps.iter().map(|reap| reap_at(&cloud, *reap))));
     let (outcomes, _) = join(calls, beside).await;
-    let mut codes: Vec<_> = outcomes.iter().map(|outcome| outcome.as_ref().map(code)).collect();
+    let mut codes: Vec<_> = outcomes.iter().map(|ended| ended.as_ref().map(|(outcome, _)| code(outcome))).collect();
 
     // The weather closure holds the cloud.
     cloud.set_weather(None);
@@ -103,7 +103,7 @@ fn code(outcome: &Outcome) -> Result<(), Code> {
 }
 
 /// One call, unless its process dies.
-async fn call(cloud: &Cloud, plan: &Plan, processes: &[Process], caller: &Caller) -> Option<Outcome> {
+async fn call(cloud: &Cloud, plan: &Plan, processes: &[Process], caller: &Caller) -> Option<(Outcome, Settings)> {
     let death = plan.deaths[caller.process].unwrap_or(Duration::MAX);
     if caller.start >= death {
         return None;
@@ -126,14 +126,15 @@ async fn call(cloud: &Cloud, plan: &Plan, processes: &[Process], caller: &Caller
     };
     let (mut work, mut giving_up, mut dying) = (std::pin::pin!(work), std::pin::pin!(giving_up), std::pin::pin!(dying));
     let mut waits = true;
-    loop {
+    let outcome = loop {
         tokio::select! {
             biased;
             () = &mut dying => return None,
             _ = &mut giving_up, if waits => waits = false,
-            outcome = &mut work => return Some(outcome),
+            outcome = &mut work => break outcome,
         }
-    }
+    };
+    Some((outcome, settings.clone()))
 }
 
 async fn operate(cloud: &Cloud, plan: &Plan) {
@@ -292,9 +293,9 @@ fn standing_agent(cloud: &Cloud, job: usize) -> Option<usize> {
 }
 
 /// I15 and I17: the call is made again, as its error asks, until it succeeds.
-async fn repeat(cloud: &Cloud, caller: &Caller, first: Option<&Outcome>) -> Result<(), Code> {
+async fn repeat(cloud: &Cloud, caller: &Caller, first: Option<&(Outcome, Settings)>) -> Result<(), Code> {
     let mut was_retryable = false;
-    if let Some(Err(error)) = first {
+    if let Some((Err(error), _)) = first {
         was_retryable = error.is_retryable();
         tokio::time::sleep(error.retry_after().unwrap_or_default()).await;
     }
@@ -304,12 +305,16 @@ async fn repeat(cloud: &Cloud, caller: &Caller, first: Option<&Outcome>) -> Resu
         part(&mut cloud.world());
         let agent = standing_agent(cloud, caller.job);
         // What is called retryable is said of the very same call, unless another agent's has won meanwhile.
-        let is_same = round == 0
-            && was_retryable
-            && caller.given_key.is_none()
-            && agent.is_none_or(|agent| agent == caller.agent);
-        let again = if is_same { caller.clone() } else { plain(caller.job, agent.unwrap_or(caller.agent)) };
-        let settings = again.settings(cloud);
+        let is_same = round == 0 && was_retryable && agent.is_none_or(|agent| agent == caller.agent);
+        let (again, settings) = match first.filter(|_| is_same) {
+            // With the same settings, and the same key if they bring one.
+            Some((_, settings)) => (caller.clone(), settings.clone()),
+            None => {
+                let plain = plain(caller.job, agent.unwrap_or(caller.agent));
+                let settings = plain.settings(cloud);
+                (plain, settings)
+            }
+        };
         let process = cloud.process(2_000 + round as u64);
         let outcome = process.provision(&again.params(), &settings, CancellationToken::new(), Arc::new(Silent)).await;
         let Err(error) = outcome else { return Ok(()) };

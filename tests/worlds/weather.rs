@@ -233,6 +233,8 @@ impl Kind {
             Self::Limited => FaultKind::RateLimited { with_headers: rng.bool() },
             Self::Truncate => FaultKind::Truncate,
             Self::Empty => FaultKind::Empty,
+            // Whoever says that something is deleted need not have done it.
+            Self::Html if Only::Deletes.fits(request) && rng.bool() => page(200, rng.bool()),
             Self::Html => FaultKind::Html,
             Self::Oversize => FaultKind::Oversize,
             Self::Slow => {
@@ -246,6 +248,12 @@ impl Kind {
             Self::Stale => FaultKind::StaleRead { seconds: rng.f64() * 5.0 },
         }
     }
+}
+
+/// A page that claims success.
+fn page(status: u16, apply: bool) -> FaultKind {
+    let text = Some("<html>welcome</html>".to_owned());
+    FaultKind::Answer { status, json: None, text, content_type: None, headers: Vec::new(), apply }
 }
 
 fn never_applied(fault: FaultKind) -> FaultKind {

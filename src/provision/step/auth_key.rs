@@ -25,6 +25,8 @@ const ORDERS: u32 = 3;
 const SETTLE: Duration = Duration::from_secs(20);
 /// How long to ask whether a key was used before it is revoked.
 const CURIOSITY: Duration = Duration::from_secs(2);
+/// How long to ask that of a key of the customer's.
+const WATCH: Duration = Duration::from_secs(8);
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// The time for revoking a key that has served.
 const RETIRE_LIMIT: Duration = Duration::from_secs(30);
@@ -70,7 +72,7 @@ pub(in super::super) async fn ensure(run: &Run<'_>, saga: &Saga, attempt: &Attem
         Some(given) => {
             let key = check_given(run, given).await?;
             if let Some(id) = &key.id {
-                saga.declare(WatchGiven(id.clone()));
+                saga.declare(WatchGiven { id: id.clone(), is_single_use: key.is_single_use });
             }
             (key, "taken from TAILSCALE_AUTH_KEY")
         }
@@ -221,7 +223,7 @@ async fn revoke_spent(run: &Run<'_>, key: &Key) {
     if let Err(error) = run.tailscale.revoke_key(id, within).await {
         run.warn(Scope::Tailscale, format!("The spent auth key {id} could not be revoked: {error}"));
     }
-    if undo.state().floating == 0 {
+    if !undo.has_unheard() {
         return;
     }
     let looked = undo.revoke_unheard(run, within).await;
@@ -295,14 +297,21 @@ impl UndoAuthKey {
         });
         let mut outcome = Ok(());
         for id in self.state().unheard {
-            match run.tailscale.revoke_key(&id, within).await {
-                Ok(()) => {
+            // A read confirms it: whoever says that it is done need not be Tailscale.
+            let revoked: Result<_, TailscaleError> = async {
+                run.tailscale.revoke_key(&id, within).await?;
+                Ok(run.tailscale.find_key(&id, within).await?.is_none_or(|key| key.invalid))
+            }
+            .await;
+            match revoked {
+                Ok(true) => {
                     self.change(|state| {
                         state.unheard.retain(|unheard| *unheard != id);
                         state.revoked.push(id.clone());
                     });
                     run.say(Scope::Tailscale, format!("Unheard auth key revoked: id={id}"));
                 }
+                Ok(false) => {}
                 Err(error) => outcome = Err(error),
             }
         }
@@ -354,9 +363,11 @@ impl UndoAuthKey {
     /// Whether the key that a dead attempt's label names is that attempt's: anybody may have written the label. And it goes
     /// only with the server: one that was spared may belong to an attempt that lives.
     async fn is_provably_of_dead(&self, scene: &Scene<'_>, id: &KeyId, within: Within) -> bool {
+        if !matches!(scene.machine(), Machine::Deleted { .. }) {
+            return false;
+        }
         let key = scene.run.tailscale.find_key(id, within).await;
-        let is_its = matches!(key, Ok(Some(key)) if key.description == self.description);
-        is_its && matches!(scene.machine(), Machine::Deleted { .. })
+        matches!(key, Ok(Some(key)) if key.description == self.description)
     }
 
     /// Looks for keys that unanswered orders may still make, and revokes them.
@@ -412,19 +423,29 @@ impl Undo for UndoAuthKey {
 
 /// The key that the settings bring is the customer's, so nothing is undone. But whether the attempt used it up tells that
 /// a machine has joined, and that only another key helps the next call.
-struct WatchGiven(KeyId);
+struct WatchGiven {
+    id: KeyId,
+    is_single_use: bool,
+}
 
 impl Undo for WatchGiven {
     fn undo<'a>(&'a self, scene: &'a Scene<'a>) -> BoxFuture<'a, Vec<Leftover>> {
         Box::pin(async move {
-            let deadline = scene.deadline.min(scene.run.clock.now() + CURIOSITY);
-            let once = Within { deadline, patience: Patience::Tries(1) };
-            if let Ok(Some(key)) = scene.run.tailscale.find_key(&self.0, once).await
-                && key.invalid
-            {
-                scene.set_key_used(Some(true));
+            let deadline = scene.deadline.min(scene.run.clock.now() + WATCH);
+            let within = Within { deadline, patience: Patience::UntilDeadline };
+            let is_spent = match scene.run.tailscale.find_key(&self.id, within).await {
+                Ok(Some(key)) if key.invalid => {
+                    scene.set_key_used(Some(true));
+                    true
+                }
+                Ok(_) => false,
+                // Whoever cannot tell must not promise that the same call will do.
+                Err(_) => self.is_single_use && scene.machine() != Machine::NeverMade,
+            };
+            if is_spent {
                 scene.run.notes().is_key_spent = true;
-                let message = "TAILSCALE_AUTH_KEY can let in no other machine: the next call needs a new key";
+                let message =
+                    "TAILSCALE_AUTH_KEY can let in no other machine, as far as is known: the next call needs a new key";
                 scene.run.warn(Scope::Tailscale, message);
             }
             Vec::new()

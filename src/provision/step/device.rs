@@ -22,6 +22,8 @@ use crate::transport::{Instant, sleep};
 const PATIENCE_WITH_LISTS: Duration = Duration::from_secs(15);
 /// How long another one may take that the same machine makes of itself by joining again.
 const PATIENCE_WITH_MORE: Duration = Duration::from_secs(5);
+/// How long one may take whose machine was let in between the word that the key is unused and its revocation.
+const PATIENCE_AFTER_DENIAL: Duration = Duration::from_secs(3);
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// For how long what a read has shown is said to be there.
 const FRESH: Duration = Duration::from_secs(1);
@@ -62,7 +64,7 @@ impl UndoDevice {
         has_candidate: bool,
     ) -> Result<Vec<Device>, TailscaleError> {
         let patience = match scene.key_used() {
-            Some(false) => Duration::ZERO,
+            Some(false) => PATIENCE_AFTER_DENIAL,
             _ if has_candidate => PATIENCE_WITH_MORE,
             _ => PATIENCE_WITH_LISTS,
         };
@@ -134,8 +136,10 @@ impl UndoDevice {
         if !is_deleted {
             return Some(Leftover::exists(Kind::Device, "its server was not deleted by this call"));
         }
-        if place == Place::Elsewhere || (among > 1 && !is_at_ours) {
-            let why = "it connects from elsewhere, so it is not provably the machine of this call";
+        // One that does not say is ours only if a machine of ours has joined and nothing else can be it.
+        let is_sole_joiner = place == Place::Unknown && among == 1 && scene.key_used() == Some(true);
+        if !is_at_ours && !is_sole_joiner {
+            let why = "it does not connect from the deleted server, so it is not provably the machine of this call";
             return Some(Leftover::exists(Kind::Device, why));
         }
         self.remove(scene, &fresh.node_id).await
@@ -196,7 +200,7 @@ impl Undo for UndoDevice {
                 }
                 // A single-use key lets one machine in, which may show later than others that claim its name. With another
                 // key it may join again and again.
-                let is_complete = scene.key_used().is_some_and(|used| !used || has_candidate);
+                let is_complete = scene.key_used().is_some() && has_candidate;
                 if devices.is_empty() || is_complete {
                     break;
                 }

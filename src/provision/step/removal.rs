@@ -9,7 +9,7 @@ use super::super::leftover::{Hold, Kind, Leftover};
 use super::super::presence;
 use super::super::run::Run;
 use crate::hetzner::{HetznerError, PrimaryIp, PrimaryIpId, Server, ServerId};
-use crate::transport::{Instant, Judge, Opinion, Patience, Repeat, Within, retry, sleep, sleep_until};
+use crate::transport::{Instant, Judge, Opinion, Patience, Repeat, TransportError, Within, retry, sleep, sleep_until};
 
 /// A new server may be missing from reads for up to 5 s (fault G32), so a first "not there" is not believed.
 const READS: [Duration; 3] = [Duration::ZERO, Duration::from_millis(2500), Duration::from_secs(3)];
@@ -64,8 +64,11 @@ pub(in super::super) enum Guard {
 pub(in super::super) async fn remove_server(run: &Run<'_>, target: Target<'_>, within: Within) -> Removal {
     let once = Within { patience: Patience::Tries(1), ..within };
     let usual_hold = target.expires.map_or(Hold::None, Hold::Until);
-    // What is refused for good will be refused to the next call as well.
-    let hold_of = |error: &HetznerError| if error.opinion() == Opinion::Stop { Hold::Person } else { usual_hold };
+    // What is refused for good will be refused to the next call as well. That our time is up is no refusal.
+    let hold_of = |error: &HetznerError| {
+        let is_out_of_time = matches!(error, HetznerError::Transport(TransportError::OutOfTime { .. }));
+        if error.opinion() == Opinion::Stop && !is_out_of_time { Hold::Person } else { usual_hold }
+    };
     let unconfirmed =
         |why: &str, hold| Removal::Left(Leftover::unconfirmed(Kind::Server, why).id(&target.id).hold(hold));
     let exists = |why: &str, hold| Removal::Left(Leftover::exists(Kind::Server, why).id(&target.id).hold(hold));

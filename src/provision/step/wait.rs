@@ -4,6 +4,7 @@
 //! the repetition, so a single one is not repeated, and looks that fail come ever more slowly.
 
 use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use super::super::event::{Scope, Step};
 use super::super::presence::{self, Place};
 use super::super::run::{Doing, Run};
 use super::auth_key::Key;
-use super::server::Made;
+use super::server::{Made, UndoServer};
 use crate::hetzner::{ActionId, ActionStatus, HetznerError, ServerId};
 use crate::tailscale::TailscaleError;
 use crate::transport::{Instant, Judge, Opinion, Pace, Patience, Within, sleep};
@@ -58,7 +59,13 @@ pub(in super::super) async fn both(
         blind_to_server: None,
         blind_to_devices: None,
     });
-    let proof = Proof { key, ip: made.server.ipv4, key_word: Mutex::default(), doubted_since: Mutex::default() };
+    let proof = Proof {
+        key,
+        ip: made.server.ipv4,
+        key_word: Mutex::default(),
+        doubted_since: Mutex::default(),
+        has_had_rival: AtomicBool::new(false),
+    };
     let (done, actions_done) = oneshot::channel();
     let joined = async {
         let enrolled = device(run, &proof, expected, &progress).await?;
@@ -94,7 +101,7 @@ fn lock(progress: &Mutex<Progress>) -> MutexGuard<'_, Progress> {
 /// is wrong.
 async fn machine(run: &Run<'_>, made: &Made, progress: &Mutex<Progress>, done: oneshot::Sender<()>) -> Cause {
     let mut actions = Actions { pending: made.actions.clone(), unshown: 0 };
-    let mut server = Machine { id: made.server.id, missing: 0, is_powered_on: false };
+    let mut server = Machine { id: made.server.id, undo: &made.undo, missing: 0, is_powered_on: false };
     let (began, mut pace, mut done) = (run.clock.now(), Pace::default(), Some(done));
     let mut looked = began;
     loop {
@@ -179,14 +186,16 @@ impl Actions {
 }
 
 /// The server itself.
-struct Machine {
+struct Machine<'a> {
     id: ServerId,
+    /// What knows whose it is.
+    undo: &'a UndoServer,
     /// How many looks in a row did not find it.
     missing: u32,
     is_powered_on: bool,
 }
 
-impl Machine {
+impl Machine<'_> {
     /// Sees whether the server is there, and on once its actions are done (`is_settled`). One that is off is given power
     /// once (fault M05); the action that does it is returned.
     async fn look(&mut self, run: &Run<'_>, is_settled: bool) -> Result<Option<ActionId>, Trouble> {
@@ -209,6 +218,11 @@ impl Machine {
             let reason = "the server is off although it was powered on".to_owned();
             return Err(Trouble::Final(Cause::ActionFailed { command: "start_server".to_owned(), reason }));
         }
+        // The order's answer may have named another one's id, and labels may be changed.
+        if !self.undo.owns(&server) {
+            let why = format!("server {} is off, and by its name and labels not this attempt's", self.id);
+            return Err(Trouble::Final(Cause::Superseded(why)));
+        }
         run.say(Scope::Hetzner, format!("The server is off, powering it on: id={}", self.id));
         let action = run.hetzner.power_on(self.id, run.within_a_look()).await;
         let action = action.map_err(|error| Trouble::of(error, "the new server could not be powered on"))?;
@@ -224,6 +238,8 @@ struct Proof<'a> {
     key_word: Mutex<KeyWord>,
     /// Since when the only device that fits connects from elsewhere.
     doubted_since: Mutex<Option<Instant>>,
+    /// Another one that may be the machine was seen beside it.
+    has_had_rival: AtomicBool,
 }
 
 /// Whether the key has said that a machine joined with it.
@@ -260,16 +276,17 @@ impl Proof<'_> {
         };
         // One that does not verify yet may be the machine as well.
         let has_rival = devices.iter().filter(|device| expected.may_be(device)).count() > 1;
+        let has_had_rival = self.has_had_rival.fetch_or(has_rival, Ordering::Relaxed) || has_rival;
         let is_believed = match place {
             Place::Here => true,
             Place::Unknown => !has_rival,
-            Place::Elsewhere => !has_rival && self.key_word() == KeyWord::Used && self.has_doubted_enough(run),
+            Place::Elsewhere => !has_had_rival && self.key_word() == KeyWord::Used && self.has_doubted_enough(run),
         };
         if is_believed { Ok(seen) } else { another }
     }
 
     /// Where a device connects from is its own word. So the only one that can have joined with the key is believed in the
-    /// end, if no better one comes for a while.
+    /// end, if no better one comes for a while and none has ever stood beside it.
     fn has_doubted_enough(&self, run: &Run<'_>) -> bool {
         let now = run.clock.now();
         let mut doubted_since = self.doubted_since.lock().unwrap_or_else(PoisonError::into_inner);

@@ -49,6 +49,8 @@ pub struct Orders {
     pub unclear: bool,
     /// An order ever got no clear answer.
     pub ever_unclear: bool,
+    /// The attempt of the last order.
+    pub attempt: Option<String>,
 }
 
 /// How a call ended.

@@ -213,7 +213,7 @@ impl Audit {
     }
 
     /// Whether a server carries an attempt that a call of this process minted.
-    fn owns(&self, process: u32, server: &ServerRecord) -> bool {
+    pub(super) fn owns(&self, process: u32, server: &ServerRecord) -> bool {
         self.attempts.get(server.label("attempt")).is_some_and(|call| self.calls[*call].process == process)
     }
 

@@ -188,7 +188,12 @@ impl Audit {
     /// Why a leftover cannot be.
     fn invented(&self, call: usize, left: &Leftover, world: &World) -> Option<&'static str> {
         let record = &self.calls[call];
-        let meddled = self.servers.values().any(|server| server.meddled && left.name.as_ref() == Some(&server.name));
+        // Addresses have no name by which they could be told apart.
+        let is_of =
+            |server: &super::ServerRecord| left.kind == Kind::PrimaryIp || left.name.as_ref() == Some(&server.name);
+        let device = left.id.as_ref().and_then(|id| self.devices.get(id));
+        let meddled = self.servers.values().any(|server| server.meddled && is_of(server))
+            || device.is_some_and(|device| device.meddled);
         let number = left.id.as_ref().and_then(|id| id.parse::<u64>().ok());
         let (ever, is_there) = match (left.kind, &left.id) {
             (Kind::Server, Some(_)) => {

@@ -67,6 +67,8 @@ pub struct Audit {
     shown: BTreeMap<(u32, u64), requests::Shown>,
     /// Servers as they were when a process asked for their deletion in a request that will be carried out later.
     late: BTreeMap<(u32, u64), ServerRecord>,
+    /// How many times a process was shown a server since it last asked for its deletion, at most one for each of its calls.
+    reads: BTreeMap<(u32, u64), u32>,
     /// Which servers a process has asked to delete, but those that were clearly refused.
     asked: BTreeSet<(u32, u64)>,
     /// Addresses, with their server.
@@ -102,6 +104,7 @@ impl Audit {
             devices: BTreeMap::new(),
             shown: BTreeMap::new(),
             late: BTreeMap::new(),
+            reads: BTreeMap::new(),
             asked: BTreeSet::new(),
             addresses: BTreeMap::new(),
             secrets,

@@ -116,6 +116,12 @@ impl Audit {
         let server = path.strip_prefix("/v1/servers/").and_then(|id| id.parse().ok());
         let reads = server.filter(|_| request.method() == Method::GET);
         let deletes = server.filter(|_| request.method() == Method::DELETE);
+        if let Some(id) = deletes {
+            self.check_delete(process, id);
+        }
+        if let Some((id, _)) = path.strip_prefix("/v1/servers/").and_then(|rest| rest.split_once("/actions/")) {
+            self.check_power(process, id);
+        }
         Sent { process, call, kind, reads, deletes, fate: Fate::default(), step }
     }
 
@@ -154,6 +160,9 @@ impl Audit {
         {
             let shown = Shown { name: answer.server.name, labels: answer.server.labels, at: now };
             self.shown.insert((sent.process, id), shown);
+            let running = self.processes.get(&sent.process).map_or(1, |process| process.running);
+            let reads = self.reads.entry((sent.process, id)).or_default();
+            *reads = (*reads + 1).min(running);
         }
         let is_clear = match outcome {
             // Whoever says this has not listened.
@@ -271,13 +280,31 @@ impl Audit {
         self.minted(call, attempt);
         let record = &mut self.calls[call];
         record.keys.any = true;
-        let unclear = std::mem::take(&mut record.keys.unclear);
+        // Another attempt's keys have another description; what is left of the one before was named when that was undone.
+        let is_again = record.keys.attempt.replace(attempt.to_owned()).is_some_and(|last| last == attempt);
+        let unclear = std::mem::take(&mut record.keys.unclear) && is_again;
         let absent = (record.label_absent, record.name_absent) == (Some(true), Some(true));
         if unclear {
             self.violated("I09", "a key is ordered again without a look, though the last order may have been heard");
         }
         if !absent {
             self.violated("I04", "a key is ordered before the look-ups said that nothing is there");
+        }
+    }
+
+    /// I03: between two deletes a server may have become another's, so a read comes before each.
+    fn check_delete(&mut self, process: u32, id: u64) {
+        match self.reads.get_mut(&(process, id)).filter(|reads| **reads > 0) {
+            Some(reads) => *reads -= 1,
+            None => self.violated("I03", format!("server {id} is to be deleted without a read since the last time")),
+        }
+    }
+
+    /// I02: nobody's server is switched but the attempt's own.
+    fn check_power(&mut self, process: u32, id: &str) {
+        let server = id.parse().ok().and_then(|id: u64| self.servers.get(&id));
+        if server.is_none_or(|server| !server.meddled && !self.owns(process, server)) {
+            self.violated("I02", format!("server {id} is switched and is not this process's"));
         }
     }
 

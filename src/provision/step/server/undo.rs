@@ -148,7 +148,7 @@ impl UndoServer {
     /// Removes the server that an order's answer told of. If there is none of that id, or another's, the answer may have
     /// been wrong about the id.
     async fn remove_ordered(&self, scene: &Scene<'_>, ordered: &Ordered) -> Vec<Leftover> {
-        let left = self.remove(scene, ordered).await;
+        let mut left = self.remove(scene, ordered).await;
         if !ordered.is_answer || matches!(scene.machine(), Machine::Deleted { .. }) {
             return left;
         }
@@ -157,8 +157,19 @@ impl UndoServer {
                 scene.set_machine(Machine::NotDeletedByUs { ip: server.ipv4 });
                 self.remove(scene, &Ordered::shown(&server)).await
             }
+            Err(error) if left.iter().all(|left| left.kind != Kind::Server) => {
+                let why =
+                    format!("it is not there under its id, and whether it has another one is not known ({error})");
+                left.push(Leftover::unconfirmed(Kind::Server, why).name(&self.name));
+                left
+            }
             _ => left,
         }
+    }
+
+    /// Whether this is the server that the attempt has made, as far as its name and labels tell.
+    pub(in super::super) fn owns(&self, server: &Server) -> bool {
+        server.name == self.name && self.is_of_attempt(server)
     }
 
     fn is_of_attempt(&self, server: &Server) -> bool {
