@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::Ipv4Addr;
 
+use bytes::Bytes;
 use http::Method;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use super::action::WireAction;
@@ -198,6 +200,12 @@ struct WireCreated {
     // `root_password` is not read at all (fault P31).
 }
 
+#[derive(Deserialize)]
+struct WireDeleted {
+    #[serde(rename = "action")]
+    _action: IgnoredAny,
+}
+
 impl Hetzner {
     /// The servers that carry a label, all pages.
     pub async fn find_servers_by_label(&self, selector: &str, within: Within) -> Result<Vec<Server>, HetznerError> {
@@ -260,10 +268,11 @@ impl Hetzner {
     }
 
     /// Deletes a server, at once and for good. A server that is not there counts as deleted. The caller confirms the
-    /// absence with [`Hetzner::find_server`]. Returns whether it was there.
+    /// absence with [`Hetzner::find_server`]. Returns whether it was there. An answer that names no action is nobody's word.
     pub async fn delete_server(&self, id: ServerId, within: Within) -> Result<bool, HetznerError> {
         let draft = self.draft(Method::DELETE, &format!("/servers/{id}"), &[]);
-        match self.send("delete server", Repeat::Safe, draft, within, |_| Ok(())).await {
+        let read = |answer: &http::Response<Bytes>| decode::<WireDeleted>(answer).map(drop);
+        match self.send("delete server", Repeat::Safe, draft, within, read).await {
             Err(error) if error.is_not_found() => Ok(false),
             outcome => outcome.map(|()| true),
         }

@@ -19,12 +19,14 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use super::event::Scope;
-use super::leftover::Leftover;
+use super::leftover::{Kind, Leftover};
 use super::run::Run;
 use crate::transport::{Instant, Patience, Within, timeout_at};
 
 /// What is kept back for each undo that has still to run, so that one that hangs does not starve the rest.
 const RESERVE: Duration = Duration::from_secs(8);
+/// For how long what a read has shown is said to be there, if it may go by itself.
+pub(super) const FRESH: Duration = Duration::from_secs(1);
 
 /// The reversal of one step.
 pub(super) trait Undo: Send + Sync {
@@ -48,6 +50,8 @@ pub(super) struct Scene<'a> {
 struct Facts {
     machine: Machine,
     key_used: Option<bool>,
+    /// The key is the customer's, and lets in one machine only.
+    is_given_once: bool,
 }
 
 /// What has become of the machine of this attempt. Its devices may go only if this call deleted it (design 6, rule 3).
@@ -90,6 +94,28 @@ impl Scene<'_> {
         self.facts().key_used = used;
     }
 
+    /// The key is the customer's, and lets in one machine only.
+    pub(super) fn set_given_once(&self) {
+        self.facts().is_given_once = true;
+    }
+
+    /// A machine of ours has joined.
+    pub(super) fn has_joined(&self) {
+        if self.facts().is_given_once {
+            self.spend_given_key();
+        }
+    }
+
+    /// The customer's key is of no more use.
+    pub(super) fn spend_given_key(&self) {
+        let was_spent = std::mem::replace(&mut self.run.notes().is_key_spent, true);
+        if !was_spent {
+            let message =
+                "TAILSCALE_AUTH_KEY can let in no other machine, as far as is known: the next call needs a new key";
+            self.run.warn(Scope::Tailscale, message);
+        }
+    }
+
     fn facts(&self) -> MutexGuard<'_, Facts> {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -118,7 +144,7 @@ impl Saga {
     pub(super) async fn compensate(&self, run: &Run<'_>) -> Vec<Leftover> {
         let mut undos = std::mem::take(&mut *self.declared.lock().unwrap_or_else(PoisonError::into_inner));
         let end = run.undo_end();
-        let facts = Mutex::new(Facts { machine: Machine::NeverMade, key_used: None });
+        let facts = Mutex::new(Facts { machine: Machine::NeverMade, key_used: None, is_given_once: false });
         let mut leftovers = Vec::new();
         while let Some(undo) = undos.pop() {
             let waiting = u32::try_from(undos.len()).unwrap_or(u32::MAX);
@@ -126,12 +152,21 @@ impl Saga {
             let scene = Scene { run, deadline, facts: &facts };
             let work = AssertUnwindSafe(undo.undo(&scene)).catch_unwind();
             // An undo keeps its own deadline; this is the backstop for one that does not.
-            match timeout_at(deadline + Duration::from_secs(1), work).await {
-                Some(Ok(left)) => leftovers.extend(left),
-                Some(Err(_)) => leftovers.extend(undo.may_leave("its undo broke down")),
-                None => leftovers.extend(undo.may_leave("the time for the undo ran out")),
-            }
+            let left = match timeout_at(deadline + Duration::from_secs(1), work).await {
+                Some(Ok(left)) => left,
+                Some(Err(_)) => undo.may_leave("its undo broke down"),
+                None => undo.may_leave("the time for the undo ran out"),
+            };
+            let now = run.clock.now();
+            leftovers.extend(left.into_iter().map(|left| (now, left)));
         }
+        let now = run.clock.now();
+        let told = |(since, left): (Instant, Leftover)| {
+            // While other undos ran, a machine may have used a key up.
+            let is_old = left.kind == Kind::AuthKey && now.duration_since(since) > FRESH;
+            if is_old { left.grown_old() } else { left }
+        };
+        let leftovers: Vec<Leftover> = leftovers.into_iter().map(told).collect();
         for left in &leftovers {
             run.warn(Scope::ProvisionVm, format!("Left behind: {left}"));
         }

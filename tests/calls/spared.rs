@@ -186,9 +186,15 @@ async fn y05_what_an_issuer_of_tokens_echoes_is_in_no_error() {
 #[tokio::test(start_paused = true)]
 async fn a_key_of_the_customer_that_an_attempt_used_up_makes_a_repeat_pointless() {
     // The machine joins, and the call is given up before any list shows it: a used key still tells of it.
-    for (reusable, visible_after, is_retryable, left) in [(false, 60.0, false, 1), (true, 8.0, true, 0)] {
+    let cases = [
+        ("used", false, 60.0, false, false, 1),
+        ("used and not shown any more", false, 60.0, true, false, 1),
+        ("reusable", true, 8.0, false, true, 0),
+    ];
+    for (name, reusable, visible_after, hides, is_retryable, left) in cases {
         let mut config = Config::default();
         config.tailscale.visibility_seconds = visible_after;
+        config.tailscale.hide_invalid_keys = hides;
         let cloud = Cloud::new(config);
         let tags = vec!["tag:agent".to_owned()];
         let key = Secret::new(cloud.world().plant_key(PlantedKey { reusable, ephemeral: true, tags }));
@@ -201,9 +207,26 @@ async fn a_key_of_the_customer_that_an_attempt_used_up_makes_a_repeat_pointless(
         let (params, notes) = (params(), Arc::new(Notebook::default()));
         let call = process.provision(&params, &settings, cancel.clone(), notes);
         let error = tokio::join!(call, giving_up).0.unwrap_err();
-        assert_eq!((error.cause.code(), error.is_retryable()), (Code::Aborted, is_retryable));
-        assert_eq!(error.leftovers.len(), left, "{:?}", error.leftovers);
+        assert_eq!((error.cause.code(), error.is_retryable()), (Code::Aborted, is_retryable), "{name}");
+        assert_eq!(error.leftovers.len(), left, "{name}: {:?}", error.leftovers);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_given_key_whose_use_cannot_be_told_is_not_called_good() {
+    let cloud = Cloud::that_never_joins();
+    let tags = vec!["tag:agent".to_owned()];
+    let key = Secret::new(cloud.world().plant_key(PlantedKey { reusable: false, ephemeral: true, tags }));
+    let settings = Settings { auth_key: Some(key), ..with_timeout(40) };
+    let blinding = async {
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        let refusal = answer(403, json!({ "message": "not permitted" }), false);
+        cloud.world().inject(fault(Api::Tailscale, "GET", "/tailnet/-/keys/*", 99, refusal));
+    };
+    let (outcome, ()) = tokio::join!(cloud.provision(&settings), blinding);
+    let error = outcome.unwrap_err();
+    assert_eq!((error.cause.code(), error.is_retryable()), (Code::EnrollTimeout, false));
+    assert_eq!(error.leftovers, []);
 }
 
 #[tokio::test(start_paused = true)]

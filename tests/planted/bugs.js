@@ -297,7 +297,7 @@ module.exports = [
     caughtBy: [],
     edits: [
       [SAGA, 'let mut leftovers = Vec::new();\n        while', 'let mut leftovers = Vec::new();\n        let again = undos.clone();\n        while'],
-      [SAGA, 'for left in &leftovers {', 'let facts = Mutex::new(Facts { machine: Machine::NeverMade, key_used: None });\n        for undo in again.iter().rev().filter(|_| planted("undo-twice")) {\n            let scene = Scene { run, deadline: end, facts: &facts };\n            let _ = timeout_at(end, undo.undo(&scene)).await;\n        }\n        for left in &leftovers {'],
+      [SAGA, 'for left in &leftovers {', 'let facts = Mutex::new(Facts { machine: Machine::NeverMade, key_used: None, is_given_once: false });\n        for undo in again.iter().rev().filter(|_| planted("undo-twice")) {\n            let scene = Scene { run, deadline: end, facts: &facts };\n            let _ = timeout_at(end, undo.undo(&scene)).await;\n        }\n        for left in &leftovers {'],
     ],
   },
 ]

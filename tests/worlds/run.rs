@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{join, join_all};
-use provision_vm::provision::{CancellationToken, Code, ProvisionError, ReapOptions, ReapReport, Settings, Silent};
+use provision_vm::provision::{
+    CancellationToken, Code, Kind, ProvisionError, ReapOptions, ReapReport, Settings, Silent,
+};
 use simulator::{ActionOutcome, BootOutcome, NodeId, PlantedDevice, PlantedServer};
 
 use crate::plan::{Caller, Deed, Plan, Reap, Turn, all_well};
@@ -305,7 +307,11 @@ async fn repeat(cloud: &Cloud, caller: &Caller, first: Option<&(Outcome, Setting
         part(&mut cloud.world());
         let agent = standing_agent(cloud, caller.job);
         // What is called retryable is said of the very same call, unless another agent's has won meanwhile.
-        let is_same = round == 0 && was_retryable && agent.is_none_or(|agent| agent == caller.agent);
+        // The machine of a server that was left may use up the key that its call brought.
+        let is_left = |error: &ProvisionError| error.leftovers.iter().any(|left| left.kind == Kind::Server);
+        let keeps_key = caller.given_key.is_none()
+            || first.is_some_and(|(outcome, _)| outcome.as_ref().err().is_none_or(|error| !is_left(error)));
+        let is_same = round == 0 && was_retryable && keeps_key && agent.is_none_or(|agent| agent == caller.agent);
         let (again, settings) = match first.filter(|_| is_same) {
             // With the same settings, and the same key if they bring one.
             Some((_, settings)) => (caller.clone(), settings.clone()),
@@ -321,7 +327,9 @@ async fn repeat(cloud: &Cloud, caller: &Caller, first: Option<&(Outcome, Setting
         told.push(format!("{}: {error}", error.cause.code().as_str()));
         // The attempts of two agents, both dead, may stand under one job; it is the other one's then.
         let is_anothers = error.cause.code() == Code::JobMismatch && standing_agent(cloud, caller.job).is_some();
-        if !error.is_retryable() && !is_anothers {
+        // What a short deadline cut off has used the customer's key up all the same; with another one it goes on.
+        let needs_key = is_same && error.is_key_spent;
+        if !error.is_retryable() && !is_anothers && !needs_key {
             let invariant = if was_retryable { "I15" } else { "I17" };
             cloud.audit().violated(invariant, format!("a repeat in calm weather fails for good: {told:?}"));
             return Err(error.cause.code());

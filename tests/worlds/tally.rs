@@ -100,32 +100,47 @@ impl std::fmt::Display for Tally {
 }
 
 impl Tally {
+    /// How often each kind of fault was met in each step in which it can be.
+    fn cells(&self) -> Vec<(u64, &'static str, &'static str)> {
+        let of_kind = |kind: &'static str| {
+            let steps = STEPS.into_iter().filter(move |step| weather::can_befall(kind, step));
+            steps.map(move |step| (self.cell(kind, step), kind, step))
+        };
+        weather::kinds().flat_map(of_kind).collect()
+    }
+
+    fn cell(&self, kind: &'static str, step: &str) -> u64 {
+        self.faults.get(&(kind, step.to_owned())).copied().unwrap_or(0)
+    }
+
+    /// The cells that could have been met and were not.
+    pub fn unmet(&self) -> Vec<String> {
+        let empty = self.cells().into_iter().filter(|(count, ..)| *count == 0);
+        empty.map(|(_, kind, step)| format!("{kind} at {step}")).collect()
+    }
+
     /// A table of kinds and steps, and where the suite has not been yet.
     fn write_faults(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let elsewhere = self.faults.keys().filter(|(_, step)| !STEPS.contains(&step.as_str()));
         let elsewhere: Vec<&String> = elsewhere.map(|(_, step)| step).collect();
         assert!(elsewhere.is_empty(), "requests in steps that nobody expects: {elsewhere:?}");
-        let cell = |kind: &'static str, step: &str| self.faults.get(&(kind, step.to_owned())).copied().unwrap_or(0);
         write!(f, "faults by kind and by the step that met them:\n{:<20}", "")?;
         for step in STEPS {
             write!(f, "{step:>9}")?;
         }
         writeln!(f, "{:>10}", "all")?;
-        let mut cells = Vec::new();
         for kind in weather::kinds() {
             write!(f, "{kind:<20}")?;
             for step in STEPS {
                 if weather::can_befall(kind, step) {
-                    cells.push((cell(kind, step), kind, step));
-                    write!(f, "{:>9}", cell(kind, step))?;
+                    write!(f, "{:>9}", self.cell(kind, step))?;
                 } else {
                     write!(f, "{:>9}", "-")?;
                 }
             }
-            writeln!(f, "{:>10}", STEPS.iter().map(|step| cell(kind, step)).sum::<u64>())?;
+            writeln!(f, "{:>10}", STEPS.iter().map(|step| self.cell(kind, step)).sum::<u64>())?;
         }
-        let empty: Vec<String> =
-            cells.iter().filter(|(count, ..)| *count == 0).map(|(_, kind, step)| format!("{kind} at {step}")).collect();
+        let (cells, empty) = (self.cells(), self.unmet());
         let (least, kind, step) = cells.iter().min().copied().unwrap_or_default();
         writeln!(f, "cells that can occur: {}, empty: {} {empty:?}", cells.len(), empty.len())?;
         writeln!(f, "the smallest cell: {least} ({kind} at {step})")

@@ -433,8 +433,12 @@ impl Undo for WatchGiven {
         Box::pin(async move {
             let deadline = scene.deadline.min(scene.run.clock.now() + WATCH);
             let within = Within { deadline, patience: Patience::UntilDeadline };
+            if self.is_single_use {
+                scene.set_given_once();
+            }
             let is_spent = match scene.run.tailscale.find_key(&self.id, within).await {
-                Ok(Some(key)) if key.invalid => {
+                // One that was shown before and is not any more is used up as well.
+                Ok(found) if found.as_ref().map_or(self.is_single_use, |key| key.invalid) => {
                     scene.set_key_used(Some(true));
                     true
                 }
@@ -443,10 +447,7 @@ impl Undo for WatchGiven {
                 Err(_) => self.is_single_use && scene.machine() != Machine::NeverMade,
             };
             if is_spent {
-                scene.run.notes().is_key_spent = true;
-                let message =
-                    "TAILSCALE_AUTH_KEY can let in no other machine, as far as is known: the next call needs a new key";
-                scene.run.warn(Scope::Tailscale, message);
+                scene.spend_given_key();
             }
             Vec::new()
         })

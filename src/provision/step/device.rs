@@ -13,7 +13,7 @@ use super::super::job::Claim;
 use super::super::leftover::{Kind, Leftover};
 use super::super::presence::Place;
 use super::super::run::{Doing, Run};
-use super::super::saga::{Machine, Scene, Undo};
+use super::super::saga::{FRESH, Machine, Scene, Undo};
 use crate::hetzner::HetznerError;
 use crate::tailscale::{Device, NodeId, TailscaleError};
 use crate::transport::{Instant, sleep};
@@ -25,8 +25,6 @@ const PATIENCE_WITH_MORE: Duration = Duration::from_secs(5);
 /// How long one may take whose machine was let in between the word that the key is unused and its revocation.
 const PATIENCE_AFTER_DENIAL: Duration = Duration::from_secs(3);
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// For how long what a read has shown is said to be there.
-const FRESH: Duration = Duration::from_secs(1);
 
 /// The devices that carry the job's host name before anything is made: remains of earlier attempts, or strangers.
 pub(in super::super) async fn known_before(run: &Run<'_>) -> Result<Vec<NodeId>, Cause> {
@@ -100,6 +98,10 @@ impl UndoDevice {
             Err(error) => return (Some(Leftover::unconfirmed(Kind::Device, error.to_string())), false),
         };
         let place = Place::of(&fresh, ip);
+        if place == Place::Here {
+            // With a key that was unused a moment ago as well.
+            scene.has_joined();
+        }
         let leftover = self.settle_fresh(scene, &fresh, place, among, is_deleted).await;
         (leftover, place == Place::Elsewhere)
     }
