@@ -23,6 +23,7 @@ const RETRY = 'src/transport/retry.rs'
 const RUN = 'src/provision/run.rs'
 const SAGA = 'src/provision/saga.rs'
 const SERVER = 'src/provision/step/server.rs'
+const UNDO_AUTH_KEY = 'src/provision/step/auth_key/undo.rs'
 const UNDO_SERVER = 'src/provision/step/server/undo.rs'
 const WAIT = 'src/provision/step/wait.rs'
 
@@ -96,7 +97,7 @@ module.exports = [
     name: 'key-not-revoked',
     what: 'the undo forgets the auth key',
     caughtBy: ['I12'],
-    edits: [[AUTH_KEY, 'if let Some(id) = self.state().minted {\n                left', 'if let Some(id) = self.state().minted.filter(|_| !planted("key-not-revoked")) {\n                left']],
+    edits: [[UNDO_AUTH_KEY, 'if let Some(id) = self.state().minted {\n                left', 'if let Some(id) = self.state().minted.filter(|_| !planted("key-not-revoked")) {\n                left']],
   },
   {
     name: 'secret-in-error',

@@ -312,14 +312,13 @@ async fn repeat(cloud: &Cloud, caller: &Caller, first: Option<&(Outcome, Setting
         let keeps_key = caller.given_key.is_none()
             || first.is_some_and(|(outcome, _)| outcome.as_ref().err().is_none_or(|error| !is_left(error)));
         let is_same = round == 0 && was_retryable && keeps_key && agent.is_none_or(|agent| agent == caller.agent);
-        let (again, settings) = match first.filter(|_| is_same) {
-            // With the same settings, and the same key if they bring one.
-            Some((_, settings)) => (caller.clone(), settings.clone()),
-            None => {
-                let plain = plain(caller.job, agent.unwrap_or(caller.agent));
-                let settings = plain.settings(cloud);
-                (plain, settings)
-            }
+        // With the same settings, and the same key if they bring one.
+        let (again, settings) = if let Some((_, settings)) = first.filter(|_| is_same) {
+            (caller.clone(), settings.clone())
+        } else {
+            let plain = plain(caller.job, agent.unwrap_or(caller.agent));
+            let settings = plain.settings(cloud);
+            (plain, settings)
         };
         let process = cloud.process(2_000 + round as u64);
         let outcome = process.provision(&again.params(), &settings, CancellationToken::new(), Arc::new(Silent)).await;
