@@ -110,11 +110,6 @@ pub enum FaultKind {
     Html,
     /// The request is applied, and its answer is larger than anybody should hold.
     Oversize,
-    /// The same, but so that it shows: each spoiled value is of a wrong type, and nothing is missing.
-    Misshape {
-        /// The seed of that chance.
-        seed: u64,
-    },
     /// The answer takes this long.
     Slow {
         /// Milliseconds.
@@ -122,6 +117,11 @@ pub enum FaultKind {
     },
     /// The request is applied, and its answer's JSON is spoiled by chance; its status stays.
     Garble {
+        /// The seed of that chance.
+        seed: u64,
+    },
+    /// The same, but so that it shows: each spoiled value is of a wrong type, and nothing is missing.
+    Misshape {
         /// The seed of that chance.
         seed: u64,
     },

@@ -1,5 +1,10 @@
 //! What a failed call names because it is, or may be, still there (design 2.2).
 
+use std::time::Duration;
+
+/// For how long what a read has shown is said to be there, if it may go by itself.
+const FRESH: Duration = Duration::from_secs(1);
+
 /// Something of this call that is still there, or may be.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Leftover {
@@ -66,6 +71,11 @@ impl Leftover {
     /// Something that may still come to be.
     pub(super) fn may_appear(kind: Kind, why: impl Into<String>) -> Self {
         Self { certainty: Certainty::MayAppear, ..Self::exists(kind, why) }
+    }
+
+    /// The same as it is told so long after the read, if it may go by itself.
+    pub(super) fn after(self, age: Duration) -> Self {
+        if age > FRESH { self.grown_old() } else { self }
     }
 
     /// The same, a while later.

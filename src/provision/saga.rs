@@ -25,8 +25,6 @@ use crate::transport::{Instant, Patience, Within, timeout_at};
 
 /// What is kept back for each undo that has still to run, so that one that hangs does not starve the rest.
 const RESERVE: Duration = Duration::from_secs(8);
-/// For how long what a read has shown is said to be there, if it may go by itself.
-pub(super) const FRESH: Duration = Duration::from_secs(1);
 
 /// The reversal of one step.
 pub(super) trait Undo: Send + Sync {
@@ -163,8 +161,7 @@ impl Saga {
         let now = run.clock.now();
         let told = |(since, left): (Instant, Leftover)| {
             // While other undos ran, a machine may have used a key up.
-            let is_old = left.kind == Kind::AuthKey && now.duration_since(since) > FRESH;
-            if is_old { left.grown_old() } else { left }
+            if left.kind == Kind::AuthKey { left.after(now.duration_since(since)) } else { left }
         };
         let leftovers: Vec<Leftover> = leftovers.into_iter().map(told).collect();
         for left in &leftovers {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use provision_vm::provision::{CancellationToken, Certainty, Code, Fate, Kind, ReapOptions};
 use serde_json::{Value, json};
-use simulator::{Api, Config, Fault, FaultKind, PlantedServer};
+use simulator::{Api, Config, FaultKind, PlantedServer};
 
 use crate::support::{
     Changed, Cloud, Notebook, Outcome, answer, change_json, code, fault, page, params, settings, with_timeout,
@@ -188,24 +188,4 @@ async fn x11_a_revocation_that_somebody_else_claims_to_have_made_is_confirmed() 
     assert_eq!(cloud.truth().faults_fired(), 2);
     let warned = outcome.as_ref().unwrap().warnings.iter().any(|warning| warning.contains("auth key"));
     assert!(warned || cloud.truth().usable_keys() == 0, "{}", cloud.truth().0);
-}
-
-#[tokio::test(start_paused = true)]
-async fn x08_a_page_that_claims_a_deletion_is_not_taken_for_one() {
-    let cloud = Cloud::that_never_joins();
-    cloud.world().inject(fault(Api::Hetzner, "DELETE", "/servers/*", 1, page(200, "<html>welcome</html>", false)));
-    // And right behind it a read lags as far as the server is young.
-    let (cancel, process, params, settings) = (CancellationToken::new(), cloud.process(7), params(), settings());
-    let call = process.provision(&params, &settings, cancel.clone(), Arc::new(Notebook::default()));
-    let giving_up = async {
-        cloud.until(|truth| !truth.servers().is_empty()).await;
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        let stale = FaultKind::StaleRead { seconds: 5.0 };
-        cloud.world().inject(Fault { skip: 1, ..fault(Api::Hetzner, "GET", "/servers/*", 1, stale) });
-        cancel.cancel();
-    };
-    let (outcome, ()) = tokio::join!(call, giving_up);
-    assert_eq!(outcome.unwrap_err().leftovers, []);
-    assert_eq!(cloud.truth().faults_fired(), 2);
-    cloud.truth().assert_empty();
 }

@@ -317,7 +317,6 @@ async fn run(story: Happening) -> Seen {
         () = acts => unreachable!(),
     };
     let mut wrong = judge(&story, &stage, &call).await;
-    wrong.extend(judge::spared(&stage.before, &call.after));
     let truth = stage.cloud.truth().0.to_string();
     wrong.extend(
         strangers
@@ -340,10 +339,12 @@ async fn judge(story: &Happening, stage: &Stage, call: &Call) -> Vec<String> {
     // An operator's things are not the call's to name; these stories say themselves what must be left.
     let is_meddled =
         story.acts.iter().any(|(_, act)| matches!(act, Act::Device { .. } | Act::TakeName | Act::Suspend(_)));
-    if !is_meddled {
+    if is_meddled {
+        wrong.extend(judge::spared(&stage.before, &call.after));
+    } else {
         wrong.extend(judge::inspect(stage, call));
     }
-    if let Some(Ok(done)) = &call.outcome {
+    if let Some(Ok(done)) = call.outcome.as_ref().filter(|_| is_meddled) {
         // Whoever else claims the name, the result is the machine of the job's own server.
         let machine = call.after.servers().iter().find(|server| server["id"] == done.server.id.0).cloned();
         if machine.is_none_or(|server| server["node"] != done.node_id.as_str()) {
@@ -362,6 +363,13 @@ async fn judge(story: &Happening, stage: &Stage, call: &Call) -> Vec<String> {
     kinds.dedup();
     if kinds != story.left {
         wrong.push(format!("names {kinds:?} instead of {:?}: {why:?}", story.left));
+    }
+    if story.row == "M14" || story.row == "P18" {
+        // The stranger's server or device is still there, and nothing else.
+        let truth = stage.cloud.truth();
+        if truth.servers().len() + truth.devices().len() != 1 {
+            wrong.push(format!("not one stranger is left: {}", truth.0));
+        }
     }
     // What may still be carried out is either undone by now or was named.
     sleep(Duration::from_secs(30)).await;

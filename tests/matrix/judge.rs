@@ -45,15 +45,14 @@ pub fn inspect(stage: &Stage, call: &Call) -> Vec<String> {
 pub fn spared(before: &Truth, after: &Truth) -> Vec<String> {
     let stands =
         |list: &str, name: &str, id: &Value| after.0[list].as_array().unwrap().iter().any(|item| item[name] == *id);
-    let mut wrong = Vec::new();
-    for server in before.servers() {
+    let (servers, mut wrong) = (before.servers(), Vec::new());
+    for server in &servers {
         if server["labels"]["state"] == "ready" && !stands("servers", "id", &server["id"]) {
             wrong.push(format!("a server that was ready before is gone: {server}"));
         }
     }
     for device in before.devices() {
         let node = &device["node_id"];
-        let servers = before.servers();
         let machine_of = servers.iter().find(|server| server["node"] == *node);
         let went_along = machine_of.is_some_and(|server| !stands("servers", "id", &server["id"]));
         if !went_along && !stands("devices", "node_id", node) {

@@ -8,6 +8,7 @@ use simulator::FaultKind;
 
 use crate::plan::chance;
 use crate::refusal;
+use crate::support::page;
 
 /// The share of worlds in which deleting never works.
 const NOTHING_GOES: f64 = 0.05;
@@ -234,7 +235,7 @@ impl Kind {
             Self::Truncate => FaultKind::Truncate,
             Self::Empty => FaultKind::Empty,
             // Whoever says that something is deleted need not have done it.
-            Self::Html if Only::Deletes.fits(request) && rng.bool() => page(200, rng.bool()),
+            Self::Html if Only::Deletes.fits(request) && rng.bool() => page(200, "<html>welcome</html>", rng.bool()),
             Self::Html => FaultKind::Html,
             Self::Oversize => FaultKind::Oversize,
             Self::Slow => {
@@ -248,12 +249,6 @@ impl Kind {
             Self::Stale => FaultKind::StaleRead { seconds: rng.f64() * 5.0 },
         }
     }
-}
-
-/// A page that claims success.
-fn page(status: u16, apply: bool) -> FaultKind {
-    let text = Some("<html>welcome</html>".to_owned());
-    FaultKind::Answer { status, json: None, text, content_type: None, headers: Vec::new(), apply }
 }
 
 fn never_applied(fault: FaultKind) -> FaultKind {

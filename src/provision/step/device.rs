@@ -13,10 +13,10 @@ use super::super::job::Claim;
 use super::super::leftover::{Kind, Leftover};
 use super::super::presence::Place;
 use super::super::run::{Doing, Run};
-use super::super::saga::{FRESH, Machine, Scene, Undo};
+use super::super::saga::{Machine, Scene, Undo};
 use crate::hetzner::HetznerError;
 use crate::tailscale::{Device, NodeId, TailscaleError};
-use crate::transport::{Instant, sleep};
+use crate::transport::sleep;
 
 /// How long a device may take to show in lists after its machine joined.
 const PATIENCE_WITH_LISTS: Duration = Duration::from_secs(15);
@@ -213,10 +213,7 @@ impl Undo for UndoDevice {
             }
             // Devices go by themselves, and by other calls.
             let now = scene.run.clock.now();
-            let told = |(since, left): (Instant, Leftover)| {
-                let left = left.name(&self.hostname);
-                if now.duration_since(since) > FRESH { left.grown_old() } else { left }
-            };
+            let told = |(since, left): (_, Leftover)| left.name(&self.hostname).after(now.duration_since(since));
             left.into_iter().map(told).collect()
         })
     }

@@ -114,21 +114,15 @@ impl UndoAuthKey {
         });
         let mut outcome = Ok(());
         for id in self.state().unheard {
-            // A read confirms it: whoever says that it is done need not be Tailscale.
-            let revoked: Result<_, TailscaleError> = async {
-                run.tailscale.revoke_key(&id, within).await?;
-                Ok(run.tailscale.find_key(&id, within).await?.is_none_or(|key| key.invalid))
-            }
-            .await;
-            match revoked {
-                Ok(true) => {
+            match is_usable_after_revocation(run, &id, within).await {
+                Ok(false) => {
                     self.change(|state| {
                         state.unheard.retain(|unheard| *unheard != id);
                         state.revoked.push(id.clone());
                     });
                     run.say(Scope::Tailscale, format!("Unheard auth key revoked: id={id}"));
                 }
-                Ok(false) => {}
+                Ok(true) => {}
                 Err(error) => outcome = Err(error),
             }
         }
@@ -154,17 +148,12 @@ impl UndoAuthKey {
                 scene.set_key_used(Some(is_useless));
             }
         }
-        let outcome: Result<_, TailscaleError> = async {
-            tailscale.revoke_key(id, scene.within()).await?;
-            tailscale.find_key(id, scene.within()).await
-        }
-        .await;
-        let leftover = match outcome {
-            Ok(Some(key)) if !key.invalid => {
+        let leftover = match is_usable_after_revocation(scene.run, id, scene.within()).await {
+            Ok(true) => {
                 scene.set_key_used(None);
                 Leftover::exists(Kind::AuthKey, "Tailscale still shows it as usable")
             }
-            Ok(_) => {
+            Ok(false) => {
                 scene.run.say(Scope::Tailscale, format!("Auth key revoked: id={id}"));
                 return None;
             }
@@ -231,6 +220,12 @@ impl Undo for UndoAuthKey {
         let minted = minted.map(|id| Leftover::unconfirmed(Kind::AuthKey, why).id(&id).name(&self.description));
         minted.into_iter().chain(self.unheard(&format!(", and {why}"))).collect()
     }
+}
+
+/// Revokes a key and reads it again: whoever says that it is done need not be Tailscale.
+async fn is_usable_after_revocation(run: &Run<'_>, id: &KeyId, within: Within) -> Result<bool, TailscaleError> {
+    run.tailscale.revoke_key(id, within).await?;
+    Ok(run.tailscale.find_key(id, within).await?.is_some_and(|key| !key.invalid))
 }
 
 /// The key that the settings bring is the customer's, so nothing is undone. But whether the attempt used it up tells that
