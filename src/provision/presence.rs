@@ -88,3 +88,37 @@ pub(super) async fn place(
     let device = run.tailscale.find_device(&NodeId(enrolled.node_id.clone()), within).await?;
     Ok(device.map(|device| Place::of(&device, ip)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_that_does_not_say_where_it_connects_from_is_neither_here_nor_elsewhere() {
+        let server = Some(Ipv4Addr::new(203, 0, 113, 10));
+        let (here, other) = ("203.0.113.10", "198.51.100.7");
+        for (ip, endpoints, place) in [
+            (server, &[here][..], Place::Here),
+            (server, &[other, here], Place::Here),
+            (server, &[other, "2001:db8::1"], Place::Elsewhere),
+            (server, &[], Place::Unknown),
+            (None, &[other], Place::Unknown),
+            (None, &[], Place::Unknown),
+        ] {
+            let device = Device {
+                id: "1".into(),
+                node_id: NodeId("n1CNTRL".into()),
+                name: "agent-a-1.example.ts.net".into(),
+                hostname: "agent-a-1".into(),
+                addresses: vec![],
+                tags: vec![],
+                created: None,
+                authorized: true,
+                connected: true,
+                lock_error: None,
+                endpoints: endpoints.iter().map(|text| text.parse().unwrap()).collect(),
+            };
+            assert_eq!(Place::of(&device, ip), place, "{ip:?} {endpoints:?}");
+        }
+    }
+}

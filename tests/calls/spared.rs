@@ -213,6 +213,32 @@ async fn a_key_of_the_customer_that_an_attempt_used_up_makes_a_repeat_pointless(
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_machine_that_is_let_in_during_the_undo_spends_the_customers_key() {
+    let mut config = Config::default();
+    config.machine.queued_joins = true;
+    (config.machine.install_seconds, config.machine.join_seconds) = ((1.0, 1.0), 14.0);
+    let cloud = Cloud::new(config);
+    let tags = vec!["tag:agent".to_owned()];
+    let key = Secret::new(cloud.world().plant_key(PlantedKey { reusable: false, ephemeral: true, tags }));
+    let settings = Settings { auth_key: Some(key), ..settings() };
+    let (cancel, process) = (CancellationToken::new(), cloud.process(7));
+    let giving_up = async {
+        cloud.until(|truth| truth.servers().iter().any(|server| server["first_boot_done"] == true)).await;
+        // By then it has asked to be let in.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        cancel.cancel();
+    };
+    let (params, notes) = (params(), Arc::new(Notebook::default()));
+    let call = process.provision(&params, &settings, cancel.clone(), notes.clone());
+    let error = tokio::join!(call, giving_up).0.unwrap_err();
+    let told = notes.messages().into_iter().filter(|message| message.contains("the next call needs a new key"));
+    assert_eq!(told.count(), 1);
+    // The key was unused when the undo looked at it, and used when the device came.
+    assert_eq!((error.cause.code(), error.is_retryable()), (Code::Aborted, false), "{:?}", error.leftovers);
+    cloud.truth().assert_empty();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_given_key_whose_use_cannot_be_told_is_not_called_good() {
     let cloud = Cloud::that_never_joins();
     let tags = vec!["tag:agent".to_owned()];
