@@ -76,10 +76,15 @@ impl Cloud {
         cloud
     }
 
-    /// Waits until something is true in the world.
-    pub async fn until(&self, is_so: impl Fn(&Truth) -> bool) {
-        while !is_so(&self.truth()) {
-            sleep(Duration::from_millis(5)).await;
+    /// Waits until something is true in the world; it has to become true within an hour.
+    #[track_caller]
+    pub fn until(&self, is_so: impl Fn(&Truth) -> bool) -> impl Future<Output = ()> {
+        let (end, place) = (self.now() + Duration::from_secs(3600), std::panic::Location::caller());
+        async move {
+            while !is_so(&self.truth()) {
+                assert!(self.now() < end, "what is waited for at {place} never came to be");
+                sleep(Duration::from_millis(5)).await;
+            }
         }
     }
 
@@ -114,6 +119,11 @@ impl Cloud {
     /// A process of its own: it shares nothing with another but the clouds.
     pub fn process(&self, seed: u64) -> Process {
         self.process_through(seed, |cloud| Arc::new(cloud))
+    }
+
+    /// For single operations, which do what they are told: what they remove is not held against them.
+    pub fn told(&self, seed: u64) -> Provisioner {
+        Provisioner::over(Arc::new(Self { shared: self.shared.clone(), actor: 0 }), seed)
     }
 
     /// The same, with something of its own between it and the clouds.
