@@ -32,6 +32,211 @@ export declare function provisionVM(params: ProvisionVMParams, options?: Provisi
  */
 export declare function reap(options?: ReapOptions): Promise<ReapReport>
 
+/**
+ * Orders a server in Hetzner's own words, as the app's old module did. The label `attempt` is added to yours: by it an
+ * order whose answer is lost is found again instead of placed twice. If the call fails or is aborted, the server is
+ * deleted again, or named in `leftovers`. It belongs to no job: `provisionVM` and `reap` leave it alone.
+ *
+ * @throws {ProvisionError} `INVALID_INPUT` for what Hetzner refuses in it, `NAME_CONFLICT`, `CAPACITY`, `QUOTA` and others.
+ */
+export declare function createServer(config: CreateServerConfig, options?: CallOptions): Promise<CreateServerResponse>
+
+/**
+ * Waits until an action has ended well, and returns it. Default: 150 looks, 2 s apart. Options may stand in the second
+ * argument too.
+ *
+ * @throws {ProvisionError} `ACTION_FAILED`, `ACTION_TIMEOUT` after the last look, `NOT_FOUND` if Hetzner does not know it.
+ */
+export declare function waitForAction(
+  id: number,
+  polling?: (Polling & CallOptions) | null,
+  options?: CallOptions,
+): Promise<HetznerAction>
+
+/**
+ * Deletes a server by its id, whoever's it is, and returns when a read shows that it is gone. One that is not there
+ * counts as deleted. Its device stays; `deleteDevice` removes it.
+ *
+ * @throws {ProvisionError} With the server in `leftovers`, for example because it is protected.
+ */
+export declare function deleteServer(id: number, options?: CallOptions): Promise<void>
+
+/**
+ * Asks a machine to shut down and returns when the server is off. If it is not after 60 s, its power is cut. A server
+ * that is off is still billed. An *ephemeral* device leaves the tailnet for good about half an hour later: provision
+ * with `ephemeral: false` what is to be stopped and started.
+ *
+ * @throws {ProvisionError} `NOT_FOUND`, `ACTION_TIMEOUT`. Trouble with reading its state is an error too, and no reason
+ * to cut the power.
+ */
+export declare function shutdownServer(id: number, options?: CallOptions): Promise<void>
+
+/** Gives a server power and returns when it runs, within 60 s. One that runs already is no error. */
+export declare function powerOnServer(id: number, options?: CallOptions): Promise<void>
+
+/** Cuts a server's power and returns when it is off, within 60 s. See {@link shutdownServer} about the device. */
+export declare function powerOffServer(id: number, options?: CallOptions): Promise<void>
+
+/** An access token for Tailscale's API. It lives about an hour; `onSecret` gets it as well. Keep it out of logs. */
+export declare function getOAuthToken(options?: CallOptions): Promise<string>
+
+/**
+ * Mints an auth key for one machine: single use, pre-approved, tagged `tag:agent`. It is yours from then on; only a key
+ * of a call that fails is revoked. Keep it out of logs.
+ */
+export declare function createAuthKey(options?: AuthKeyOptions): Promise<AuthKey>
+
+/**
+ * Waits until the one device of this host name is tagged, approved and connected. Default: 60 looks, 5 s apart. Options
+ * may stand in the second argument too.
+ *
+ * @throws {ProvisionError} `ENROLL_TIMEOUT` after the last look, `ENROLL_REJECTED`, `ENROLL_AMBIGUOUS` if several fit.
+ */
+export declare function verifyEnrollment(
+  hostname: string,
+  polling?: (Polling & CallOptions) | null,
+  options?: CallOptions,
+): Promise<Enrollment>
+
+/** All devices of the tailnet, in Tailscale's own words. */
+export declare function listDevices(options?: CallOptions): Promise<TailscaleDevice[]>
+
+/**
+ * Deletes a device by either of its ids, whoever's it is, and returns when a read shows that it is gone. One that is not
+ * there counts as deleted.
+ *
+ * @throws {ProvisionError} With the device in `leftovers`.
+ */
+export declare function deleteDevice(id: string, options?: CallOptions): Promise<void>
+
+/** The device that has this address in the tailnet now. Addresses are given anew: look at its name before you delete it. */
+export declare function findDeviceByIp(ip: string, options?: CallOptions): Promise<TailscaleDevice | undefined>
+
+/**
+ * The first-boot document that installs Tailscale on a stock image and joins. It holds the key: keep it out of logs.
+ *
+ * @throws {ProvisionError} At once, for what can be no host name or no auth key.
+ */
+export declare function generateCloudInitConfig(params: CloudInitParams): string
+
+/** The same for a snapshot that has Tailscale already: it only joins. */
+export declare function generateSnapshotCloudInitConfig(params: CloudInitParams): string
+
+/** Whether an error is this package's, also if another copy of the package made it (a bundle, a worker, a test runner). */
+export declare function isProvisionError(error: unknown): error is ProvisionError
+
+/** The body of Hetzner's `POST /servers`. Fields that are not named here are passed on as they are. */
+export interface CreateServerConfig {
+  /** Unique in the project; a host name. */
+  name: string
+  /** Name or id of the server type. */
+  server_type: string | number
+  /** Name or id of the image; a snapshot by its id. */
+  image: string | number
+  /** Name or id of the location. Hetzner chooses one if absent. */
+  location?: string
+  /** Ids or names of SSH keys. Without any, Hetzner makes a root password. */
+  ssh_keys?: (string | number)[]
+  /** The first-boot document, at most 32 KiB. */
+  user_data?: string
+  /** Labels: keys and values of 1 to 63 letters, digits, `-`, `_` and `.`, alphanumeric at both ends. */
+  labels?: Record<string, string>
+  /** Whether it gets power at once. Default: true. */
+  start_after_create?: boolean
+  [field: string]: unknown
+}
+
+/** What Hetzner answers to an order. Only what is always there is named; the rest is as Hetzner writes it. */
+export interface CreateServerResponse {
+  server: HetznerServer
+  /** The create action. */
+  action: HetznerAction
+  /** What follows it: wait for these as well. */
+  next_actions: HetznerAction[]
+  /** Only without SSH keys, and only if the order's own answer arrived. */
+  root_password: string | null
+}
+
+/** A server in Hetzner's words. */
+export interface HetznerServer {
+  id: number
+  name: string
+  /** `initializing`, `running`, `off` and others. */
+  status: string
+  public_net: {
+    ipv4: { id?: number; ip: string; [field: string]: unknown } | null
+    ipv6: { id?: number; ip: string; [field: string]: unknown } | null
+    [field: string]: unknown
+  }
+  labels: Record<string, string>
+  [field: string]: unknown
+}
+
+/** An action in Hetzner's words. */
+export interface HetznerAction {
+  id: number
+  command: string
+  status: 'running' | 'success' | 'error'
+  /** 0 to 100. */
+  progress: number
+  error: { code: string; message: string } | null
+  [field: string]: unknown
+}
+
+/** A device in Tailscale's words. Every field may be missing but the ids. */
+export interface TailscaleDevice {
+  /** The older, decimal id. */
+  id: string
+  /** The preferred id. */
+  nodeId: string
+  /** What the machine calls itself. */
+  hostname?: string
+  /** Its name in the tailnet, which may carry a suffix such as `-1`. */
+  name?: string
+  addresses?: string[]
+  tags?: string[]
+  authorized?: boolean
+  /** Absent while it is connected. */
+  lastSeen?: string
+  connectedToControl?: boolean
+  isEphemeral?: boolean
+  [field: string]: unknown
+}
+
+/** An auth key. */
+export interface AuthKey {
+  /** Its text: a secret. */
+  key: string
+  /** Its id, with which it can be revoked. */
+  id: string
+}
+
+/** A device that verifies. */
+export interface Enrollment {
+  /** Its IPv4 address in the tailnet. */
+  tailscaleIp: string
+  /** Its older, decimal id. */
+  deviceId: string
+  /** Its preferred id. */
+  nodeId: string
+}
+
+/** What a first-boot document is made from. */
+export interface CloudInitParams {
+  /** The key with which the machine joins: a secret. */
+  tailscaleAuthKey: string
+  /** The name under which it joins: one DNS label. */
+  hostname: string
+}
+
+/** How to look again and again. A look that fails for a passing reason counts as one. */
+export interface Polling {
+  /** How often to look. */
+  maxRetries?: number | null | undefined
+  /** Milliseconds between two looks. */
+  intervalMs?: number | null | undefined
+}
+
 /** What to provision. */
 export interface ProvisionVMParams {
   /** The job. 1 to 63 characters (letters, digits, `-`, `_`, `.`), alphanumeric at both ends: a Hetzner label value. */
@@ -78,6 +283,14 @@ export interface ProvisionOptions extends CallOptions {
   allowReusableAuthKey?: boolean | null | undefined
 }
 
+/** How to mint an auth key. */
+export interface AuthKeyOptions extends CallOptions {
+  /** Whether the device leaves the tailnet by itself some time after the machine went off. Default: true. */
+  ephemeral?: boolean | null | undefined
+  /** Seconds that the key lives: 60 to 7 776 000. Default: 3600. */
+  expirySeconds?: number | null | undefined
+}
+
 /** How to reap. */
 export interface ReapOptions extends CallOptions {
   /** Only say what would be done. Default: true. */
@@ -94,7 +307,10 @@ export interface Logger {
   warn(line: string): unknown
 }
 
-/** Where a job stands. `follow` while another attempt of the job is followed, `undo` while the own one is undone. */
+/**
+ * Where a call stands. `follow` while another attempt of the job is followed, `undo` while the own one is undone; `read`,
+ * `power` and `remove` in the functions that do one thing.
+ */
 export type Step =
   | 'validate'
   | 'lookup'
@@ -106,6 +322,9 @@ export type Step =
   | 'verify'
   | 'ready'
   | 'undo'
+  | 'read'
+  | 'power'
+  | 'remove'
 
 /** One thing that happened. */
 export interface ProgressEvent extends NativeEvent {
@@ -123,6 +342,7 @@ export type ProvisionErrorCode =
   | 'CAPACITY'
   | 'NAME_CONFLICT'
   | 'JOB_MISMATCH'
+  | 'NOT_FOUND'
   | 'RATE_LIMITED'
   | 'UNREACHABLE'
   | 'TLS'
@@ -142,7 +362,8 @@ export type ProvisionErrorCode =
 /** Why a call failed. Holds no secret; `JSON.stringify` shows all of it but the stack. */
 export declare class ProvisionError extends Error {
   private constructor()
-  readonly name: 'ProvisionError'
+  /** `AbortError` if the signal was given, as `fetch` has it. */
+  readonly name: 'ProvisionError' | 'AbortError'
   /** What went wrong. */
   readonly code: ProvisionErrorCode
   /** The step that failed. */

@@ -16,6 +16,49 @@ async function reap(options) {
   return call(native.reap, {}, options)
 }
 
+// The functions of the app's old modules, by their old names. What they take and return: `index.d.ts`.
+
+const createServer = (config, options) => perform('createServer', { config }, options)
+const waitForAction = async (id, polling, options) =>
+  (await perform('waitForAction', { id }, joined(polling, options))).action
+const deleteServer = (id, options) => perform('deleteServer', { id }, options)
+const shutdownServer = (id, options) => perform('shutdownServer', { id }, options)
+const powerOnServer = (id, options) => perform('powerOnServer', { id }, options)
+const powerOffServer = (id, options) => perform('powerOffServer', { id }, options)
+const getOAuthToken = (options) => perform('getOAuthToken', {}, options)
+const createAuthKey = (options) => perform('createAuthKey', {}, options)
+const verifyEnrollment = (hostname, polling, options) =>
+  perform('verifyEnrollment', { hostname }, joined(polling, options))
+const listDevices = async (options) => (await perform('listDevices', {}, options)).devices ?? []
+const deleteDevice = (id, options) => perform('deleteDevice', { id }, options)
+const findDeviceByIp = (ip, options) => perform('findDeviceByIp', { ip }, options)
+const generateCloudInitConfig = (params) => renderFirstBoot(params, false)
+const generateSnapshotCloudInitConfig = (params) => renderFirstBoot(params, true)
+
+/** One operation by its name. */
+async function perform(operation, args, options) {
+  const text = await call(native.perform, { operation, args: toData(args) }, options)
+  // Nothing was found, or there is nothing to say.
+  return text === undefined || text === null ? undefined : JSON.parse(text)
+}
+
+/** As in the old modules, this one does not wait for anything, so it throws instead of rejecting. */
+function renderFirstBoot(params, isSnapshot) {
+  const { value, fault } = native.renderFirstBoot(JSON.stringify({ params: toData(params), isSnapshot }))
+  if (fault) throw new ProvisionError(fault)
+  return JSON.parse(value)
+}
+
+/** The polling of the old modules and the options of this package, in one object; the latter win. */
+function joined(polling, options) {
+  const isObject = (it) => typeof it === 'object' && it !== null && !Array.isArray(it)
+  // What is no object is for the core to refuse.
+  if (!isObject(polling)) return polling ?? options
+  if (!isObject(options)) return options ?? polling
+  const names = [...Object.keys(polling), ...Object.keys(options)]
+  return Object.fromEntries(names.map((name) => [name, read(name in options ? options : polling, name)]))
+}
+
 /** One call of the core: data in, data out, with what JavaScript alone can do around it. */
 async function call(run, what, options) {
   const { signal, onProgress, onSecret, env, logger, others } = takeOptions(options)
@@ -39,7 +82,7 @@ async function call(run, what, options) {
   else signal?.addEventListener('abort', abort, { once: true })
   try {
     const { value, fault } = await run(input, cancel, onEvent, onMinted)
-    if (fault) throw new ProvisionError(fault, fault.code === 'ABORTED' ? signal?.reason : undefined)
+    if (fault) throw failure(fault, signal)
     return value
   } finally {
     signal?.removeEventListener('abort', abort)
@@ -62,10 +105,47 @@ class ProvisionError extends Error {
     return { name: this.name, message: this.message, ...this, cause }
   }
 }
-// On the prototype, where the first line of `stack` finds it.
-Object.defineProperty(ProvisionError.prototype, 'name', { value: 'ProvisionError', writable: true, configurable: true })
 
-module.exports = { provisionVM, reap, ProvisionError }
+/** A call that was given up: by the name that `fetch` and its kin have for it, with the signal's reason as its cause. */
+class AbortError extends ProvisionError {}
+
+// On the prototypes, where the first line of `stack` finds it.
+for (const type of [ProvisionError, AbortError]) {
+  Object.defineProperty(type.prototype, 'name', { value: type.name, writable: true, configurable: true })
+}
+
+/** The error of a fault. */
+function failure(fault, signal) {
+  return fault.code === 'ABORTED' ? new AbortError(fault, signal?.reason) : new ProvisionError(fault)
+}
+
+module.exports = {
+  provisionVM,
+  reap,
+  createServer,
+  waitForAction,
+  deleteServer,
+  shutdownServer,
+  powerOnServer,
+  powerOffServer,
+  getOAuthToken,
+  createAuthKey,
+  verifyEnrollment,
+  listDevices,
+  deleteDevice,
+  findDeviceByIp,
+  generateCloudInitConfig,
+  generateSnapshotCloudInitConfig,
+  isProvisionError,
+  ProvisionError,
+}
+
+/** Whether an error is this package's, also if it was made by another copy of it (a bundle, a worker, a test runner). */
+function isProvisionError(error) {
+  if (error instanceof ProvisionError) return true
+  const names = ['ProvisionError', 'AbortError']
+  return names.includes(error?.name) && typeof error.code === 'string' && Array.isArray(error.leftovers)
+}
 
 /** The causes, outermost first, as a chain of errors. */
 function chain(causes) {

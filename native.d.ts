@@ -17,6 +17,14 @@ export declare class Cancel {
   cancel(): void
 }
 
+/** How a call ended: with a value, with none, or with a fault. */
+export interface Answered {
+  /** JSON text. */
+  value?: string
+  /** What went wrong. */
+  fault?: Fault
+}
+
 /** A server type that was tried. */
 export interface CandidateAttempt {
   /** Hetzner's name of the server type. */
@@ -64,6 +72,12 @@ export interface Leftover {
   /** Why it was left. */
   why: string
 }
+
+/**
+ * Carries out one operation. `input` is JSON text: `{ operation, args, options, env }`. Never rejects for a domain fault;
+ * the callbacks are those of `provisionVm`.
+ */
+export declare function perform(input: string, cancel: Cancel, onEvent: (event: ProgressEvent | null) => void, onSecret: (secret: string | null) => void): Promise<Answered>
 
 /** A price without tax, as decimal text, in the currency of the Hetzner project. */
 export interface Price {
@@ -187,6 +201,9 @@ export interface ReapReport {
   /** How many requests were made. */
   requests: Requests
 }
+
+/** The first-boot document. `input` is JSON text: `{ params, isSnapshot }`. */
+export declare function renderFirstBoot(input: string): Answered
 
 /** How many requests were made, repetitions included. */
 export interface Requests {

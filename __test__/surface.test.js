@@ -12,7 +12,9 @@ const read = (file) => readFileSync(path.join(ROOT, file), 'utf8')
 
 test('the package exports what its types say', async () => {
   const commonjs = require('..')
-  assert.deepEqual(Object.keys(commonjs), ['provisionVM', 'reap', 'ProvisionError'])
+  const declared = [...read('index.d.ts').matchAll(/^export declare (?:function|class) (\w+)/gm)].map(([, name]) => name)
+  assert.ok(declared.length > 15)
+  assert.deepEqual(Object.keys(commonjs), declared)
   const esm = await import('../index.js')
   assert.equal(esm.provisionVM, commonjs.provisionVM)
   assert.equal(esm.ProvisionError, commonjs.ProvisionError)

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
+use super::fields::{Fields, is_plain};
 use super::settings::{self, Environment, Purpose};
 use crate::provision::settings::{Network, clean};
 use crate::provision::{Cause, Params, ReapOptions, Settings};
@@ -29,8 +30,6 @@ pub(super) struct Options {
     pub warnings: Vec<String>,
 }
 
-/// A day in milliseconds; longer is a slip of the unit.
-const LONGEST_MS: f64 = 86_400_000.0;
 const LONGEST_REGION: usize = 63;
 
 /// Reads and checks `{ params, options, env }`: what to provision.
@@ -58,11 +57,12 @@ pub(super) fn read_reap(text: &str) -> Result<Input<ReapOptions>, Cause> {
     complete(&input, reap, Options { timeout, warnings, ..Options::default() }, Purpose::Reap)
 }
 
-fn parse(text: &str) -> Result<Value, Cause> {
+pub(super) fn parse(text: &str) -> Result<Value, Cause> {
     serde_json::from_str(text).map_err(|_| Cause::Internal("the input is no JSON".to_owned()))
 }
 
-fn complete<T>(input: &Value, what: T, options: Options, purpose: Purpose) -> Result<Input<T>, Cause> {
+/// Adds what a call brings beside what it is about.
+pub(super) fn complete<T>(input: &Value, what: T, options: Options, purpose: Purpose) -> Result<Input<T>, Cause> {
     let environment = Environment::read(input.get("env"))?;
     let network = settings::network(&environment)?;
     let log_filter = environment.get("PROVISION_VM_LOG").or_else(|| environment.get("RUST_LOG")).map(str::to_owned);
@@ -98,117 +98,6 @@ fn read_options(value: Option<&Value>) -> Result<Options, Cause> {
         allow_reusable_auth_key: fields.flag("allowReusableAuthKey")?.unwrap_or_default(),
         warnings: fields.unknown(&KNOWN),
     })
-}
-
-/// A short word without anything that has a meaning elsewhere.
-fn is_plain(text: &str) -> bool {
-    (1..=63).contains(&text.len())
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
-}
-
-/// An object of the input, and where it stands.
-struct Fields<'a> {
-    path: &'static str,
-    object: &'a Map<String, Value>,
-}
-
-impl<'a> Fields<'a> {
-    fn new(path: &'static str, value: Option<&'a Value>) -> Result<Self, Cause> {
-        let object = value.and_then(Value::as_object).filter(|object| !object.contains_key(UNSUPPORTED));
-        let found = value.map_or("nothing", describe);
-        let why = format!("expected an object, found {found}");
-        object.map(|object| Self { path, object }).ok_or_else(|| Cause::Input { field: path.to_owned(), why })
-    }
-
-    /// A warning for each field that nobody reads.
-    fn unknown(&self, known: &[&str]) -> Vec<String> {
-        /// These are `index.js`'s own; they are named here so that a slip of the pen finds them.
-        const OF_THE_WRAPPER: [&str; 5] = ["signal", "onProgress", "onSecret", "env", "logger"];
-        let unknown = self.object.keys().filter(|name| !known.contains(&name.as_str()));
-        let warn = |name: &String| {
-            let known = known.iter().chain(&OF_THE_WRAPPER);
-            let nearest = known.min_by_key(|known| strsim::levenshtein(known, name)).copied();
-            let close = nearest.filter(|nearest| strsim::levenshtein(nearest, name) <= 3);
-            let meant = close.map(|close| format!("; did you mean {close}?")).unwrap_or_default();
-            format!("Unknown option {} is ignored{meant}", clean(name))
-        };
-        unknown.map(warn).collect()
-    }
-
-    fn refuse(&self, name: &str, why: impl Into<String>) -> Cause {
-        Cause::Input { field: format!("{}.{name}", self.path), why: why.into() }
-    }
-
-    /// A field that is neither absent nor `null`.
-    fn present(&self, name: &str) -> Option<&'a Value> {
-        self.object.get(name).filter(|value| !value.is_null())
-    }
-
-    fn typed<T>(&self, name: &str, kind: &str, read: impl Fn(&'a Value) -> Option<T>) -> Result<Option<T>, Cause> {
-        let Some(value) = self.present(name) else { return Ok(None) };
-        let wrong = || self.refuse(name, format!("expected {kind}, found {}", describe(value)));
-        read(value).map(Some).ok_or_else(wrong)
-    }
-
-    fn text(&self, name: &str) -> Result<Option<String>, Cause> {
-        self.typed(name, "a string", |value| value.as_str().map(str::to_owned))
-    }
-
-    fn number(&self, name: &str) -> Result<Option<f64>, Cause> {
-        self.typed(name, "a number", Value::as_f64)
-    }
-
-    fn flag(&self, name: &str) -> Result<Option<bool>, Cause> {
-        self.typed(name, "true or false", Value::as_bool)
-    }
-
-    /// A length of time in milliseconds, of at most a day.
-    fn duration(&self, name: &str, least: f64) -> Result<Option<Duration>, Cause> {
-        match self.number(name)? {
-            None => Ok(None),
-            Some(ms) if (least..=LONGEST_MS).contains(&ms) => Ok(Some(Duration::from_secs_f64(ms / 1000.0))),
-            Some(_) => Err(self.refuse(name, format!("must be between {least} and {LONGEST_MS} milliseconds"))),
-        }
-    }
-
-    fn server_types(&self) -> Result<Option<Vec<String>>, Cause> {
-        const NAME: &str = "serverTypes";
-        let Some(list) = self.typed(NAME, "an array", Value::as_array)? else { return Ok(None) };
-        if list.is_empty() || list.len() > 20 {
-            return Err(self.refuse(NAME, "must name 1 to 20 server types"));
-        }
-        let read = |(index, value): (usize, &Value)| {
-            let name = value.as_str().filter(|name| is_plain(name)).map(str::to_owned);
-            let why = || format!("expected the name of a server type, found {}", describe(value));
-            name.ok_or_else(|| self.refuse(&format!("{NAME}[{index}]"), why()))
-        };
-        list.iter().enumerate().map(read).collect::<Result<_, _>>().map(Some)
-    }
-}
-
-/// How `index.js` marks what JSON cannot hold.
-const UNSUPPORTED: &str = "$unsupported";
-
-/// What a value is, without the value itself.
-fn describe(value: &Value) -> &str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(text) if text.is_empty() => "an empty string",
-        Value::String(_) => "a string",
-        Value::Array(_) => "an array",
-        Value::Object(object) => match object.get(UNSUPPORTED).and_then(Value::as_str) {
-            Some("function") => "a function",
-            Some("bigint") => "a bigint",
-            Some("symbol") => "a symbol",
-            Some("circular") => "a circular object",
-            Some("number") => "a number that JSON cannot hold",
-            Some("text") => "a string that is no Unicode text",
-            Some("unreadable") => "something that cannot be read",
-            _ => "an object",
-        },
-    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@
 //! and is read by hand, so that a wrong argument is answered with its path, and never thrown.
 
 mod cancel;
+mod drop_in;
+mod fields;
 mod input;
 mod log;
 mod output;

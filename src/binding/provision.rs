@@ -72,7 +72,8 @@ async fn run_reap(
     process.reap(options, &settings, cancel, listener).await
 }
 
-fn prepare<T>(input: Input<T>) -> Result<(T, Settings, Provisioner), Box<ProvisionError>> {
+/// What a call needs: what it is about, its settings, and the client for its way to the network.
+pub(super) fn prepare<T>(input: Input<T>) -> Result<(T, Settings, Provisioner), Box<ProvisionError>> {
     let Input { what, mut settings, network, log_filter } = input;
     settings.warnings.extend(log_filter.and_then(|filter| log::set_filter(&filter)));
     Ok((what, settings, client(network)?))
@@ -90,7 +91,7 @@ fn client(network: Network) -> Result<Provisioner, Box<ProvisionError>> {
 
 /// Runs a call as a task of its own, so that a panic in it becomes a fault.
 #[expect(clippy::disallowed_methods, reason = "the one place where tasks start")]
-async fn outlive<T: Send + 'static>(
+pub(super) async fn outlive<T: Send + 'static>(
     call: impl Future<Output = Result<T, Box<ProvisionError>>> + Send + 'static,
 ) -> Result<T, Box<ProvisionError>> {
     let crash = |_| ProvisionError::at_the_door(Cause::Internal("the call broke down".to_owned()));

@@ -105,12 +105,25 @@ pub(super) enum Purpose {
     Provision,
     /// Looking after what is there.
     Reap,
+    /// A single operation at Hetzner.
+    Hetzner,
+    /// A single operation at Tailscale.
+    Tailscale,
+}
+
+impl Purpose {
+    fn needs_hetzner(self) -> bool {
+        self != Self::Tailscale
+    }
+
+    fn needs_tailscale(self) -> bool {
+        self != Self::Hetzner
+    }
 }
 
 /// Reads and checks everything; a missing setting is named together with all others that are missing.
 pub(super) fn read(environment: &Environment, options: Options, purpose: Purpose) -> Result<Settings, Cause> {
     require(environment, purpose)?;
-    let required = |name: &str| environment.secret(name)?.ok_or_else(|| refuse(name, "is not set"));
     let snapshot = environment.get("HETZNER_SNAPSHOT_ID");
     let source = match (snapshot, options.image) {
         (Some(_), Some(_)) => {
@@ -125,10 +138,10 @@ pub(super) fn read(environment: &Environment, options: Options, purpose: Purpose
     };
     Ok(Settings {
         hetzner_url: environment.url("HETZNER_API_URL", HETZNER_URL)?,
-        hetzner_token: required("HETZNER_API_TOKEN")?,
+        hetzner_token: if purpose.needs_hetzner() { hetzner_token(environment)? } else { Secret::new("") },
         ssh_keys: if purpose == Purpose::Provision { ssh_keys(environment)? } else { Vec::new() },
         tailscale_url: environment.url("TAILSCALE_API_URL", TAILSCALE_URL)?,
-        tailscale_credentials: credentials(environment)?,
+        tailscale_credentials: if purpose.needs_tailscale() { credentials(environment)? } else { no_credentials() },
         auth_key: auth_key(environment)?,
         allow_reusable_auth_key: options.allow_reusable_auth_key,
         source,
@@ -146,20 +159,28 @@ pub(super) fn read(environment: &Environment, options: Options, purpose: Purpose
 }
 
 fn require(environment: &Environment, purpose: Purpose) -> Result<(), Cause> {
-    let mut needed = vec!["HETZNER_API_TOKEN"];
-    if purpose == Purpose::Provision {
-        needed.push("HETZNER_SSH_KEY_ID");
-    }
-    needed.push("TAILSCALE_OAUTH_CLIENT_ID");
-    if identity_issuer(environment).is_none() {
-        needed.push("TAILSCALE_OAUTH_CLIENT_SECRET");
-    }
-    let missing: Vec<&str> = needed.into_iter().filter(|name| environment.get(name).is_none()).collect();
+    let needed = [
+        ("HETZNER_API_TOKEN", purpose.needs_hetzner()),
+        ("HETZNER_SSH_KEY_ID", purpose == Purpose::Provision),
+        ("TAILSCALE_OAUTH_CLIENT_ID", purpose.needs_tailscale()),
+        ("TAILSCALE_OAUTH_CLIENT_SECRET", purpose.needs_tailscale() && identity_issuer(environment).is_none()),
+    ];
+    let needed = needed.into_iter().filter_map(|(name, is_needed)| is_needed.then_some(name));
+    let missing: Vec<&str> = needed.filter(|name| environment.get(name).is_none()).collect();
     match missing.as_slice() {
         [] => Ok(()),
         [one] => Err(refuse(one, "is not set")),
         [first, rest @ ..] => Err(refuse(first, format!("is not set, and neither is {}", rest.join(", ")))),
     }
+}
+
+fn hetzner_token(environment: &Environment) -> Result<Secret, Cause> {
+    const NAME: &str = "HETZNER_API_TOKEN";
+    environment.secret(NAME)?.ok_or_else(|| refuse(NAME, "is not set"))
+}
+
+fn no_credentials() -> Credentials {
+    Credentials::OAuth { client_id: String::new(), client_secret: Secret::new("") }
 }
 
 fn ssh_keys(environment: &Environment) -> Result<Vec<IdOrName>, Cause> {

@@ -1,11 +1,12 @@
 //! Actions: what Hetzner is still doing (`facts/hetzner.md` 2).
 
+use bytes::Bytes;
 use http::Method;
 use serde::Deserialize;
 
 use super::server::is_id;
-use super::{Hetzner, HetznerError, ServerId};
-use crate::transport::{Within, clean};
+use super::{Hetzner, HetznerError, ServerId, decode};
+use crate::transport::{Document, Repeat, Within, clean};
 
 /// More ids in one request might be left out of the answer without a word.
 const IDS_PER_REQUEST: usize = 25;
@@ -39,6 +40,27 @@ pub enum ActionStatus {
         /// Hetzner's text, cleaned; may be empty.
         message: String,
     },
+}
+
+/// What changes a server's power. To press one again changes nothing more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PowerSwitch {
+    /// Gives it power.
+    On,
+    /// Asks the machine to shut down, which it may ignore.
+    Shutdown,
+    /// Cuts the power.
+    Off,
+}
+
+impl PowerSwitch {
+    fn path(self) -> &'static str {
+        match self {
+            Self::On => "poweron",
+            Self::Shutdown => "shutdown",
+            Self::Off => "poweroff",
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -108,10 +130,25 @@ impl Hetzner {
         Ok(all)
     }
 
-    /// Gives a server power. Nothing changes for one that has it.
-    pub async fn power_on(&self, server: ServerId, within: Within) -> Result<Action, HetznerError> {
-        let draft = self.draft(Method::POST, &format!("/servers/{server}/actions/poweron"), &[]);
-        let Begun { action } = self.fetch("power on", draft, within).await?;
+    /// One action, with all that Hetzner says of it; nothing if Hetzner does not know it.
+    pub async fn find_action(&self, id: ActionId, within: Within) -> Result<Option<(Action, Document)>, HetznerError> {
+        let draft = self.draft(Method::GET, &format!("/actions/{}", id.0), &[]);
+        let read = |answer: &http::Response<Bytes>| {
+            let Begun { action } = decode(answer)?;
+            Ok((Action::try_from(action)?, Document::of(answer)))
+        };
+        match self.send("get action", Repeat::Safe, draft, within, read).await {
+            Ok(found) if found.0.id == id => Ok(Some(found)),
+            Ok(_) => Err(HetznerError::unreadable("get action", "the answer is about another action")),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Presses a power switch. The action's success says that it was pressed; how the server stands is for a read to tell.
+    pub async fn press(&self, server: ServerId, switch: PowerSwitch, within: Within) -> Result<Action, HetznerError> {
+        let draft = self.draft(Method::POST, &format!("/servers/{server}/actions/{}", switch.path()), &[]);
+        let Begun { action } = self.fetch(switch.path(), draft, within).await?;
         action.try_into()
     }
 

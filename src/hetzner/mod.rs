@@ -9,6 +9,7 @@
 mod action;
 mod error;
 mod label;
+mod order;
 mod primary_ip;
 mod server;
 mod server_type;
@@ -19,11 +20,12 @@ use bytes::Bytes;
 use http::Method;
 use serde::de::DeserializeOwned;
 
-pub use action::{Action, ActionId, ActionStatus};
+pub use action::{Action, ActionId, ActionStatus, PowerSwitch};
 pub use error::{HetznerError, Refusal};
 pub use label::{is_label_value, selector};
+pub use order::{CreateServer, Created, Order};
 pub use primary_ip::{PrimaryIp, PrimaryIpId};
-pub use server::{CreateServer, Created, IdOrName, Labels, Server, ServerId};
+pub use server::{IdOrName, Labels, Server, ServerId};
 pub use server_type::{Offer, Price, ServerType};
 
 use crate::secret::Secret;

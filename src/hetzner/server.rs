@@ -9,9 +9,7 @@ use http::Method;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
-use super::action::WireAction;
-use super::{Action, Hetzner, HetznerError, Meta, PrimaryIpId, decode};
-use crate::secret::Secret;
+use super::{Hetzner, HetznerError, Meta, PrimaryIpId, decode};
 use crate::transport::{Repeat, Within, clean};
 
 /// The labels of a server. `PUT` replaces all of them.
@@ -56,15 +54,6 @@ pub struct Server {
     pub server_type: String,
 }
 
-/// What a create answers.
-#[derive(Clone, Debug)]
-pub struct Created {
-    /// The new server.
-    pub server: Server,
-    /// The create action and all that follow it.
-    pub actions: Vec<Action>,
-}
-
 /// A number where it is an id, a text where it is a name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
@@ -82,39 +71,8 @@ impl IdOrName {
     }
 }
 
-/// An order for a server. `location` is the only placement there is; `datacenter` is gone and never sent.
-#[derive(Debug)]
-pub struct CreateServer<'a> {
-    /// Unique in the project, a host name.
-    pub name: &'a str,
-    /// The type's name.
-    pub server_type: &'a str,
-    /// The location's name.
-    pub location: &'a str,
-    /// System image by name, snapshot by id.
-    pub image: &'a IdOrName,
-    /// Keys that may log in. With none, Hetzner would make up a root password.
-    pub ssh_keys: &'a [IdOrName],
-    /// The first-boot document, at most 32 KiB.
-    pub user_data: &'a Secret,
-    /// Labels.
-    pub labels: &'a Labels,
-}
-
-#[derive(Serialize)]
-struct WireCreate<'a> {
-    name: &'a str,
-    server_type: &'a str,
-    location: &'a str,
-    image: &'a IdOrName,
-    ssh_keys: &'a [IdOrName],
-    user_data: &'a str,
-    labels: &'a Labels,
-    start_after_create: bool,
-}
-
 #[derive(Deserialize)]
-struct WireServer {
+pub(super) struct WireServer {
     id: u64,
     name: String,
     #[serde(default)]
@@ -180,8 +138,8 @@ impl TryFrom<WireServer> for Server {
 }
 
 #[derive(Deserialize)]
-struct One {
-    server: WireServer,
+pub(super) struct One {
+    pub server: WireServer,
 }
 
 #[derive(Deserialize)]
@@ -189,15 +147,6 @@ struct Many {
     servers: Vec<WireServer>,
     #[serde(default)]
     meta: Meta,
-}
-
-#[derive(Deserialize)]
-struct WireCreated {
-    server: WireServer,
-    action: WireAction,
-    #[serde(default)]
-    next_actions: Option<Vec<WireAction>>,
-    // `root_password` is not read at all (fault P31).
 }
 
 #[derive(Deserialize)]
@@ -232,30 +181,6 @@ impl Hetzner {
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),
         }
-    }
-
-    /// Orders a server. Not repeated unless the first request was surely not applied; see
-    /// [`HetznerError::may_have_applied`].
-    pub async fn create_server(&self, order: &CreateServer<'_>, within: Within) -> Result<Created, HetznerError> {
-        let body = serde_json::to_vec(&WireCreate {
-            name: order.name,
-            server_type: order.server_type,
-            location: order.location,
-            image: order.image,
-            ssh_keys: order.ssh_keys,
-            user_data: order.user_data.expose(),
-            labels: order.labels,
-            start_after_create: true,
-        })
-        .map_err(|_| HetznerError::unreadable("create server", "the order cannot be written as JSON"))?;
-        let draft = self.draft(Method::POST, "/servers", &[]).body("application/json", body);
-        self.send("create server", Repeat::OnlyIfNotApplied, draft, within, |answer| {
-            let wire: WireCreated = decode(answer)?;
-            let next = wire.next_actions.unwrap_or_default();
-            let actions = std::iter::once(wire.action).chain(next).map(Action::try_from).collect::<Result<_, _>>()?;
-            Ok(Created { server: wire.server.try_into()?, actions })
-        })
-        .await
     }
 
     /// Replaces all labels of a server.

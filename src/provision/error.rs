@@ -114,9 +114,19 @@ pub enum Cause {
         /// Hetzner's code and text.
         reason: String,
     },
-    /// The actions of the create did not end before the deadline.
-    #[error("Hetzner did not finish making the server before the deadline")]
-    ActionTimeout,
+    /// Hetzner refused an order in the caller's own words.
+    #[error("Hetzner refused the order")]
+    OwnOrder {
+        /// Why.
+        #[source]
+        source: HetznerError,
+    },
+    /// What the caller names by its id is not there.
+    #[error("{0} does not exist")]
+    NotFound(String),
+    /// What Hetzner began did not end in time.
+    #[error("{0}")]
+    ActionTimeout(String),
     /// The machine did not join before the deadline.
     #[error("the machine did not join the tailnet before the deadline ({0})")]
     EnrollTimeout(&'static str),
@@ -187,13 +197,15 @@ impl Cause {
             Self::CloudInit(CloudInitError::Unwritable) | Self::Internal(_) => Code::Internal,
             Self::Hetzner { source, .. } => hetzner_code(source),
             Self::Order { source, .. } => order_code(source),
+            Self::OwnOrder { source } => own_order_code(source),
+            Self::NotFound(_) => Code::NotFound,
             Self::Tailscale { source, .. } => tailscale_code(source),
             Self::Network(error) => transport_code(error),
             Self::UnusableKey(_) | Self::UnusableServer(_) => Code::Protocol,
             Self::NameConflict { .. } | Self::ForeignServer { .. } => Code::NameConflict,
             Self::JobMismatch { .. } => Code::JobMismatch,
             Self::ActionFailed { .. } => Code::ActionFailed,
-            Self::ActionTimeout => Code::ActionTimeout,
+            Self::ActionTimeout(_) => Code::ActionTimeout,
             Self::EnrollTimeout(_) => Code::EnrollTimeout,
             Self::Dormant { obstacle, .. } if obstacle.may_pass() => Code::EnrollTimeout,
             Self::Remains => Code::Upstream,
@@ -220,7 +232,9 @@ impl Cause {
     /// The ids under which the clouds' support finds the failed request.
     pub fn request_ids(&self) -> Vec<String> {
         let id = match self {
-            Self::Hetzner { source, .. } | Self::Order { source, .. } => source.request_id(),
+            Self::Hetzner { source, .. } | Self::Order { source, .. } | Self::OwnOrder { source } => {
+                source.request_id()
+            }
             Self::Tailscale { source, .. } => source.request_id(),
             _ => None,
         };
@@ -230,7 +244,7 @@ impl Cause {
     /// How long a caller should wait before it tries again, if that is known.
     fn retry_after(&self) -> Option<Duration> {
         let opinion = match self {
-            Self::Hetzner { source, .. } | Self::Order { source, .. } => source.opinion(),
+            Self::Hetzner { source, .. } | Self::Order { source, .. } | Self::OwnOrder { source } => source.opinion(),
             Self::Tailscale { source, .. } => source.opinion(),
             Self::StillFollowing { dead_in, .. } => return dead_in.map(|dead_in| dead_in + Duration::from_secs(1)),
             _ => return None,
@@ -277,6 +291,17 @@ fn order_code(error: &HetznerError) -> Code {
             } else {
                 Code::InvalidInput
             }
+        }
+        _ => hetzner_code(error),
+    }
+}
+
+/// Whatever is wrong with an order in the caller's own words is wrong with the call.
+fn own_order_code(error: &HetznerError) -> Code {
+    match error {
+        HetznerError::Refused(_) if error.is_out_of_capacity() => Code::Capacity,
+        HetznerError::Refused(_) if error.is_not_found() || error.is_invalid_input() || error.is_not_offered() => {
+            Code::InvalidInput
         }
         _ => hetzner_code(error),
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::secret::Secret;
 
-/// Where a job stands. The order is that of the work.
+/// Where a job, or another call, stands. The order is that of the work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Step {
     /// Input and settings are checked; nothing is sent.
@@ -29,6 +29,12 @@ pub enum Step {
     Ready,
     /// What was begun is undone.
     Undo,
+    /// Something is read on a caller's behalf.
+    Read,
+    /// A server is switched on or off.
+    Power,
+    /// Something is removed on a caller's behalf.
+    Remove,
 }
 
 impl Step {
@@ -45,6 +51,9 @@ impl Step {
             Self::Verify => "verify",
             Self::Ready => "ready",
             Self::Undo => "undo",
+            Self::Read => "read",
+            Self::Power => "power",
+            Self::Remove => "remove",
         }
     }
 }

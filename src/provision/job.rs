@@ -43,6 +43,11 @@ impl Job {
         Ok(Self { id: job_id.to_owned(), agent: agent_id.to_owned(), name: server_name(job_id, agent_id) })
     }
 
+    /// Nobody's job: for calls that are about no job, but perhaps about something of this name.
+    pub fn nobody(name: &str) -> Self {
+        Self { id: String::new(), agent: String::new(), name: name.to_owned() }
+    }
+
     /// The selector that finds every server of this job, whatever its agent.
     pub fn selector(&self) -> String {
         crate::hetzner::selector(JOB, &self.id)
@@ -92,6 +97,16 @@ pub struct Attempt {
     pub started: i64,
     /// The cloud's unix time after which it counts as dead.
     pub expires: i64,
+}
+
+/// The label of a server that is ordered in a caller's own words: whose order made it is all that it says.
+pub fn order_labels(attempt: &str) -> Labels {
+    Labels::from([(ATTEMPT.to_owned(), attempt.to_owned())])
+}
+
+/// The attempt that made a server, whatever else its labels say.
+pub fn attempt_of(server: &Server) -> Option<&str> {
+    server.labels.get(ATTEMPT).map(String::as_str)
 }
 
 /// What a server's labels say of it.

@@ -9,6 +9,7 @@
 mod adopt;
 mod candidate;
 mod code;
+mod drop_in;
 mod enrollment;
 mod error;
 mod event;
@@ -33,6 +34,7 @@ use tracing::Instrument;
 
 pub use candidate::{CandidateAttempt, USUAL as USUAL_SERVER_TYPES};
 pub use code::Code;
+pub use drop_in::{Answer, Operation, Polling, render_first_boot};
 pub use error::{Cause, ProvisionError};
 pub use event::{Event, Known, Observer, Scope, Silent, Step};
 pub use leftover::{Certainty, Hold, Kind, Leftover};
@@ -164,12 +166,17 @@ impl Provisioner {
                 format!("Unknown region {:?}, using {}; known: {}", params.region, place.location, region::names());
             run.warn(Scope::ProvisionVm, message);
         }
-        for warning in self.warnings.iter().chain(&settings.warnings) {
-            run.warn(Scope::ProvisionVm, warning.clone());
-        }
+        self.heed(&run);
         let span = tracing::info_span!("provision", job = job.id, agent = job.agent);
         let settled = settle(&run).instrument(span).await;
         settled.map_err(|(cause, leftovers)| Box::new(failure(&run, cause, leftovers)))
+    }
+
+    /// Says what a person should hear about the settings.
+    fn heed(&self, run: &Run<'_>) {
+        for warning in self.warnings.iter().chain(&run.settings.warnings) {
+            run.warn(Scope::ProvisionVm, warning.clone());
+        }
     }
 
     /// The ways to both clouds, with the clock that labels are written in: Hetzner's.
@@ -219,11 +226,9 @@ async fn settle(run: &Run<'_>) -> Result<Provisioned, Failure> {
     // What an attempt of ours left before it met another one. It stays left whatever becomes of the job.
     let mut before = Vec::new();
     // An attempt undoes what it began even if it panics; a panic outside of one still has to become an error.
-    let outcome = AssertUnwindSafe(take_turns(run, &mut before).boxed()).catch_unwind().await;
-    let (cause, mut left) = match outcome {
-        Ok(Ok(provisioned)) => return Ok(provisioned),
-        Ok(Err(failure)) => failure,
-        Err(panic) => (Cause::panic(panic.as_ref()), Vec::new()),
+    let (cause, mut left) = match unless_panic(take_turns(run, &mut before)).await {
+        Ok(provisioned) => return Ok(provisioned),
+        Err(failure) => failure,
     };
     left.extend(before.into_iter().map(Leftover::grown_old));
     Err((cause, left))
@@ -287,9 +292,14 @@ async fn take_over(run: &Run<'_>, server: &Server, claim: &Claim) -> Result<Take
 
 /// One attempt: made, or undone.
 async fn attempt(run: &Run<'_>) -> Result<Provisioned, Failure> {
+    or_undo(run, async |saga| make(run, saga).await).await
+}
+
+/// Does what declares its undo; if it fails, what was declared is undone.
+async fn or_undo<T>(run: &Run<'_>, work: impl AsyncFnOnce(&Saga) -> Result<T, Cause>) -> Result<T, Failure> {
     let saga = Saga::default();
-    let cause = match AssertUnwindSafe(make(run, &saga).boxed()).catch_unwind().await {
-        Ok(Ok(provisioned)) => return Ok(provisioned),
+    let cause = match AssertUnwindSafe(Box::pin(work(&saga))).catch_unwind().await {
+        Ok(Ok(done)) => return Ok(done),
         Ok(Err(cause)) => cause,
         Err(panic) => Cause::panic(panic.as_ref()),
     };
@@ -298,6 +308,14 @@ async fn attempt(run: &Run<'_>) -> Result<Provisioned, Failure> {
     }
     run.begin_undo(&cause);
     Err((cause, saga.compensate(run).await))
+}
+
+/// Does what undoes itself; a panic in it becomes an error.
+async fn unless_panic<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    match AssertUnwindSafe(Box::pin(work)).catch_unwind().await {
+        Ok(outcome) => outcome,
+        Err(panic) => Err((Cause::panic(panic.as_ref()), Vec::new())),
+    }
 }
 
 /// The ten steps, from the key to the mark.

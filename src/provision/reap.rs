@@ -106,8 +106,9 @@ impl Provisioner {
         let deadline = clouds.clock.now() + settings.timeout;
         let pass = Pass { options, settings, clouds, deadline, cancel, observer };
         // No job yet; the list is made on behalf of none.
-        let nobody = Job { id: String::new(), agent: String::new(), name: String::new() };
+        let nobody = Job::nobody("");
         let run = pass.run(&nobody, "");
+        self.heed(&run);
         pass.look_after_all(&run).await.map_err(|cause| Box::new(super::failure(&run, cause, Vec::new())))
     }
 }
@@ -131,9 +132,6 @@ impl Pass<'_> {
     }
 
     async fn look_after_all(&self, run: &Run<'_>) -> Result<ReapReport, Cause> {
-        for warning in &self.settings.warnings {
-            run.warn(Scope::ProvisionVm, warning.clone());
-        }
         run.enter(Step::Lookup);
         let selector = job::unfinished_selector();
         let list = async || {

@@ -5,8 +5,8 @@ use std::time::Duration;
 // Who fills the settings needs these types, and need not know the rooms below for them.
 pub use crate::hetzner::{DEFAULT_URL as HETZNER_URL, IdOrName};
 use crate::secret::Secret;
-pub use crate::tailscale::{Credentials, DEFAULT_URL as TAILSCALE_URL};
-pub use crate::transport::{BaseUrl, BaseUrlError, Network, Proxy, clean};
+pub use crate::tailscale::{Credentials, DEFAULT_URL as TAILSCALE_URL, NodeId};
+pub use crate::transport::{BaseUrl, BaseUrlError, Document, Network, Proxy, clean};
 
 /// The deadline of a call that names none (`PROVISION_TIMEOUT_SECONDS`).
 pub const USUAL_TIMEOUT: Duration = Duration::from_secs(600);
@@ -18,13 +18,14 @@ pub const USUAL_IMAGE: &str = "ubuntu-22.04";
 pub struct Settings {
     /// `HETZNER_API_URL`.
     pub hetzner_url: BaseUrl,
-    /// `HETZNER_API_TOKEN`.
+    /// `HETZNER_API_TOKEN`. Empty for a call that does not speak to Hetzner.
     pub hetzner_token: Secret,
     /// `HETZNER_SSH_KEY_ID`: at least one.
     pub ssh_keys: Vec<IdOrName>,
     /// `TAILSCALE_API_URL`.
     pub tailscale_url: BaseUrl,
-    /// `TAILSCALE_OAUTH_CLIENT_ID` and `TAILSCALE_OAUTH_CLIENT_SECRET`, or workload identity.
+    /// `TAILSCALE_OAUTH_CLIENT_ID` and `TAILSCALE_OAUTH_CLIENT_SECRET`, or workload identity. Empty for a call that does not
+    /// speak to Tailscale.
     pub tailscale_credentials: Credentials,
     /// `TAILSCALE_AUTH_KEY`: a key made by hand, for migration.
     pub auth_key: Option<Secret>,

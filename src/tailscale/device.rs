@@ -4,18 +4,26 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
+use bytes::Bytes;
 use http::Method;
 use serde::Deserialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::list::{Item, Listed};
-use super::{TAILNET, Tailscale, TailscaleError, is_id};
-use crate::transport::{Repeat, Within, clean};
+use super::{TAILNET, Tailscale, TailscaleError, decode, is_id};
+use crate::transport::{Document, Repeat, Within, clean};
 
 /// The preferred id of a device, `n...CNTRL`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(pub String);
+
+impl NodeId {
+    /// Reads either id of a device, the preferred or the decimal one; nothing if the text can be none.
+    pub fn parse(text: &str) -> Option<Self> {
+        is_id(text).then(|| Self(text.to_owned()))
+    }
+}
 
 impl fmt::Display for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -133,6 +141,35 @@ impl Tailscale {
             .filter(|device| device.hostname.eq_ignore_ascii_case(hostname) && is_id(&device.node_id.0))
             .filter(|device| listed.insert(device.node_id.clone()))
             .collect())
+    }
+
+    /// All devices of the tailnet, as Tailscale describes them.
+    pub async fn list_devices(&self, within: Within) -> Result<Document, TailscaleError> {
+        let path = format!("{TAILNET}/devices");
+        let draft = || self.draft(Method::GET, &path, &[("fields", "default")]);
+        let read = |answer: &http::Response<Bytes>| decode::<Listed<WireDevice>>(answer).map(|_| Document::of(answer));
+        self.send("list devices", Repeat::Safe, draft, within, read).await
+    }
+
+    /// The devices that have this address in the tailnet. It is one, or none.
+    pub async fn find_devices_at(&self, ip: IpAddr, within: Within) -> Result<Vec<Device>, TailscaleError> {
+        let (path, address) = (format!("{TAILNET}/devices"), ip.to_string());
+        let draft = || self.draft(Method::GET, &path, &[("fields", "default"), ("addresses", &address)]);
+        let Listed(devices) = self.fetch::<Listed<WireDevice>>("find devices", draft, within).await?;
+        let devices = devices.into_iter().map(Device::from);
+        // The filter is the server's; it is not known what an old one does with it.
+        Ok(devices.filter(|device| device.addresses.contains(&ip) && is_id(&device.node_id.0)).collect())
+    }
+
+    /// The device of this id, as Tailscale describes it, if it exists and is of this tailnet.
+    pub async fn describe_device(&self, id: &NodeId, within: Within) -> Result<Option<Document>, TailscaleError> {
+        let draft = || self.draft(Method::GET, &format!("/device/{id}"), &[("fields", "default")]);
+        let read = |answer: &http::Response<Bytes>| decode::<WireDevice>(answer).map(|_| Document::of(answer));
+        match self.send("get device", Repeat::Safe, draft, within, read).await {
+            Ok(document) => Ok(Some(document)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// The device of this id, if it exists and is of this tailnet.

@@ -68,7 +68,11 @@ struct WireIdentity {
 
 impl Tailscale {
     /// The access token, fetched if there is none or it is about to end.
-    pub(super) async fn access_token(&self, within: Within) -> Result<Secret, TailscaleError> {
+    ///
+    /// # Errors
+    ///
+    /// Those of the token's own request; other requests wrap them in [`TailscaleError::NoToken`].
+    pub async fn access_token(&self, within: Within) -> Result<Secret, TailscaleError> {
         let mut cache = self.token.0.lock().await;
         let now = self.chain.clock().now();
         if let Some(token) = cache.as_ref().filter(|token| token.good_until > now) {

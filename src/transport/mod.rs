@@ -16,6 +16,7 @@
 mod budget;
 mod chain;
 mod clock;
+mod document;
 mod error;
 mod live;
 pub mod request;
@@ -28,6 +29,7 @@ use futures_util::future::BoxFuture;
 pub use budget::RetryBudget;
 pub use chain::{Call, Chain, Kept, Within};
 pub use clock::{Chance, Clock, Instant, sleep, sleep_until, timeout_at};
+pub use document::Document;
 pub use error::{Fate, TransportError};
 pub use live::{Live, Network, Proxy};
 pub use request::{BaseUrl, BaseUrlError};

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use provision_vm::hetzner::{
-    Action, ActionId, ActionStatus, CreateServer, Hetzner, HetznerError, IdOrName, Labels, PrimaryIpId, Server,
-    ServerId,
+    Action, ActionId, ActionStatus, CreateServer, Hetzner, HetznerError, IdOrName, Labels, Order, PowerSwitch,
+    PrimaryIpId, Server, ServerId,
 };
 use provision_vm::provision::USUAL_SERVER_TYPES;
 use provision_vm::secret::Secret;
@@ -120,6 +120,7 @@ impl Clouds {
                     user_data: &Secret::new("#cloud-config\n{}"),
                     labels: &Labels::new(),
                 };
+                let order = Order::new(&order).map_err(hetzner_says)?;
                 let created = hetzner.create_server(&order, within).await.map_err(hetzner_says)?;
                 seen.actions(created.actions);
                 seen.servers.push(created.server);
@@ -133,7 +134,10 @@ impl Clouds {
             ServerActions => {
                 seen.actions(hetzner.list_server_actions(known.server.id, within).await.map_err(hetzner_says)?);
             }
-            PowerOn => seen.actions(vec![hetzner.power_on(known.server.id, within).await.map_err(hetzner_says)?]),
+            PowerOn => {
+                let action = hetzner.press(known.server.id, PowerSwitch::On, within).await.map_err(hetzner_says)?;
+                seen.actions(vec![action]);
+            }
             ServerTypes => drop(hetzner.list_server_types(within).await.map_err(hetzner_says)?),
             PrimaryIp => {
                 let id = known.server.primary_ips.first().copied().unwrap_or(PrimaryIpId(1));

@@ -63,21 +63,27 @@ impl Key {
 /// Has a key for this attempt: a new one, or the one that the settings bring.
 pub(in super::super) async fn ensure(run: &Run<'_>, saga: &Saga, attempt: &Attempt) -> Result<Key, Cause> {
     run.enter(Step::AuthKey);
-    let (key, word) = match &run.settings.auth_key {
-        Some(given) => {
-            let key = check_given(run, given).await?;
-            if let Some(id) = &key.id {
-                saga.declare(WatchGiven { id: id.clone(), is_single_use: key.is_single_use });
-            }
-            (key, "taken from TAILSCALE_AUTH_KEY")
+    let (key, word) = if let Some(given) = &run.settings.auth_key {
+        let key = check_given(run, given).await?;
+        if let Some(id) = &key.id {
+            saga.declare(WatchGiven { id: id.clone(), is_single_use: key.is_single_use });
         }
-        None => (mint(run, saga, attempt).await?, "generated"),
+        (key, "taken from TAILSCALE_AUTH_KEY")
+    } else {
+        let life = run.deadline.saturating_duration_since(run.clock.now()) + LIFE_MARGIN;
+        (mint(run, saga, attempt, life).await?, "generated")
     };
     run.say(Scope::ProvisionVm, format!("Tailscale auth key {word}"));
     Ok(key)
 }
 
-async fn mint(run: &Run<'_>, saga: &Saga, attempt: &Attempt) -> Result<Key, Cause> {
+/// A new key for one machine, that lives so long.
+pub(in super::super) async fn mint(
+    run: &Run<'_>,
+    saga: &Saga,
+    attempt: &Attempt,
+    life: Duration,
+) -> Result<Key, Cause> {
     let wanted = Capabilities {
         reusable: false,
         ephemeral: run.settings.ephemeral,
@@ -85,17 +91,17 @@ async fn mint(run: &Run<'_>, saga: &Saga, attempt: &Attempt) -> Result<Key, Caus
         tags: vec![TAG.to_owned()],
     };
     let undo = saga.declare(UndoAuthKey::new(run.job.key_description(&attempt.id)));
-    let created = order(run, &wanted, &undo).await?;
+    let created = order(run, &wanted, life, &undo).await?;
     let text = check_minted(&created, &wanted)?;
     Ok(Key { text, id: Some(created.id), is_single_use: true, minted: Some(undo) })
 }
 
 /// Orders until an answer comes. Whatever an unanswered order may have made is looked for and revoked first (fault K02);
 /// where listing is not permitted it dies by its short life, and nobody has its text (K03).
-async fn order(run: &Run<'_>, wanted: &Capabilities, undo: &UndoAuthKey) -> Result<CreatedKey, Cause> {
+async fn order(run: &Run<'_>, wanted: &Capabilities, life: Duration, undo: &UndoAuthKey) -> Result<CreatedKey, Cause> {
     let (mut unclear, mut refusals) = (0, 0);
     loop {
-        let error = match hear(run, wanted, undo).await? {
+        let error = match hear(run, wanted, life, undo).await? {
             Ok(created) => return Ok(created),
             Err(error) => error,
         };
@@ -119,12 +125,12 @@ async fn order(run: &Run<'_>, wanted: &Capabilities, undo: &UndoAuthKey) -> Resu
 async fn hear(
     run: &Run<'_>,
     wanted: &Capabilities,
+    life: Duration,
     undo: &UndoAuthKey,
 ) -> Result<Result<CreatedKey, TailscaleError>, Cause> {
     if let Some(cause) = run.ended() {
         return Err(cause);
     }
-    let life = run.deadline.saturating_duration_since(run.clock.now()) + LIFE_MARGIN;
     let order = KeyOrder { capabilities: wanted, life, description: undo.description() };
     undo.ordered();
     let heard = run.hear(run.tailscale.create_key(&order, run.within_grace())).await;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::enrollment::{Enrollment, Obstacle};
 use super::super::event::Scope;
-use super::super::job::{Claim, Job};
+use super::super::job::{Claim, Job, attempt_of};
 use super::super::leftover::{Hold, Kind, Leftover};
 use super::super::presence;
 use super::super::run::Run;
@@ -52,10 +52,18 @@ pub(in super::super) struct Target<'a> {
 pub(in super::super) enum Guard {
     /// Nothing: it is the call's own.
     Own,
+    /// Nothing: it is the call's own, and no job's. The attempt alone is on its labels.
+    Ordered,
     /// Its attempt is past its end, and no device verifies that may be its machine. Its job is to be made anew.
     Dead,
     /// Its attempt is past its end, and no device stands that may be its machine. Nobody asked for the job.
     DeadAndAlone,
+}
+
+impl Guard {
+    fn is_of_dead(self) -> bool {
+        matches!(self, Self::Dead | Self::DeadAndAlone)
+    }
 }
 
 /// Deletes a server if a fresh read shows this job, this attempt, and not `ready`; then waits until it is gone.
@@ -88,7 +96,7 @@ pub(in super::super) async fn remove_server(run: &Run<'_>, target: Target<'_>, w
         if let Some((objection, hold)) = objection(run, target, &server) {
             return exists(objection, hold);
         }
-        if target.guard != Guard::Own {
+        if target.guard.is_of_dead() {
             // Another call that sees its machine join marks it ready, and a read may not show that yet.
             match presence::look(run, &server, within).await {
                 Ok(Enrollment::Verified(_)) => return exists("its machine has joined after all", Hold::None),
@@ -178,13 +186,18 @@ async fn gone_by(run: &Run<'_>, id: ServerId, until: Instant, within: Within) ->
 /// Why a server must not be deleted by an undo of this attempt, and what that means for the job.
 fn objection(run: &Run<'_>, target: Target<'_>, server: &Server) -> Option<(&'static str, Hold)> {
     let job: &Job = run.job;
+    let changed = ("its name or labels were changed, so it is not provably ours any more", Hold::Person);
+    if target.guard == Guard::Ordered {
+        let is_ours = server.name == job.name && attempt_of(server) == Some(target.attempt);
+        return (!is_ours).then_some(changed);
+    }
     match Claim::read(server) {
         Some(claim) if claim.ready => Some(("it is marked ready; the next call for this job returns it", Hold::None)),
         Some(claim) if server.name == job.name && job.owns(&claim) && claim.attempt == target.attempt => {
-            let lives = target.guard != Guard::Own && !run.is_dead(&claim);
+            let lives = target.guard.is_of_dead() && !run.is_dead(&claim);
             lives.then(|| ("its attempt is not past its end", claim.expires.map_or(Hold::Person, Hold::Until)))
         }
-        _ => Some(("its name or labels were changed, so it is not provably ours any more", Hold::Person)),
+        _ => Some(changed),
     }
 }
 

@@ -13,10 +13,10 @@ use super::super::adopt::{self, Standing};
 use super::super::candidate::{Candidate, CandidateAttempt, choose};
 use super::super::error::Cause;
 use super::super::event::{Scope, Step};
-use super::super::job::{Attempt, Claim, Job};
+use super::super::job::Attempt;
 use super::super::run::{Doing, Heard, Run};
 use super::super::saga::Saga;
-use crate::hetzner::{ActionId, CreateServer, Created, HetznerError, Labels, Price, Server};
+use crate::hetzner::{Action, ActionId, CreateServer, Created, HetznerError, Labels, Order, Price, Server, ServerId};
 use crate::secret::Secret;
 use crate::transport::{Judge, Opinion};
 pub(in super::super) use undo::UndoServer;
@@ -71,7 +71,7 @@ pub(in super::super) async fn create(
             location: location.to_owned(),
             refused: None,
         };
-        match order(run, &undo, attempt, &candidate, user_data, &labels, &prices).await? {
+        match order(run, &undo, &candidate, user_data, &labels, &prices).await? {
             Ok(made) => {
                 run.tried(outcome);
                 return accept(run, made);
@@ -113,14 +113,13 @@ fn accept(run: &Run<'_>, made: Made) -> Result<Made, Cause> {
 async fn order(
     run: &Run<'_>,
     undo: &Arc<UndoServer>,
-    attempt: &Attempt,
     candidate: &Candidate,
     user_data: &Secret,
     labels: &Labels,
     prices: &[(String, Option<Price>)],
 ) -> Result<Result<Made, HetznerError>, Cause> {
     let location = run.place.location;
-    let order = CreateServer {
+    let order = Order::new(&CreateServer {
         name: &run.job.name,
         server_type: &candidate.server_type,
         location,
@@ -128,21 +127,48 @@ async fn order(
         ssh_keys: &run.settings.ssh_keys,
         user_data,
         labels,
-    };
-    // A late order of an earlier candidate may be the one that was carried out.
-    let price_of = |server: &Server| {
-        prices.iter().find(|(name, _)| *name == server.server_type).and_then(|(_, price)| price.clone())
-    };
-    let made = |server: Server, actions| Made { price: price_of(&server), server, actions, undo: undo.clone() };
+    });
     let refused =
         |source| Cause::Order { server_type: candidate.server_type.clone(), location: location.to_owned(), source };
+    let placed = match place(run, undo, &order.map_err(refused)?, &refused).await? {
+        Ok(placed) => placed,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    let (server, actions) = match placed {
+        Placed::Answered(Created { server, actions, .. }) => (server, actions),
+        Placed::Found(server) => {
+            let actions = read_actions(run, server.id).await?;
+            (server, actions)
+        }
+    };
+    // A late order of an earlier candidate may be the one that was carried out.
+    let price = prices.iter().find(|(name, _)| *name == server.server_type).and_then(|(_, price)| price.clone());
+    let actions = actions.into_iter().map(|action| action.id).collect();
+    Ok(Ok(Made { price, server, actions, undo: undo.clone() }))
+}
+
+/// A server that stands for an order.
+pub(in super::super) enum Placed {
+    /// The order's own answer tells of it.
+    Answered(Created),
+    /// That answer was lost; a look-up shows it.
+    Found(Server),
+}
+
+/// Places one order until it is clear what became of it. The inner error says that its type is not to be had.
+pub(in super::super) async fn place(
+    run: &Run<'_>,
+    undo: &UndoServer,
+    order: &Order,
+    refused: &(dyn Fn(HetznerError) -> Cause + Sync),
+) -> Result<Result<Placed, HetznerError>, Cause> {
     let (mut orders, mut refusals, mut first_clash) = (0, 0, None);
     loop {
         orders += 1;
-        let error = match hear(run, undo, attempt, &order).await? {
-            Ok(Created { server, actions }) if is_ours(run.job, attempt, &server) => {
-                undo.made(&server);
-                return Ok(Ok(made(server, actions.into_iter().map(|action| action.id).collect())));
+        let error = match hear(run, undo, order).await? {
+            Ok(created) if undo.is_of_order(run.job, &created.server) => {
+                undo.made(&created.server);
+                return Ok(Ok(Placed::Answered(created)));
             }
             // An answer that speaks of something else proves nothing (fault P30).
             Ok(_) => None,
@@ -152,8 +178,8 @@ async fn order(
             Some(error) if error.is_name_taken() => {
                 undo.not_applied();
                 let since = *first_clash.get_or_insert_with(|| run.clock.now());
-                match run.guard(find_by_name(run, attempt)).await? {
-                    Some(server) => return adopt_own(run, undo, server).await.map(|(s, a)| Ok(made(s, a))),
+                match run.guard(find_by_name(run, undo)).await? {
+                    Some(server) => return Ok(Ok(found(run, undo, server))),
                     None if run.clock.now() < since + NAME_HELD => run.pause(LOOK_AGAIN).await?,
                     None => return Err(Cause::NameConflict { name: run.job.name.clone(), id: None }),
                 }
@@ -179,8 +205,8 @@ async fn order(
                 run.say(Scope::Hetzner, format!("No clear answer to the order ({why}), looking for the server"));
                 for wait in LOOKS {
                     run.pause(wait).await?;
-                    if let Some(server) = run.guard(find_by_name(run, attempt)).await? {
-                        return adopt_own(run, undo, server).await.map(|(s, a)| Ok(made(s, a)));
+                    if let Some(server) = run.guard(find_by_name(run, undo)).await? {
+                        return Ok(Ok(found(run, undo, server)));
                     }
                 }
                 // What is refused for good, such as a redirect, is not ordered again (fault P32).
@@ -197,12 +223,7 @@ async fn order(
 }
 
 /// Sends the order once and hears the reply out.
-async fn hear(
-    run: &Run<'_>,
-    undo: &UndoServer,
-    attempt: &Attempt,
-    order: &CreateServer<'_>,
-) -> Result<Result<Created, HetznerError>, Cause> {
+async fn hear(run: &Run<'_>, undo: &UndoServer, order: &Order) -> Result<Result<Created, HetznerError>, Cause> {
     if let Some(cause) = run.ended() {
         return Err(cause);
     }
@@ -211,7 +232,7 @@ async fn hear(
         Heard::Reply(reply) => Ok(reply),
         Heard::Interrupted(cause, reply) => {
             match reply {
-                Some(Ok(created)) if is_ours(run.job, attempt, &created.server) => undo.made(&created.server),
+                Some(Ok(created)) if undo.is_of_order(run.job, &created.server) => undo.made(&created.server),
                 Some(Err(error)) if !is_unclear(&error) => undo.not_applied(),
                 _ => {}
             }
@@ -220,12 +241,15 @@ async fn hear(
     }
 }
 
-/// The server of our name, if it is this attempt's. Anything else of that name is an answer of its own.
-async fn find_by_name(run: &Run<'_>, attempt: &Attempt) -> Result<Option<Server>, Cause> {
+/// The server of our name, if it stands for this order. Anything else of that name is an answer of its own.
+async fn find_by_name(run: &Run<'_>, undo: &UndoServer) -> Result<Option<Server>, Cause> {
     let found = run.hetzner.find_server_by_name(&run.job.name, run.within()).await;
     let Some(server) = found.doing("the server could not be looked for")? else { return Ok(None) };
-    if is_ours(run.job, attempt, &server) {
+    if undo.is_of_order(run.job, &server) {
         return Ok(Some(server));
+    }
+    if !undo.is_of_job() {
+        return Err(Cause::NameConflict { name: server.name, id: Some(server.id.0) });
     }
     match adopt::classify(run, server)? {
         Standing::Absent => Ok(None),
@@ -240,22 +264,21 @@ fn is_unclear(error: &HetznerError) -> bool {
     error.may_have_applied() || error.is_locked()
 }
 
-fn is_ours(job: &Job, attempt: &Attempt, server: &Server) -> bool {
-    server.name == job.name && Claim::read(server).is_some_and(|claim| job.owns(&claim) && claim.attempt == attempt.id)
-}
-
-/// A server whose order got no answer: its actions are read from its own list.
-async fn adopt_own(run: &Run<'_>, undo: &UndoServer, server: Server) -> Result<(Server, Vec<ActionId>), Cause> {
+fn found(run: &Run<'_>, undo: &UndoServer, server: Server) -> Placed {
     undo.found(&server);
     run.say(Scope::Hetzner, format!("The order was carried out: id={}", server.id));
-    let actions = run.guard(async {
-        match run.hetzner.list_server_actions(server.id, run.within()).await {
+    Placed::Found(server)
+}
+
+/// The actions of a server whose order got no answer, from its own list.
+async fn read_actions(run: &Run<'_>, id: ServerId) -> Result<Vec<Action>, Cause> {
+    run.guard(async {
+        match run.hetzner.list_server_actions(id, run.within()).await {
             Ok(actions) => Ok(actions),
             // The device will tell whether the machine boots; only a refusal for good ends the job here.
             Err(error) if error.opinion() != Opinion::Stop || error.is_not_found() => Ok(Vec::new()),
             Err(error) => Err(error).doing("the server's actions could not be read"),
         }
-    });
-    let actions = actions.await?.into_iter().map(|action| action.id).collect();
-    Ok((server, actions))
+    })
+    .await
 }

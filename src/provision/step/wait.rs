@@ -18,7 +18,7 @@ use super::super::presence::{self, Place};
 use super::super::run::{Doing, Run};
 use super::auth_key::Key;
 use super::server::{Made, UndoServer};
-use crate::hetzner::{ActionId, ActionStatus, HetznerError, ServerId};
+use crate::hetzner::{ActionId, ActionStatus, HetznerError, PowerSwitch, ServerId};
 use crate::tailscale::TailscaleError;
 use crate::transport::{Instant, Judge, Opinion, Pace, Patience, Within, sleep};
 
@@ -90,7 +90,8 @@ pub(in super::super) async fn both(
     if actions_done {
         return last_look(run, &proof, expected, obstacle, blind_to_devices).await;
     }
-    Err(blind_to_server.unwrap_or(Cause::ActionTimeout))
+    let unfinished = || Cause::ActionTimeout("Hetzner did not finish making the server before the deadline".to_owned());
+    Err(blind_to_server.unwrap_or_else(unfinished))
 }
 
 fn lock(progress: &Mutex<Progress>) -> MutexGuard<'_, Progress> {
@@ -224,7 +225,7 @@ impl Machine<'_> {
             return Err(Trouble::Final(Cause::Superseded(why)));
         }
         run.say(Scope::Hetzner, format!("The server is off, powering it on: id={}", self.id));
-        let action = run.hetzner.power_on(self.id, run.within_a_look()).await;
+        let action = run.hetzner.press(self.id, PowerSwitch::On, run.within_a_look()).await;
         let action = action.map_err(|error| Trouble::of(error, "the new server could not be powered on"))?;
         self.is_powered_on = true;
         Ok(Some(action.id))
@@ -279,7 +280,7 @@ impl Proof<'_> {
         let has_had_rival = self.has_had_rival.fetch_or(has_rival, Ordering::Relaxed) || has_rival;
         let is_believed = match place {
             Place::Here => true,
-            Place::Unknown => !has_rival,
+            Place::Unknown => !has_had_rival && self.has_doubted_enough(run),
             Place::Elsewhere => !has_had_rival && self.key_word() == KeyWord::Used && self.has_doubted_enough(run),
         };
         if is_believed { Ok(seen) } else { another }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
-use super::super::super::job::{Attempt, Claim, Job};
+use super::super::super::job::{Attempt, Claim, Job, attempt_of};
 use super::super::super::leftover::{Hold, Kind, Leftover};
 use super::super::super::saga::{Machine, Scene, Undo};
 use super::super::removal::{Guard, Removal, Target, find_primary_ips, remove_primary_ips, remove_server};
@@ -83,6 +83,17 @@ impl UndoServer {
         }
     }
 
+    /// The undo of an order in a caller's own words. It makes no job's server, so nobody follows it, and nobody reaps it.
+    pub(in super::super::super) fn of_order(name: &str, attempt: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            attempt: attempt.to_owned(),
+            expires: None,
+            guard: Guard::Ordered,
+            state: Mutex::default(),
+        }
+    }
+
     fn change(&self, change: impl FnOnce(&mut State)) {
         change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
     }
@@ -128,17 +139,17 @@ impl UndoServer {
     async fn remove(&self, scene: &Scene<'_>, ordered: &Ordered) -> Vec<Leftover> {
         let Self { attempt, expires, guard, .. } = self;
         let target = Target { id: ordered.id, attempt, expires: *expires, guard: *guard };
-        let shown = match remove_server(scene.run, target, scene.within()).await {
+        let (shown, is_deleted) = match remove_server(scene.run, target, scene.within()).await {
             Removal::Left(leftover) => return vec![leftover.name(&self.name)],
             Removal::Deleted { primary_ips } => {
                 scene.set_machine(Machine::Deleted { ip: ordered.ip });
-                primary_ips
+                (primary_ips, true)
             }
-            Removal::WasGone => ordered.primary_ips.clone(),
+            Removal::WasGone => (ordered.primary_ips.clone(), false),
         };
-        // An address is provably one that came with the server only if the order's answer names it. What only a read has
-        // shown may have been given to it by somebody, and what no read has shown may have been taken from it.
-        let is_own = |id: &PrimaryIpId| ordered.is_answer && ordered.primary_ips.contains(id);
+        // An address is provably one that came with the server only if the order's answer names it and a read has shown it
+        // there. What only a read has shown may have been given to it by somebody, and an answer may be wrong.
+        let is_own = |id: &PrimaryIpId| is_deleted && ordered.is_answer && ordered.primary_ips.contains(id);
         let (own, others): (Vec<_>, Vec<_>) = shown.into_iter().partition(is_own);
         let mut left = remove_primary_ips(scene.run, &own, scene.within()).await;
         left.extend(find_primary_ips(scene.run, &others, ordered.id, scene.within()).await);
@@ -172,8 +183,22 @@ impl UndoServer {
         server.name == self.name && self.is_of_attempt(server)
     }
 
+    /// Whether it is a job's server, that has a claim on it.
+    pub(super) fn is_of_job(&self) -> bool {
+        self.guard != Guard::Ordered
+    }
+
+    /// Whether a server stands for an order of this attempt at a job.
+    pub(super) fn is_of_order(&self, job: &Job, server: &Server) -> bool {
+        self.owns(server) && (!self.is_of_job() || Claim::read(server).is_some_and(|claim| job.owns(&claim)))
+    }
+
     fn is_of_attempt(&self, server: &Server) -> bool {
-        Claim::read(server).is_some_and(|claim| claim.attempt == self.attempt)
+        if self.is_of_job() {
+            Claim::read(server).is_some_and(|claim| claim.attempt == self.attempt)
+        } else {
+            attempt_of(server) == Some(&self.attempt)
+        }
     }
 
     /// Looks for a server that an unanswered order may still make, and removes it.

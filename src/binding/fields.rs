@@ -1,0 +1,149 @@
+//! Objects of the input, field by field. Every complaint names its path, and never quotes a value.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use crate::provision::Cause;
+use crate::provision::settings::clean;
+
+/// A day in milliseconds; longer is a slip of the unit.
+const LONGEST_MS: f64 = 86_400_000.0;
+
+/// A short word without anything that has a meaning elsewhere.
+pub(super) fn is_plain(text: &str) -> bool {
+    (1..=63).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+}
+
+/// An object of the input, and where it stands.
+pub(super) struct Fields<'a> {
+    path: &'static str,
+    object: &'a Map<String, Value>,
+}
+
+impl<'a> Fields<'a> {
+    pub(super) fn new(path: &'static str, value: Option<&'a Value>) -> Result<Self, Cause> {
+        let object = value.and_then(Value::as_object).filter(|object| !object.contains_key(UNSUPPORTED));
+        let found = value.map_or("nothing", describe);
+        let why = format!("expected an object, found {found}");
+        object.map(|object| Self { path, object }).ok_or_else(|| Cause::Input { field: path.to_owned(), why })
+    }
+
+    /// A warning for each field that nobody reads.
+    pub(super) fn unknown(&self, known: &[&str]) -> Vec<String> {
+        /// These are `index.js`'s own; they are named here so that a slip of the pen finds them.
+        const OF_THE_WRAPPER: [&str; 5] = ["signal", "onProgress", "onSecret", "env", "logger"];
+        let unknown = self.object.keys().filter(|name| !known.contains(&name.as_str()));
+        let warn = |name: &String| {
+            let known = known.iter().chain(&OF_THE_WRAPPER);
+            let nearest = known.min_by_key(|known| strsim::levenshtein(known, name)).copied();
+            let close = nearest.filter(|nearest| strsim::levenshtein(nearest, name) <= 3);
+            let meant = close.map(|close| format!("; did you mean {close}?")).unwrap_or_default();
+            format!("Unknown option {} is ignored{meant}", clean(name))
+        };
+        unknown.map(warn).collect()
+    }
+
+    pub(super) fn refuse(&self, name: &str, why: impl Into<String>) -> Cause {
+        let field = if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) };
+        Cause::Input { field, why: why.into() }
+    }
+
+    /// A field that is neither absent nor `null`.
+    fn present(&self, name: &str) -> Option<&'a Value> {
+        self.object.get(name).filter(|value| !value.is_null())
+    }
+
+    fn typed<T>(&self, name: &str, kind: &str, read: impl Fn(&'a Value) -> Option<T>) -> Result<Option<T>, Cause> {
+        let Some(value) = self.present(name) else { return Ok(None) };
+        let wrong = || self.refuse(name, format!("expected {kind}, found {}", describe(value)));
+        read(value).map(Some).ok_or_else(wrong)
+    }
+
+    pub(super) fn text(&self, name: &str) -> Result<Option<String>, Cause> {
+        self.typed(name, "a string", |value| value.as_str().map(str::to_owned))
+    }
+
+    fn number(&self, name: &str) -> Result<Option<f64>, Cause> {
+        self.typed(name, "a number", Value::as_f64)
+    }
+
+    pub(super) fn flag(&self, name: &str) -> Result<Option<bool>, Cause> {
+        self.typed(name, "true or false", Value::as_bool)
+    }
+
+    /// A whole number within limits.
+    pub(super) fn whole(&self, name: &str, least: u64, most: u64) -> Result<Option<u64>, Cause> {
+        let Some(value) = self.present(name) else { return Ok(None) };
+        // JavaScript writes 1e21 and the like as fractions.
+        let number = value.as_u64().filter(|number| (least..=most).contains(number));
+        let found = || format!("expected a whole number between {least} and {most}, found {}", describe(value));
+        number.map(Some).ok_or_else(|| self.refuse(name, found()))
+    }
+
+    /// A field that has to be there.
+    pub(super) fn required<T>(&self, name: &str, found: Option<T>) -> Result<T, Cause> {
+        found.ok_or_else(|| self.refuse(name, "is required"))
+    }
+
+    /// A length of time in milliseconds, of at most a day.
+    pub(super) fn duration(&self, name: &str, least: f64) -> Result<Option<Duration>, Cause> {
+        match self.number(name)? {
+            None => Ok(None),
+            Some(ms) if (least..=LONGEST_MS).contains(&ms) => Ok(Some(Duration::from_secs_f64(ms / 1000.0))),
+            Some(_) => Err(self.refuse(name, format!("must be between {least} and {LONGEST_MS} milliseconds"))),
+        }
+    }
+
+    pub(super) fn server_types(&self) -> Result<Option<Vec<String>>, Cause> {
+        const NAME: &str = "serverTypes";
+        let Some(list) = self.typed(NAME, "an array", Value::as_array)? else { return Ok(None) };
+        if list.is_empty() || list.len() > 20 {
+            return Err(self.refuse(NAME, "must name 1 to 20 server types"));
+        }
+        let read = |(index, value): (usize, &Value)| {
+            let name = value.as_str().filter(|name| is_plain(name)).map(str::to_owned);
+            let why = || format!("expected the name of a server type, found {}", describe(value));
+            name.ok_or_else(|| self.refuse(&format!("{NAME}[{index}]"), why()))
+        };
+        list.iter().enumerate().map(read).collect::<Result<_, _>>().map(Some)
+    }
+}
+
+/// How `index.js` marks what JSON cannot hold.
+pub(super) const UNSUPPORTED: &str = "$unsupported";
+
+/// The path of what JSON cannot hold, if there is any in a value.
+pub(super) fn unsupported(value: &Value, path: &str) -> Option<String> {
+    match value {
+        Value::Object(object) if object.contains_key(UNSUPPORTED) => Some(path.to_owned()),
+        Value::Object(object) => object.iter().find_map(|(key, value)| unsupported(value, &format!("{path}.{key}"))),
+        Value::Array(list) => {
+            list.iter().enumerate().find_map(|(index, value)| unsupported(value, &format!("{path}[{index}]")))
+        }
+        _ => None,
+    }
+}
+
+/// What a value is, without the value itself.
+pub(super) fn describe(value: &Value) -> &str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(text) if text.is_empty() => "an empty string",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(object) => match object.get(UNSUPPORTED).and_then(Value::as_str) {
+            Some("function") => "a function",
+            Some("bigint") => "a bigint",
+            Some("symbol") => "a symbol",
+            Some("circular") => "a circular object",
+            Some("number") => "a number that JSON cannot hold",
+            Some("text") => "a string that is no Unicode text",
+            Some("unreadable") => "something that cannot be read",
+            _ => "an object",
+        },
+    }
+}

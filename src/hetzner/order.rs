@@ -1,0 +1,165 @@
+//! `POST /servers` (`facts/hetzner.md` 1): the order, and what is answered.
+
+use bytes::Bytes;
+use http::Method;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::action::WireAction;
+use super::server::{One, WireServer};
+use super::{Action, Hetzner, HetznerError, IdOrName, Labels, Server, ServerId, decode};
+use crate::secret::Secret;
+use crate::transport::{Document, Repeat, Within};
+
+/// An order for a server. `location` is the only placement there is; `datacenter` is gone and never sent.
+#[derive(Debug, Serialize)]
+pub struct CreateServer<'a> {
+    /// Unique in the project, a host name.
+    pub name: &'a str,
+    /// The type's name.
+    pub server_type: &'a str,
+    /// The location's name.
+    pub location: &'a str,
+    /// System image by name, snapshot by id.
+    pub image: &'a IdOrName,
+    /// Keys that may log in. With none, Hetzner would make up a root password.
+    pub ssh_keys: &'a [IdOrName],
+    /// The first-boot document, at most 32 KiB.
+    #[serde(serialize_with = "exposed")]
+    pub user_data: &'a Secret,
+    /// Labels.
+    pub labels: &'a Labels,
+}
+
+/// The user data is what an order is for; nowhere else does a secret become JSON.
+fn exposed<S: serde::Serializer>(secret: &Secret, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(secret.expose())
+}
+
+/// An order as it is sent. A secret as a whole, since it holds the user data.
+#[derive(Clone, Debug)]
+pub struct Order(Secret);
+
+impl Order {
+    /// An order of ours.
+    pub fn new(order: &CreateServer<'_>) -> Result<Self, HetznerError> {
+        serde_json::to_string(order).map(|text| Self(Secret::new(text))).map_err(|_| unwritable())
+    }
+
+    /// An order in a caller's own words, with labels of ours beside the caller's.
+    pub fn in_own_words(document: &Document, labels: &Labels) -> Result<Self, HetznerError> {
+        let mut order: Map<String, Value> = serde_json::from_str(document.text()).map_err(|_| unwritable())?;
+        let given = order.entry("labels").or_insert_with(|| json!({}));
+        if given.is_null() {
+            *given = json!({});
+        }
+        let given = given.as_object_mut().ok_or_else(unwritable)?;
+        given.extend(labels.iter().map(|(key, value)| (key.clone(), json!(value))));
+        Ok(Self(Secret::new(Value::Object(order).to_string())))
+    }
+}
+
+fn unwritable() -> HetznerError {
+    HetznerError::unreadable("create server", "the order cannot be written as JSON")
+}
+
+/// What a create answers.
+#[derive(Clone, Debug)]
+pub struct Created {
+    /// The new server.
+    pub server: Server,
+    /// The create action and all that follow it.
+    pub actions: Vec<Action>,
+    /// The whole answer. What [`Hetzner::describe_created`] puts together has no root password.
+    pub document: Document,
+}
+
+#[derive(Deserialize)]
+struct WireCreated {
+    server: WireServer,
+    action: WireAction,
+    #[serde(default)]
+    next_actions: Option<Vec<WireAction>>,
+    // `root_password` is not read (fault P31).
+}
+
+#[derive(Deserialize)]
+struct WireActions {
+    actions: Vec<Value>,
+}
+
+impl Hetzner {
+    /// Orders a server. Not repeated unless the first request was surely not applied; see
+    /// [`HetznerError::may_have_applied`].
+    pub async fn create_server(&self, order: &Order, within: Within) -> Result<Created, HetznerError> {
+        let body = order.0.expose().as_bytes().to_vec();
+        let draft = self.draft(Method::POST, "/servers", &[]).body("application/json", body);
+        self.send("create server", Repeat::OnlyIfNotApplied, draft, within, |answer| {
+            let wire: WireCreated = decode(answer)?;
+            let next = wire.next_actions.unwrap_or_default();
+            let actions = std::iter::once(wire.action).chain(next).map(Action::try_from).collect::<Result<_, _>>()?;
+            Ok(Created { server: wire.server.try_into()?, actions, document: Document::of(answer) })
+        })
+        .await
+    }
+
+    /// What the order of this server may have been answered, for when that answer was lost.
+    pub async fn describe_created(&self, id: ServerId, within: Within) -> Result<Document, HetznerError> {
+        let server = self.draft(Method::GET, &format!("/servers/{id}"), &[]);
+        let server = self.send("get server", Repeat::Safe, server, within, |answer: &http::Response<Bytes>| {
+            let One { server } = decode(answer)?;
+            Server::try_from(server)?;
+            decode::<Value>(answer)
+        });
+        let actions = self.draft(Method::GET, &format!("/servers/{id}/actions"), &[("per_page", "50")]);
+        let actions = self.fetch::<WireActions>("list server actions", actions, within);
+        let (server, WireActions { mut actions }) = (server.await?, actions.await?);
+        let first = actions.iter().position(|action| action["command"] == "create_server").unwrap_or(0);
+        let action = if actions.is_empty() { Value::Null } else { actions.remove(first) };
+        let document = json!({
+            "server": server["server"], "action": action, "next_actions": actions, "root_password": null,
+        });
+        Ok(Document::new(document.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_callers_order_keeps_its_words_and_gets_our_labels() {
+        let ours = Labels::from([("attempt".to_owned(), "00ff".to_owned())]);
+        for (given, sent) in [
+            (json!({ "name": "a" }), json!({ "name": "a", "labels": { "attempt": "00ff" } })),
+            (json!({ "labels": null, "x": [1, 2.5] }), json!({ "labels": { "attempt": "00ff" }, "x": [1, 2.5] })),
+            (
+                json!({ "labels": { "agent_id": "a" }, "ssh_keys": [1] }),
+                json!({ "labels": { "agent_id": "a", "attempt": "00ff" }, "ssh_keys": [1] }),
+            ),
+        ] {
+            let order = Order::in_own_words(&Document::new(given.to_string()), &ours).unwrap();
+            assert_eq!(serde_json::from_str::<Value>(order.0.expose()).unwrap(), sent);
+        }
+        for given in ["[]", "{", r#"{"labels":5}"#] {
+            assert!(Order::in_own_words(&Document::new(given), &ours).is_err(), "{given}");
+        }
+    }
+
+    #[test]
+    fn y01_an_order_is_not_printed() {
+        let user_data = Secret::new("#cloud-config tskey-auth-k1-x");
+        let order = CreateServer {
+            name: "a",
+            server_type: "cpx11",
+            location: "ash",
+            image: &IdOrName::Name("ubuntu-22.04".into()),
+            ssh_keys: &[],
+            user_data: &user_data,
+            labels: &Labels::new(),
+        };
+        let sent = Order::new(&order).unwrap();
+        assert!(sent.0.expose().contains("tskey-auth-k1-x"));
+        assert!(!format!("{order:?} {sent:?}").contains("tskey-auth"));
+    }
+}
