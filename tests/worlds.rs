@@ -35,6 +35,10 @@ use tally::Tally;
 const SEEDS: u64 = 2_000;
 /// With so many seeds every fault must have been met in every step in which it can befall a call.
 const MANY: usize = 100_000;
+/// From so many seeds on, every kind of secret has to be in some world.
+const ENOUGH: usize = 2_000;
+/// The kinds of secrets: three credentials of the settings, the customer's key, and four that the clouds hand out.
+const SECRETS: usize = 8;
 /// Failures that are printed in full.
 const SHOWN: usize = 100;
 
@@ -116,6 +120,9 @@ fn random_worlds_keep_every_invariant() {
         failures.len(),
         failures.first_key_value()
     );
+    // A secret that is in no world cannot be found in one.
+    let kinds = tally.kinds_of_secrets();
+    assert!(seeds.len() < ENOUGH || kinds == SECRETS, "{kinds} kinds of secrets were searched for, not {SECRETS}");
     // A fault that is never met proves nothing, however many worlds there are.
     let unmet = tally.unmet();
     assert!(seeds.len() < MANY || unmet.is_empty(), "no request ever met {unmet:?}");

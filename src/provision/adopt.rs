@@ -220,7 +220,8 @@ pub(super) async fn take_over(run: &Run<'_>, server: &Server, claim: &Claim) -> 
     // Another call that saw the machine join has marked it ready; so the job is done.
     match run.hetzner.find_server(server.id, run.within_a_look()).await {
         Ok(Some(fresh)) if Claim::read(&fresh).is_some_and(|claim| claim.ready) => Ok(Taken::Overtaken(fresh)),
-        _ => Err((Cause::Remains, left)),
+        // What ended the call comes first, not what became of the removal that it found itself in.
+        _ => Err((run.ended().unwrap_or(Cause::Remains), left)),
     }
 }
 

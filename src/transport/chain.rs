@@ -1,5 +1,6 @@
 //! What surrounds every exchange. The order is explained in the room's head.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -152,22 +153,47 @@ impl Chain {
     }
 }
 
-/// An answer that repeats the credential of its own request loses it here: any text of it may end up in an error.
-fn without_credential(request: &http::Request<Bytes>, answer: http::Response<Bytes>) -> http::Response<Bytes> {
+/// An answer that repeats the credential of its own request loses it here, in its headers and in its body, where letters may
+/// be written as JSON's escapes: any text of it may end up in an error.
+fn without_credential(request: &http::Request<Bytes>, mut answer: http::Response<Bytes>) -> http::Response<Bytes> {
     let header = request.headers().get(http::header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let credential = header.and_then(|value| value.split_once(' ')).map(|(_, credential)| credential.as_bytes());
     let Some(credential) = credential.filter(|credential| credential.len() >= LEAST_CREDENTIAL) else { return answer };
-    let found = |body: &[u8]| body.windows(credential.len()).position(|window| window == credential);
-    if found(answer.body()).is_none() {
+    for value in answer.headers_mut().values_mut() {
+        if find(value.as_bytes(), credential).is_some() {
+            *value = http::HeaderValue::from_static("***");
+        }
+    }
+    if find(answer.body(), credential).is_none() {
         return answer;
     }
     answer.map(|body| {
         let mut body = body.to_vec();
-        while let Some(at) = found(&body) {
-            body.splice(at..at + credential.len(), *b"***");
+        while let Some(found) = find(&body, credential) {
+            body.splice(found, *b"***");
         }
         body.into()
     })
+}
+
+/// Where a text stands in another one, each of its letters as it is or as an escape.
+fn find(text: &[u8], wanted: &[u8]) -> Option<Range<usize>> {
+    (0..text.len()).find_map(|from| {
+        let end = wanted.iter().try_fold(from, |at, letter| Some(at + length_of(text.get(at..)?, *letter)?))?;
+        Some(from..end)
+    })
+}
+
+/// How many bytes at the beginning of a text stand for this letter.
+fn length_of(text: &[u8], letter: u8) -> Option<usize> {
+    if text.first() == Some(&letter) {
+        return Some(1);
+    }
+    let escape = text.strip_prefix(b"\\u").and_then(|digits| std::str::from_utf8(digits.get(..4)?).ok());
+    match escape {
+        Some(digits) => (u32::from_str_radix(digits, 16) == Ok(letter.into())).then_some(6),
+        None => text.strip_prefix(b"\\").filter(|rest| rest.first() == Some(&letter)).map(|_| 2),
+    }
 }
 
 impl std::fmt::Debug for Chain {

@@ -189,3 +189,64 @@ async fn x11_a_revocation_that_somebody_else_claims_to_have_made_is_confirmed() 
     let warned = outcome.as_ref().unwrap().warnings.iter().any(|warning| warning.contains("auth key"));
     assert!(warned || cloud.truth().usable_keys() == 0, "{}", cloud.truth().0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn i02_an_address_that_only_the_orders_answer_gives_to_a_server_is_not_removed() {
+    let mut config = Config::default();
+    config.hetzner.primary_ips_auto_delete = false;
+    let cloud = Cloud::new(config);
+    // Somebody keeps the address of a server that is no more.
+    let other = provision_vm::provision::Params { job_id: "job-2".to_owned(), ..params() };
+    let notes = Arc::new(Notebook::default());
+    let made = cloud.process(3).provision(&other, &settings(), CancellationToken::new(), notes).await.unwrap();
+    cloud.world().remove_server(made.server.id.0);
+    let kept: Vec<u64> = cloud.world().primary_ips().map(|ip| ip.id).collect();
+    let id = kept[0];
+    let lie = move |created: &mut Value| created["server"]["public_net"]["ipv4"]["id"] = json!(id);
+    let deleting = async {
+        cloud.until(|truth| !truth.servers().is_empty()).await;
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        let mut world = cloud.world();
+        let server = world.servers().next().map(|server| server.id).unwrap();
+        world.remove_server(server);
+    };
+    let (outcome, ()) = tokio::join!(provision(&cloud, "POST", "/v1/servers", lie), deleting);
+    assert_eq!(code(&outcome), Code::Superseded);
+    assert!(cloud.world().primary_ips().any(|ip| ip.id == id));
+    let leftovers = outcome.unwrap_err().leftovers;
+    assert!(leftovers.iter().any(|left| left.id.as_deref() == Some(&id.to_string())), "{leftovers:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn y16_a_token_that_an_answer_repeats_is_cut_out_wherever_it_stands() {
+    let token = Config::default().hetzner.token;
+    let escaped = format!("\\u{:04x}{}", token.as_bytes()[0], &token[1..]);
+    let all_escaped = token.bytes().map(|byte| format!("\\u{byte:04X}")).collect::<Vec<_>>().concat();
+    for echo in [token.clone(), escaped, all_escaped] {
+        let mut config = Config::default();
+        let (code, message) = ("action_failed".to_owned(), "MARK".to_owned());
+        config.hetzner.create_action = simulator::ActionOutcome::Error { code, message };
+        let cloud = Cloud::new(config);
+        let process = cloud.process_through(7, |cloud| {
+            Changed::way(cloud, move |_, answer| {
+                let text = String::from_utf8(answer.body().to_vec()).unwrap().replace("MARK", &echo);
+                *answer.body_mut() = text.into();
+            })
+        });
+        let notes = Arc::new(Notebook::default());
+        let error = process.provision(&params(), &settings(), CancellationToken::new(), notes).await.unwrap_err();
+        assert!(error.to_string().contains("action_failed: ***"), "{error}");
+    }
+    let cloud = Cloud::usual();
+    let kind = FaultKind::Answer {
+        status: 401,
+        json: Some(json!({ "error": { "code": "unauthorized", "message": "no" } })),
+        text: None,
+        content_type: None,
+        headers: vec![("x-correlation-id".to_owned(), format!("for {token}"))],
+        apply: false,
+    };
+    cloud.world().inject(fault(Api::Hetzner, "GET", "/servers", 9, kind));
+    let error = cloud.provision(&settings()).await.unwrap_err();
+    assert_eq!(error.cause.request_ids(), ["***"]);
+}

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::support::{Cloud, Notebook, Outcome, answer, fault, namesake, params, settings, with_timeout};
+use crate::support::{Cloud, Notebook, Outcome, answer, fault, labels, namesake, params, settings, with_timeout};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use provision_vm::provision::{CancellationToken, Code, Kind, Settings};
@@ -265,6 +265,62 @@ async fn m13_a_namesake_that_does_not_say_where_it_is_outlives_the_removal_of_a_
     let truth = cloud.truth();
     assert!(truth.devices().iter().any(|device| device["node_id"] == stranger.0.as_str()), "{}", truth.0);
     assert!(outcome.unwrap().warnings.iter().any(|warning| warning.contains(&stranger.0)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn m13_a_namesake_that_does_not_say_where_it_is_is_neither_returned_nor_removed() {
+    let name = Cloud::usual().provision(&settings()).await.unwrap().server.name;
+    for lag in [0.5, 3.0, 8.0] {
+        for gives_up in [false, true] {
+            let mut config = Config::default();
+            config.tailscale.visibility_seconds = lag;
+            let cloud = Cloud::new(config);
+            let (cancel, process) = (CancellationToken::new(), cloud.process(7));
+            let meddling = async {
+                tokio::time::sleep(Duration::from_secs(10)).await;
+                let stranger = cloud.world().plant_device(namesake(&name));
+                cloud.until(|truth| truth.devices().len() == 2).await;
+                if gives_up {
+                    cancel.cancel();
+                }
+                stranger
+            };
+            let (params, settings) = (params(), settings());
+            let call = process.provision(&params, &settings, cancel.clone(), Arc::new(Notebook::default()));
+            let (outcome, stranger) = tokio::join!(call, meddling);
+            let truth = cloud.truth();
+            assert!(truth.devices().iter().any(|device| device["node_id"] == stranger.0.as_str()), "{}", truth.0);
+            match outcome {
+                Ok(done) => assert_ne!(done.node_id, stranger.0),
+                Err(error) => {
+                    let names_it = error.leftovers.iter().any(|left| left.id.as_deref() == Some(&stranger.0));
+                    assert!(names_it || !gives_up, "{lag}: {:?}", error.leftovers);
+                    // The call's own one went, for it is told apart by where it connects from.
+                    assert_eq!((truth.servers().len(), truth.devices().len()), (0, 1), "{lag}: {}", truth.0);
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_given_away_between_two_writes_is_left_as_it_is() {
+    let broken = answer(503, json!({ "error": { "code": "unavailable", "message": "unavailable" } }), false);
+    for (kind, times) in [(broken, 2), (FaultKind::RateLimited { with_headers: true }, 4)] {
+        let cloud = Cloud::usual();
+        cloud.world().inject(fault(Api::Hetzner, "PUT", "/servers/*", times, kind));
+        let given = labels(&[("provisioning_job_id", "somebody-elses"), ("owner", "somebody")]);
+        let giving = async {
+            cloud.until(|truth| truth.faults_fired() == 1).await;
+            let mut world = cloud.world();
+            let id = world.servers().next().map(|server| server.id).unwrap();
+            world.touch_server(id, Some(given.clone()), None);
+        };
+        let settings = settings();
+        let (outcome, ()) = tokio::join!(cloud.provision(&settings), giving);
+        assert!(outcome.is_err());
+        assert_eq!(cloud.truth().servers()[0]["labels"], json!(given));
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -66,6 +66,22 @@ async fn two_calls_of_the_same_second_keep_apart_in_the_undo() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn i16_who_gives_up_while_a_dead_attempt_is_removed_has_given_up() {
+    let cloud = Cloud::with_a_dead_attempt(|_| ()).await;
+    cloud.world().inject(fault(Api::Hetzner, "DELETE", "/servers/*", 99, FaultKind::HangBeforeApply));
+    let (cancel, process) = (CancellationToken::new(), cloud.process(9));
+    let giving_up = async {
+        tokio::time::sleep(Duration::from_secs(18)).await;
+        cancel.cancel();
+    };
+    let (params, settings) = (params(), settings());
+    let call = process.provision(&params, &settings, cancel.clone(), Arc::new(Notebook::default()));
+    let error = tokio::join!(call, giving_up).0.unwrap_err();
+    assert_eq!(error.cause.code(), Code::Aborted);
+    assert!(error.leftovers.iter().any(|left| left.kind == Kind::Server), "{:?}", error.leftovers);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_page_that_is_no_answer_of_the_api_proves_no_absence() {
     for (method, path) in [("GET", "/servers/*"), ("DELETE", "/servers/*")] {
         for times in [1, 2, 60] {

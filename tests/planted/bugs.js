@@ -12,6 +12,7 @@ const ADOPT = 'src/provision/adopt.rs'
 const AUTH_KEY = 'src/provision/step/auth_key.rs'
 const CHAIN = 'src/transport/chain.rs'
 const DEVICE = 'src/provision/step/device.rs'
+const DEVICE = 'src/provision/step/device.rs'
 const ENROLLMENT = 'src/provision/enrollment.rs'
 const ERROR = 'src/provision/error.rs'
 const JOB = 'src/provision/job.rs'
@@ -35,7 +36,7 @@ module.exports = [
     caughtBy: ['I01', 'I17'],
     edits: [
       [SERVER, 'name: &run.job.name,\n        server_type', 'name: if planted("random-name") { Box::leak(format!("{}-{}", run.job.name, run.chance.id()).into_boxed_str()) } else { &run.job.name },\n        server_type'],
-      [SERVER, 'server.name == job.name && Claim', '(planted("random-name") || server.name == job.name) && Claim'],
+      [UNDO_SERVER, 'self.owns(server) && (', '(planted("random-name") && self.is_of_attempt(server) || self.owns(server)) && ('],
       [REMOVAL, 'if server.name == job.name && job.owns', 'if (planted("random-name") || server.name == job.name) && job.owns'],
     ],
   },
@@ -125,7 +126,7 @@ module.exports = [
     what: 'the reaper deletes an expired server whose machine stands in the tailnet',
     caughtBy: ['I03'],
     edits: [
-      [REMOVAL, 'if target.guard != Guard::Own {', 'if target.guard != Guard::Own && !planted("reaper-ignores-devices") {'],
+      [REMOVAL, 'if target.guard.is_of_dead() {', 'if target.guard.is_of_dead() && !planted("reaper-ignores-devices") {'],
       [REAP, 'match look {\n            Err(cause)', 'let look = if planted("reaper-ignores-devices") { Ok(Enrollment::NotYet(super::enrollment::Obstacle::Absent)) } else { look };\n        match look {\n            Err(cause)'],
     ],
   },
@@ -211,6 +212,24 @@ module.exports = [
     what: 'a server that is gone is named all the same',
     caughtBy: ['I13'],
     edits: [[UNDO_SERVER, 'Removal::Deleted { primary_ips } => {', 'Removal::Deleted { .. } if planted("leftover-invented") => {\n                return vec![Leftover::exists(Kind::Server, "invented").id(&ordered.id).name(&self.name)];\n            }\n            Removal::Deleted { primary_ips } => {']],
+  },
+  {
+    name: 'leftover-doubted',
+    what: 'a server whose deletion is confirmed is named as one that may still be there',
+    caughtBy: ['I13'],
+    edits: [[UNDO_SERVER, 'Removal::Deleted { primary_ips } => {', 'Removal::Deleted { .. } if planted("leftover-doubted") => {\n                return vec![Leftover::unconfirmed(Kind::Server, "doubted").id(&ordered.id).name(&self.name)];\n            }\n            Removal::Deleted { primary_ips } => {']],
+  },
+  {
+    name: 'mark-repeated-blindly',
+    what: 'the mark is written again without a read since the last time',
+    caughtBy: ['I02'],
+    edits: [[READY, 'let once = Within { patience: Patience::Tries(1), ..within };', 'let once = if planted("mark-repeated-blindly") { within } else { Within { patience: Patience::Tries(1), ..within } };']],
+  },
+  {
+    name: 'silent-device-believed',
+    what: 'a device that does not say where it connects from is deleted as the machine of the call',
+    caughtBy: ['I02'],
+    edits: [[DEVICE, 'if is_at_ours {\n            return Settled::candidate', 'if is_at_ours || planted("silent-device-believed") && place == Place::Unknown {\n            return Settled::candidate']],
   },
   {
     name: 'cleanup-error-reported',

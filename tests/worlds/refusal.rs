@@ -68,7 +68,17 @@ pub fn breakdown(rng: &mut fastrand::Rng, request: &Request<bytes::Bytes>) -> Fa
     let (status, code, message) = BROKEN[rng.usize(0..BROKEN.len())];
     let json = if is_hetzners(request) { hetzner_error(rng, code, message) } else { json!({ "message": message }) };
     let apply = rng.bool();
-    answer(rng, status, json, apply)
+    let mut broken = answer(rng, status, json, apply);
+    // It shows the request that broke it, where somebody might look for a request's id.
+    if let (FaultKind::Answer { headers, .. }, Some(credential)) = (&mut broken, credential_of(request)) {
+        headers
+            .extend(["x-correlation-id", "x-tailscale-request-id"].map(|name| (name.to_owned(), credential.clone())));
+    }
+    broken
+}
+
+fn credential_of(request: &Request<bytes::Bytes>) -> Option<String> {
+    request.headers().get(http::header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ").map(str::to_owned)
 }
 
 fn is_hetzners(request: &Request<bytes::Bytes>) -> bool {

@@ -179,7 +179,9 @@ fn act(cloud: &Cloud, plan: &Plan, deed: Deed) {
         }
         Deed::PlantTwin(which) => {
             let Some(hostname) = cloud_name(&world, which) else { return };
-            let (tags, public_ip) = (vec!["tag:agent".to_owned()], Some(ELSEWHERE.into()));
+            // Some do not say where they are.
+            let public_ip = (!which.is_multiple_of(3)).then(|| ELSEWHERE.into());
+            let tags = vec!["tag:agent".to_owned()];
             world.plant_device(PlantedDevice { hostname, tags, public_ip, ..Default::default() });
         }
         Deed::DeleteDevice(which) => {

@@ -119,6 +119,11 @@ impl Tally {
         empty.map(|(_, kind, step)| format!("{kind} at {step}")).collect()
     }
 
+    /// How many kinds of secrets there were to be found.
+    pub fn kinds_of_secrets(&self) -> usize {
+        self.secrets.len()
+    }
+
     /// A table of kinds and steps, and where the suite has not been yet.
     fn write_faults(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let elsewhere = self.faults.keys().filter(|(_, step)| !STEPS.contains(&step.as_str()));

@@ -25,6 +25,8 @@ const PATIENCE_WITH_MORE: Duration = Duration::from_secs(5);
 /// How long one may take whose machine was let in between the word that the key is unused and its revocation.
 const PATIENCE_AFTER_DENIAL: Duration = Duration::from_secs(3);
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Between two looks at a device that does not say where it connects from.
+const LISTEN_AGAIN: Duration = Duration::from_secs(3);
 
 /// The devices that carry the job's host name before anything is made: remains of earlier attempts, or strangers.
 pub(in super::super) async fn known_before(run: &Run<'_>) -> Result<Vec<NodeId>, Cause> {
@@ -34,6 +36,25 @@ pub(in super::super) async fn known_before(run: &Run<'_>) -> Result<Vec<NodeId>,
         found.doing("the devices could not be read")
     });
     Ok(devices.await?.into_iter().map(|device| device.node_id).collect())
+}
+
+/// What has become of one device.
+struct Settled {
+    leftover: Option<Leftover>,
+    /// It may be the machine of this call, as far as was seen.
+    is_candidate: bool,
+    /// It does not say where it connects from; a later look may tell.
+    is_silent: bool,
+}
+
+impl Settled {
+    fn candidate(leftover: Option<Leftover>) -> Self {
+        Self { leftover, is_candidate: true, is_silent: false }
+    }
+
+    fn strange(leftover: Option<Leftover>) -> Self {
+        Self { leftover, is_candidate: false, is_silent: false }
+    }
 }
 
 /// Removes the devices of a server that this very call deleted.
@@ -83,68 +104,59 @@ impl UndoDevice {
         }
     }
 
-    /// Removes one of the devices that may be ours, or says why not; and whether it visibly connects from elsewhere. `among` is
-    /// how many there are.
-    async fn settle(&self, scene: &Scene<'_>, device: &Device, among: usize) -> (Option<Leftover>, bool) {
+    /// Removes one of the devices that may be ours, or says why not.
+    async fn settle(&self, scene: &Scene<'_>, device: &Device) -> Settled {
         let (ip, is_deleted) = match scene.machine() {
-            Machine::NeverMade => return (None, false),
+            Machine::NeverMade => return Settled::strange(None),
             Machine::Deleted { ip } => (ip, true),
             Machine::NotDeletedByUs { ip } => (ip, false),
         };
         // A fresh read decides: between the list and now it may have gone, or have been changed.
         let fresh = match scene.run.tailscale.find_device(&device.node_id, scene.within()).await {
             Ok(Some(fresh)) => fresh,
-            Ok(None) => return (None, false),
-            Err(error) => return (Some(Leftover::unconfirmed(Kind::Device, error.to_string())), false),
+            Ok(None) => return Settled::candidate(None),
+            Err(error) => return Settled::candidate(Some(Leftover::unconfirmed(Kind::Device, error.to_string()))),
         };
         let place = Place::of(&fresh, ip);
         if place == Place::Here {
             // With a key that was unused a moment ago as well.
             scene.has_joined();
         }
-        let leftover = self.settle_fresh(scene, &fresh, place, among, is_deleted).await;
-        (leftover, place == Place::Elsewhere)
+        self.settle_fresh(scene, &fresh, place, is_deleted).await
     }
 
     /// Nothing but the address that it connects from ties a device to a machine, and that is its own word. It is no proof,
-    /// but it tells apart who claims the same name.
-    async fn settle_fresh(
-        &self,
-        scene: &Scene<'_>,
-        fresh: &Device,
-        place: Place,
-        among: usize,
-        is_deleted: bool,
-    ) -> Option<Leftover> {
+    /// but it tells apart who claims the same name. So what does not say where it is goes to nobody's account.
+    async fn settle_fresh(&self, scene: &Scene<'_>, fresh: &Device, place: Place, is_deleted: bool) -> Settled {
         let is_at_ours = place == Place::Here;
+        let settled = |leftover| if is_at_ours { Settled::candidate(leftover) } else { Settled::strange(leftover) };
+        let exists = |why: &str| Some(Leftover::exists(Kind::Device, why));
         if !self.expected().may_be(fresh) {
-            return Some(Leftover::exists(Kind::Device, "it is not provably ours any more"));
+            return settled(exists("it is not provably ours any more"));
         }
         // With a key that nobody used, nobody of ours has joined.
         if scene.key_used() == Some(false) && !is_at_ours {
-            return None;
+            return settled(None);
         }
         // Asked after the list: a wrong delete is worse than an orphan.
         match self.has_successor(scene).await {
             Ok(false) => {}
             // The machine of a newer server of this name.
-            Ok(true) if !is_at_ours => return None,
-            Ok(true) => return Some(Leftover::exists(Kind::Device, "a newer server of this name stands")),
+            Ok(true) if !is_at_ours => return settled(None),
+            Ok(true) => return settled(exists("a newer server of this name stands")),
             Err(error) => {
                 let why = format!("whether it is a newer server's is not known ({error})");
-                return Some(Leftover::unconfirmed(Kind::Device, why));
+                return settled(Some(Leftover::unconfirmed(Kind::Device, why)));
             }
         }
         if !is_deleted {
-            return Some(Leftover::exists(Kind::Device, "its server was not deleted by this call"));
+            return settled(exists("its server was not deleted by this call"));
         }
-        // One that does not say is ours only if a machine of ours has joined and nothing else can be it.
-        let is_sole_joiner = place == Place::Unknown && among == 1 && scene.key_used() == Some(true);
-        if !is_at_ours && !is_sole_joiner {
-            let why = "it does not connect from the deleted server, so it is not provably the machine of this call";
-            return Some(Leftover::exists(Kind::Device, why));
+        if is_at_ours {
+            return Settled::candidate(self.remove(scene, &fresh.node_id).await);
         }
-        self.remove(scene, &fresh.node_id).await
+        let why = "it does not connect from the deleted server, so it is not provably the machine of this call";
+        Settled { leftover: exists(why), is_candidate: false, is_silent: place == Place::Unknown }
     }
 
     async fn remove(&self, scene: &Scene<'_>, id: &NodeId) -> Option<Leftover> {
@@ -182,6 +194,8 @@ impl Undo for UndoDevice {
             }
             let mut is_blind = false;
             let (mut left, mut settled, mut has_candidate) = (Vec::new(), Vec::new(), false);
+            // A machine that has just joined may not have said yet where it is.
+            let hearing = scene.deadline.min(scene.run.clock.now() + PATIENCE_WITH_LISTS);
             loop {
                 let devices = match self.find(scene, &settled, has_candidate).await {
                     Ok(devices) => devices,
@@ -192,19 +206,29 @@ impl Undo for UndoDevice {
                         break;
                     }
                 };
-                let among = settled.len() + devices.len();
+                let is_last_hearing = scene.run.clock.now() + LISTEN_AGAIN > hearing;
+                let mut silent = Vec::new();
                 for device in &devices {
                     let since = scene.run.clock.now();
-                    let (leftover, is_stranger) = self.settle(scene, device, among).await;
-                    left.extend(leftover.map(|leftover| (since, leftover.id(&device.node_id))));
-                    settled.push(device.node_id.clone());
-                    has_candidate |= !is_stranger;
+                    let Settled { leftover, is_candidate, is_silent } = self.settle(scene, device).await;
+                    let leftover = leftover.map(|leftover| (since, leftover.id(&device.node_id)));
+                    has_candidate |= is_candidate;
+                    if is_silent && !is_last_hearing {
+                        silent.extend(leftover);
+                    } else {
+                        left.extend(leftover);
+                        settled.push(device.node_id.clone());
+                    }
                 }
                 // A single-use key lets one machine in, which may show later than others that claim its name. With another
                 // key it may join again and again.
                 let is_complete = scene.key_used().is_some() && has_candidate;
                 if devices.is_empty() || is_complete {
+                    left.extend(silent);
                     break;
+                }
+                if !silent.is_empty() {
+                    sleep(LISTEN_AGAIN).await;
                 }
             }
             if !has_candidate && !is_blind && scene.key_used() == Some(true) {

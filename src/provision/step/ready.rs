@@ -12,14 +12,14 @@ use super::super::event::{Scope, Step};
 use super::super::job::{Claim, ready_labels};
 use super::super::run::{Doing, Run};
 use crate::hetzner::{Server, ServerId};
-use crate::transport::{Patience, Within, sleep};
+use crate::transport::{Judge, Patience, Repeat, Within, retry, sleep};
 
 const LIMIT: Duration = Duration::from_secs(60);
 /// They may outlive the deadline by this much; it is taken off the time for an undo.
 const BEYOND_DEADLINE: Duration = Duration::from_secs(15);
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// Marks the attempt's server ready and confirms it by a read. `about_to_write` is called before the mark is sent.
+/// Marks the attempt's server ready and confirms it by a read. `about_to_write` is called before each time that the mark is sent.
 ///
 /// `ready` is what makes it untouchable for every undo, cleanup and reaper, so no call succeeds without it.
 pub(in super::super) async fn mark(
@@ -27,25 +27,42 @@ pub(in super::super) async fn mark(
     id: ServerId,
     attempt: &str,
     enrolled: &Enrolled,
-    about_to_write: impl FnOnce(),
+    about_to_write: impl Fn(),
 ) -> Result<(), Cause> {
     run.enter(Step::Ready);
     let deadline = (run.clock.now() + LIMIT).min(run.deadline + BEYOND_DEADLINE);
     let within = Within { deadline, patience: Patience::UntilDeadline };
-    let server = sole_server(run, id, within).await?;
-    let claim = Claim::read(&server).filter(|claim| run.job.owns(claim) && claim.attempt == attempt);
-    if claim.is_none() {
-        let changed = Cause::Superseded(format!("the labels of server {id} were changed by somebody else"));
-        return Err(adopt::classify(run, server).err().unwrap_or(changed));
-    }
     let doing = "the server could not be marked ready";
-    about_to_write();
-    match run.hetzner.replace_labels(id, &ready_labels(&server, &enrolled.node_id), within).await {
-        Err(error) if error.is_not_found() => {
-            return Err(Cause::Superseded(format!("server {id} was deleted by somebody else")));
+    let mut tried = 0;
+    // Every single write has a read of its own before it: it replaces all labels, and between two tries the server may
+    // have become another's.
+    loop {
+        let server = sole_server(run, id, within).await?;
+        let claim = Claim::read(&server).filter(|claim| run.job.owns(claim) && claim.attempt == attempt);
+        let Some(claim) = claim else {
+            let changed = Cause::Superseded(format!("the labels of server {id} were changed by somebody else"));
+            return Err(adopt::classify(run, server).err().unwrap_or(changed));
+        };
+        if claim.ready && tried > 0 {
+            break;
         }
-        written => written.doing(doing)?,
-    };
+        about_to_write();
+        let once = Within { patience: Patience::Tries(1), ..within };
+        let error = match run.hetzner.replace_labels(id, &ready_labels(&server, &enrolled.node_id), once).await {
+            Ok(_) => break,
+            Err(error) if error.is_not_found() => {
+                return Err(Cause::Superseded(format!("server {id} was deleted by somebody else")));
+            }
+            Err(error) => error,
+        };
+        tried += 1;
+        let fraction = run.chance.fraction();
+        let pause = retry::pause(error.opinion(), Repeat::Safe, Patience::UntilDeadline, tried, fraction);
+        match pause.filter(|pause| run.clock.now() + *pause < within.deadline) {
+            Some(pause) => sleep(pause).await,
+            None => return Err(error).doing(doing),
+        }
+    }
     loop {
         let fresh = run.hetzner.find_server(id, within).await.doing(doing)?;
         if fresh.as_ref().and_then(Claim::read).is_some_and(|claim| claim.ready) {

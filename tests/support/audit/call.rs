@@ -30,8 +30,10 @@ pub struct Call {
     pub undo_at: Option<Duration>,
     /// The cause that the undo named when it began.
     pub undo_cause: Option<String>,
-    /// It has begun to remove what a dead attempt left.
+    /// It has ever begun to remove what a dead attempt left.
     pub took_over: bool,
+    /// That is what it is at, or the last that it was at.
+    pub is_clearing: bool,
     /// What the last look-ups by label and by name said: whether nothing was there.
     pub label_absent: Option<bool>,
     pub name_absent: Option<bool>,
@@ -83,6 +85,7 @@ impl Call {
             undo_at: None,
             undo_cause: None,
             took_over: false,
+            is_clearing: false,
             label_absent: None,
             name_absent: None,
             servers: Orders::default(),

@@ -187,19 +187,22 @@ impl Audit {
             return;
         };
         let server = server.clone();
+        // Nothing binds a write to the read before it, so what somebody at the console writes between the two is lost. Then
+        // what was read is what counts.
+        let basis = self.basis.get(&(process, id)).filter(|_| server.meddled).cloned();
+        let (name, before) = basis.map_or((server.name.clone(), before), |shown| (shown.name, shown.labels));
         let mut expected = before.clone();
         expected.remove("expires");
         expected.insert("state".to_owned(), "ready".to_owned());
         expected.extend(server.labels.get("node_id").map(|node| ("node_id".to_owned(), node.clone())));
-        // A label that somebody at the console wrote since the last read is lost: there is no compare-and-set.
-        if renamed || (server.labels != expected && !server.meddled) {
+        if renamed || server.labels != expected {
             self.violated("I02", format!("server {id} is relabelled: {before:?} to {:?}", server.labels));
         }
-        let was = ServerRecord { labels: before, ..server };
+        let was = ServerRecord { name, labels: before, ..server };
         let unix = self.unix();
         let ours = self.owns(process, &was);
         let taken_over = was.is_dead(unix) && self.serves(process, &was);
-        if !(ours || taken_over || was.is_ready() || was.meddled) {
+        if !(ours || taken_over || was.is_ready()) {
             self.violated("I03", format!("server {id} of another attempt is marked ready"));
         }
         let of_it = |device: &DeviceRecord| device.server == Some(id) && (device.alive || device.meddled);

@@ -185,6 +185,14 @@ impl Audit {
             && !self.calls[call].took_over
     }
 
+    /// Whether the process of this call has been told clearly, and last, that a server is gone: one read after a deletion
+    /// that was accepted, or as many as an absence needs to be believed.
+    fn is_known_gone(&self, call: usize, id: Option<u64>) -> bool {
+        let Some(key) = id.map(|id| (self.calls[call].process, id)) else { return false };
+        let needed = if self.accepted.contains(&key) { 1 } else { 3 };
+        self.absent.get(&key).is_some_and(|absent| *absent >= needed)
+    }
+
     /// Why a leftover cannot be.
     fn invented(&self, call: usize, left: &Leftover, world: &World) -> Option<&'static str> {
         let record = &self.calls[call];
@@ -227,6 +235,9 @@ impl Audit {
                 if self.deletes_never && left.kind != Kind::AuthKey && left.id.is_some() && !is_there && !meddled =>
             {
                 Some("it cannot have been removed, and is not there")
+            }
+            Certainty::Unconfirmed if left.kind == Kind::Server && !meddled && self.is_known_gone(call, number) => {
+                Some("reads have shown that it is gone")
             }
             Certainty::MayAppear if left.id.is_none() && !is_there => Some("no order is open that could make it"),
             _ => None,

@@ -69,6 +69,14 @@ pub struct Audit {
     late: BTreeMap<(u32, u64), ServerRecord>,
     /// How many times a process was shown a server since it last asked for its deletion, at most one for each of its calls.
     reads: BTreeMap<(u32, u64), u32>,
+    /// The same for the next write of a server's labels, which a list may show as well.
+    views: BTreeMap<(u32, u64), u32>,
+    /// What a process was last shown of a server when it wrote its labels.
+    basis: BTreeMap<(u32, u64), requests::Shown>,
+    /// How often in a row a process was clearly told that a server is not there.
+    absent: BTreeMap<(u32, u64), u32>,
+    /// Which servers a process has asked to delete and was clearly told that it is done.
+    accepted: BTreeSet<(u32, u64)>,
     /// Which servers a process has asked to delete, but those that were clearly refused.
     asked: BTreeSet<(u32, u64)>,
     /// Addresses, with their server.
@@ -105,6 +113,10 @@ impl Audit {
             shown: BTreeMap::new(),
             late: BTreeMap::new(),
             reads: BTreeMap::new(),
+            views: BTreeMap::new(),
+            basis: BTreeMap::new(),
+            absent: BTreeMap::new(),
+            accepted: BTreeSet::new(),
             asked: BTreeSet::new(),
             addresses: BTreeMap::new(),
             secrets,
@@ -228,6 +240,8 @@ impl Audit {
             call.began = now;
         }
         call.step = event.step;
+        // An attempt of its own begins.
+        call.is_clearing &= event.step != Step::AuthKey;
         // An attempt that yielded to another is undone, and the call goes on.
         if event.step != Step::Undo {
             (call.undo_at, call.undo_cause) = (None, None);
@@ -237,7 +251,7 @@ impl Audit {
             call.undo_cause = event.message.strip_prefix("Undoing what was begun: ").map(str::to_owned);
         }
         if event.message.starts_with("Removing what a dead attempt") {
-            call.took_over = true;
+            (call.took_over, call.is_clearing) = (true, true);
         }
     }
 

@@ -40,7 +40,7 @@ pub struct Sent {
 }
 
 /// What a process was last shown of a server.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Shown {
     pub name: String,
     pub labels: BTreeMap<String, String>,
@@ -53,7 +53,13 @@ struct Answer {
 }
 
 #[derive(serde::Deserialize)]
+struct List {
+    servers: Vec<ShownServer>,
+}
+
+#[derive(serde::Deserialize)]
 struct ShownServer {
+    id: u64,
     name: String,
     labels: BTreeMap<String, String>,
 }
@@ -119,6 +125,9 @@ impl Audit {
         if let Some(id) = deletes {
             self.check_delete(process, id);
         }
+        if let Some(id) = server.filter(|_| request.method() == Method::PUT) {
+            self.check_write(process, id);
+        }
         if let Some((id, _)) = path.strip_prefix("/v1/servers/").and_then(|rest| rest.split_once("/actions/")) {
             self.check_power(process, id);
         }
@@ -155,14 +164,18 @@ impl Audit {
             let of_process = self.calls.iter_mut().filter(|call| call.process == sent.process);
             of_process.for_each(|call| call.keys.unclear = false);
         }
+        let running = self.processes.get(&sent.process).map_or(1, |process| process.running);
         if let (Some(id), Some(answer)) = (sent.reads, good)
             && let Ok(answer) = serde_json::from_slice::<Answer>(answer.body())
         {
-            let shown = Shown { name: answer.server.name, labels: answer.server.labels, at: now };
-            self.shown.insert((sent.process, id), shown);
-            let running = self.processes.get(&sent.process).map_or(1, |process| process.running);
+            self.has_shown(sent.process, running, ShownServer { id, ..answer.server });
             let reads = self.reads.entry((sent.process, id)).or_default();
             *reads = (*reads + 1).min(running);
+        }
+        if let (What::ListServers { .. }, Some(answer)) = (sent.kind, good)
+            && let Ok(list) = serde_json::from_slice::<List>(answer.body())
+        {
+            list.servers.into_iter().for_each(|server| self.has_shown(sent.process, running, server));
         }
         let is_clear = match outcome {
             // Whoever says this has not listened.
@@ -177,6 +190,14 @@ impl Audit {
             Some(Err(Cut::Refused | Cut::Dns | Cut::ConnectTimeout | Cut::TlsInvalid | Cut::TlsCut)) => true,
             _ => false,
         };
+        if let Some(id) = sent.reads {
+            let is_denied = is_clear && answer.is_some_and(|answer| answer.status() == http::StatusCode::NOT_FOUND);
+            let absent = self.absent.entry((sent.process, id)).or_default();
+            *absent = if is_denied { *absent + 1 } else { 0 };
+        }
+        if let Some(id) = sent.deletes.filter(|_| is_clear && good.is_some()) {
+            self.accepted.insert((sent.process, id));
+        }
         if let Some(id) = sent.deletes.filter(|_| good.is_some() || !is_clear) {
             self.asked.insert((sent.process, id));
         }
@@ -297,6 +318,25 @@ impl Audit {
         match self.reads.get_mut(&(process, id)).filter(|reads| **reads > 0) {
             Some(reads) => *reads -= 1,
             None => self.violated("I03", format!("server {id} is to be deleted without a read since the last time")),
+        }
+    }
+
+    /// A process is shown a server.
+    fn has_shown(&mut self, process: u32, running: u32, server: ShownServer) {
+        let key = (process, server.id);
+        self.shown.insert(key, Shown { name: server.name, labels: server.labels, at: self.now });
+        let views = self.views.entry(key).or_default();
+        *views = (*views + 1).min(running);
+    }
+
+    /// I02: a write replaces all labels, so a read comes before each.
+    fn check_write(&mut self, process: u32, id: u64) {
+        match self.views.get_mut(&(process, id)).filter(|views| **views > 0) {
+            Some(views) => *views -= 1,
+            None => self.violated("I02", format!("server {id} is to be written without a read since the last time")),
+        }
+        if let Some(shown) = self.shown.get(&(process, id)) {
+            self.basis.insert((process, id), shown.clone());
         }
     }
 

@@ -81,7 +81,10 @@ impl Audit {
         }
         let aborted = outcome.as_ref().is_err_and(|error| error.cause.code() == Code::Aborted);
         let reacted = undo_at.unwrap_or(now);
-        if aborted && !self.calls[call].took_over && !self.calls[call].cancelled_in_undo && reacted > cancelled + ABORT
+        if aborted
+            && !self.calls[call].is_clearing
+            && !self.calls[call].cancelled_in_undo
+            && reacted > cancelled + ABORT
         {
             let late = reacted.saturating_sub(cancelled);
             self.violated("I14", format!("the undo began {late:?} after the caller's signal"));
@@ -164,7 +167,7 @@ impl Audit {
         let record = &self.calls[call];
         // An attempt that yields is undone, and the call goes on.
         let yields = |cause: &String| cause.starts_with("another attempt of this job was faster");
-        let undoes = record.undo_cause.clone().filter(|cause| !record.took_over && !yields(cause));
+        let undoes = record.undo_cause.clone().filter(|cause| !record.is_clearing && !yields(cause));
         if error.step == Step::Undo {
             self.violated("I16", format!("the error's step is the undo: {error}"));
         }
