@@ -1,6 +1,6 @@
-//! Links the Node.js binding where it is built; nothing else happens at build time.
+//! Compiles the binding anew when `napi build` collects the types that it exports, and does nothing else.
 
 fn main() {
-    #[cfg(feature = "binding")]
-    napi_build::setup();
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-env-changed=NAPI_FORCE_BUILD_PROVISION_VM");
 }

@@ -1,12 +1,23 @@
-import type { CandidateAttempt, Leftover, ProgressEvent as NativeEvent, ProvisionVMResult, ReapReport } from './native'
+import type {
+  CandidateAttempt,
+  DeprovisionReport,
+  JobStatus,
+  Leftover,
+  ProgressEvent as NativeEvent,
+  ProvisionVMResult,
+  ReapReport,
+} from './native'
 
 export type {
   CandidateAttempt,
+  DeprovisionReport,
+  JobStatus,
   Leftover,
   Price,
   ProvisionVMResult,
   Reaped,
   ReapReport,
+  RemovedServer,
   Requests,
   Timing,
 } from './native'
@@ -21,6 +32,24 @@ export type {
  * @throws {ProvisionError} Always this class, always as a rejection.
  */
 export declare function provisionVM(params: ProvisionVMParams, options?: ProvisionOptions): Promise<ProvisionVMResult>
+
+/**
+ * Removes what stands for a job, also if it is ready: its server, its auth key, its device. Returns when reads show that it
+ * is gone, with what could not be removed in `leftovers`. What is not there is no error, so it may be repeated. A removal
+ * that has begun is not cut short by `signal` or `timeoutMs`; it has a minute.
+ *
+ * @throws {ProvisionError} `NAME_CONFLICT` for a server that is not provably this package's: nothing is touched then. With
+ * `serverId` and `force` it is deleted all the same, alone.
+ */
+export declare function deprovisionVM(target: DeprovisionTarget, options?: DeprovisionOptions): Promise<DeprovisionReport>
+
+/**
+ * Looks where a job stands, and changes nothing: at most two requests to each cloud. For callers that may not wait, such as
+ * a serverless function that is polled.
+ *
+ * @throws {ProvisionError} If a cloud cannot be read.
+ */
+export declare function getProvisioning(target: { jobId: string }, options?: CallOptions): Promise<JobStatus>
 
 /**
  * Finds the servers of attempts that died without their undo (killed, machine lost, function frozen) by their labels, and
@@ -289,6 +318,18 @@ export interface AuthKeyOptions extends CallOptions {
   ephemeral?: boolean | null | undefined
   /** Seconds that the key lives: 60 to 7 776 000. Default: 3600. */
   expirySeconds?: number | null | undefined
+}
+
+/** What is to go: one of three. */
+export type DeprovisionTarget =
+  | { jobId: string; serverId?: never; serverName?: never }
+  | { serverId: number; jobId?: never; serverName?: never }
+  | { serverName: string; jobId?: never; serverId?: never }
+
+/** How to remove. */
+export interface DeprovisionOptions extends CallOptions {
+  /** With `serverId`: delete the server also if it is not provably this package's. Default: false. */
+  force?: boolean | null | undefined
 }
 
 /** How to reap. */

@@ -16,6 +16,16 @@ async function reap(options) {
   return call(native.reap, {}, options)
 }
 
+/** Removes what stands for a job, with all that hangs on it. What it takes and returns: `index.d.ts`. */
+async function deprovisionVM(target, options) {
+  return call(native.deprovisionVm, { target: toData(target) }, options)
+}
+
+/** Looks where a job stands. What it takes and returns: `index.d.ts`. */
+async function getProvisioning(target, options) {
+  return call(native.getProvisioning, { target: toData(target) }, options)
+}
+
 // The functions of the app's old modules, by their old names. What they take and return: `index.d.ts`.
 
 const createServer = (config, options) => perform('createServer', { config }, options)
@@ -121,6 +131,8 @@ function failure(fault, signal) {
 
 module.exports = {
   provisionVM,
+  deprovisionVM,
+  getProvisioning,
   reap,
   createServer,
   waitForAction,

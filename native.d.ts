@@ -35,6 +35,30 @@ export interface CandidateAttempt {
   refused?: string
 }
 
+/** How a removal ended: with a value or with a fault. */
+export interface Deprovisioning {
+  /** What was found, and what became of it. */
+  value?: DeprovisionReport
+  /** What went wrong. */
+  fault?: Fault
+}
+
+/** What was found, and what became of it. */
+export interface DeprovisionReport {
+  /** Each server that was found. Empty if there is none, which is success. */
+  servers: Array<RemovedServer>
+  /** What is still there, or may be. Empty only if its absence was confirmed. */
+  leftovers: Array<Leftover>
+  /** How many requests were made. */
+  requests: Requests
+}
+
+/**
+ * Removes a job's or a server's all. `input` is JSON text: `{ target, options, env }`. Never rejects for a domain fault; the
+ * callbacks are those of `provisionVm`.
+ */
+export declare function deprovisionVm(input: string, cancel: Cancel, onEvent: (event: ProgressEvent | null) => void, onSecret: (secret: string | null) => void): Promise<Deprovisioning>
+
 /** What went wrong, as data. `index.js` makes a `ProvisionError` of it. */
 export interface Fault {
   /** One of the closed list of codes. */
@@ -61,6 +85,46 @@ export interface Fault {
   causes: Array<string>
 }
 
+/**
+ * Looks where a job stands. `input` is JSON text: `{ target, options, env }`. Never rejects for a domain fault; the
+ * callbacks are those of `provisionVm`.
+ */
+export declare function getProvisioning(input: string, cancel: Cancel, onEvent: (event: ProgressEvent | null) => void, onSecret: (secret: string | null) => void): Promise<Looking>
+
+/** Where a job stands. */
+export interface JobStatus {
+  /**
+   * `absent`: no server stands for it. `creating`: its server is being made. `booting`: the server runs, and its device
+   * is not there yet. `enrolled`: the device is there, and the server not marked ready yet. `ready`: it is done.
+   * `expired`: its attempt died; the next call for the job, or `reap`, finishes or removes what it left.
+   */
+  state: 'absent' | 'creating' | 'booting' | 'enrolled' | 'ready' | 'expired'
+  /** 0 to 100. While a machine boots it goes by a usual time, so it is no promise. */
+  percent: number
+  /** The step that its attempt is at, if one is: `server`, `wait` or `ready`. */
+  step?: string
+  /** The agent that it is for. */
+  agentId?: string
+  /** Hetzner's id of the server. */
+  serverId?: number
+  /** Its name. */
+  serverName?: string
+  /** Its public IPv4 address. */
+  serverIp?: string
+  /** Hetzner's word for its power: `running`, `off` and others. */
+  serverStatus?: string
+  /** The device's IPv4 address in the tailnet, if it verifies just now. */
+  tailscaleIp?: string
+  /** The device's preferred id. */
+  nodeId?: string
+  /** What stands in the way of the device, in words. */
+  obstacle?: string
+  /** Milliseconds until the attempt counts as dead. */
+  expiresInMs?: number
+  /** How many requests were made. */
+  requests: Requests
+}
+
 /** Something of a failed call that is still there, or may be. */
 export interface Leftover {
   /** `server`, `device`, `auth_key` or `primary_ip`. */
@@ -71,6 +135,14 @@ export interface Leftover {
   name?: string
   /** Why it was left. */
   why: string
+}
+
+/** How a look ended: with a value or with a fault. */
+export interface Looking {
+  /** Where the job stands. */
+  value?: JobStatus
+  /** What went wrong. */
+  fault?: Fault
 }
 
 /**
@@ -200,6 +272,20 @@ export interface ReapReport {
   alive: number
   /** How many requests were made. */
   requests: Requests
+}
+
+/** A server that was found. */
+export interface RemovedServer {
+  /** Hetzner's id of the server. */
+  serverId: number
+  /** Its name. */
+  serverName: string
+  /** The job that it was made for, if its labels say so. */
+  jobId?: string
+  /** Whether it is gone, as a read confirmed. */
+  removed: boolean
+  /** Why it was left. */
+  why?: string
 }
 
 /** The first-boot document. `input` is JSON text: `{ params, isSnapshot }`. */

@@ -50,6 +50,11 @@ impl<'a> Fields<'a> {
         Cause::Input { field, why: why.into() }
     }
 
+    /// Whether a field is neither absent nor `null`.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.present(name).is_some()
+    }
+
     /// A field that is neither absent nor `null`.
     fn present(&self, name: &str) -> Option<&'a Value> {
         self.object.get(name).filter(|value| !value.is_null())

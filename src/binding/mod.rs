@@ -8,6 +8,7 @@ mod cancel;
 mod drop_in;
 mod fields;
 mod input;
+mod lifecycle;
 mod log;
 mod output;
 mod progress;

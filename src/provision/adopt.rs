@@ -234,11 +234,14 @@ pub(super) async fn finish(run: &Run<'_>, server: &Server, claim: &Claim, enroll
     ready::mark(run, server.id, &claim.attempt, enrolled, || {}).await
 }
 
-/// Removes what a dead attempt left, and returns what stays.
+/// Removes what an attempt left or made, and returns what stays.
 pub(super) async fn clear(run: &Run<'_>, server: &Server, claim: &Claim, guard: Guard) -> Vec<Leftover> {
-    run.say(Scope::ProvisionVm, format!("Removing what a dead attempt of this job left: id={}", server.id));
+    if guard != Guard::Told {
+        run.say(Scope::ProvisionVm, format!("Removing what a dead attempt of this job left: id={}", server.id));
+    }
     let remains = Saga::default();
-    remains.declare(UndoDevice::new(&server.name, &claim.attempt, claim.started, Vec::new()));
+    let device = UndoDevice::new(&server.name, &claim.attempt, claim.started, Vec::new());
+    remains.declare(device.verified(claim.node_id.as_deref().filter(|_| claim.ready)));
     if let Some(key) = &claim.auth_key {
         remains.declare(UndoAuthKey::of_dead(key, run.job.key_description(&claim.attempt)));
     }

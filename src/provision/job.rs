@@ -50,7 +50,7 @@ impl Job {
 
     /// The selector that finds every server of this job, whatever its agent.
     pub fn selector(&self) -> String {
-        crate::hetzner::selector(JOB, &self.id)
+        selector(&self.id)
     }
 
     /// The labels of a server that this attempt is about to make.
@@ -80,6 +80,16 @@ impl Job {
     pub fn owns(&self, claim: &Claim) -> bool {
         claim.job == self.id && claim.agent == self.agent
     }
+}
+
+/// Whether a text can be the id of a job: it becomes the value of a label.
+pub fn is_job_id(text: &str) -> bool {
+    is_label_value(text)
+}
+
+/// The selector that finds every server of this job.
+pub fn selector(job: &str) -> String {
+    crate::hetzner::selector(JOB, job)
 }
 
 /// The selector that finds every server, of whatever job, whose attempt has not finished.

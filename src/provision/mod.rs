@@ -9,6 +9,7 @@
 mod adopt;
 mod candidate;
 mod code;
+mod deprovision;
 mod drop_in;
 mod enrollment;
 mod error;
@@ -22,6 +23,7 @@ mod region;
 mod run;
 mod saga;
 pub mod settings;
+mod status;
 mod step;
 
 use std::net::Ipv4Addr;
@@ -34,13 +36,16 @@ use tracing::Instrument;
 
 pub use candidate::{CandidateAttempt, USUAL as USUAL_SERVER_TYPES};
 pub use code::Code;
+pub use deprovision::{Deprovisioned, Removed, Which};
 pub use drop_in::{Answer, Operation, Polling, render_first_boot};
 pub use error::{Cause, ProvisionError};
 pub use event::{Event, Known, Observer, Scope, Silent, Step};
+pub use job::is_job_id;
 pub use leftover::{Certainty, Hold, Kind, Leftover};
 pub use reap::{Fate, ReapOptions, ReapReport, Reaped};
 pub use run::Timing;
 pub use settings::{Settings, Source, USUAL_IMAGE, USUAL_TIMEOUT};
+pub use status::{State, Status};
 
 use adopt::{Standing, Taken};
 use enrollment::{Enrolled, Expected};

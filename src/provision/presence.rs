@@ -3,7 +3,7 @@
 //! A server that was handed over names its device in a label. For any other one, that attempt knew which devices were
 //! there before it, and its key told when a machine joined; who comes later has neither. What is left is where a device
 //! connects from: its own word, and no proof, but it tells apart who claims the same name. So nothing that visibly connects
-//! from elsewhere counts as the machine, and for a dead attempt nothing that does not say where it connects from.
+//! from elsewhere counts as the machine, and nothing that does not say where it connects from.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -23,9 +23,8 @@ pub(super) async fn look(run: &Run<'_>, server: &Server, within: Within) -> Resu
     let started = claim.as_ref().map_or(0, |claim| claim.started);
     let expected = Expected { hostname: &server.name, attempt_started: started, known: &[] };
     let mut devices = run.tailscale.find_devices(expected.hostname, within).await?;
-    let ready = claim.filter(|claim| claim.ready);
-    if let Some(node_id) = ready.as_ref().and_then(|claim| claim.node_id.as_ref()) {
-        devices.retain(|device| device.node_id.0 == *node_id);
+    if let Some(node_id) = claim.filter(|claim| claim.ready).and_then(|claim| claim.node_id) {
+        devices.retain(|device| device.node_id.0 == node_id);
         return Ok(judge(&devices, &expected));
     }
     let fitting = match judge(&devices, &expected) {
@@ -33,19 +32,13 @@ pub(super) async fn look(run: &Run<'_>, server: &Server, within: Within) -> Resu
         Enrollment::Ambiguous(several) => several,
         not_yet @ Enrollment::NotYet(_) => return Ok(not_yet),
     };
-    let (mut sure, mut silent, mut doubtful) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut sure, mut doubtful) = (Vec::new(), Vec::new());
     for enrolled in fitting.into_iter().take(MOST) {
         match place(run, &enrolled, server.ipv4, within).await? {
             Some(Place::Here) => sure.push(enrolled),
-            Some(Place::Unknown) => silent.push(enrolled),
-            Some(Place::Elsewhere) => doubtful.push(enrolled),
+            Some(Place::Unknown | Place::Elsewhere) => doubtful.push(enrolled),
             None => {}
         }
-    }
-    if ready.is_some() && sure.is_empty() && doubtful.is_empty() {
-        sure = silent;
-    } else {
-        doubtful.extend(silent);
     }
     Ok(match (sure.len(), sure.pop(), doubtful.len()) {
         (1, Some(enrolled), _) => Enrollment::Verified(enrolled),

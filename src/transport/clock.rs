@@ -29,7 +29,7 @@ pub struct Clock {
     slept: watch::Sender<Duration>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Readings {
     /// The last one that counts.
     settled: Option<Observed>,
@@ -53,6 +53,12 @@ impl Clock {
     /// Unix seconds by the cloud's clock, as far as answers have shown it; else by this machine's.
     pub fn cloud_unix(&self) -> i64 {
         self.readings().settled.map_or_else(wall_unix, |settled| settled.unix_at(self.now()))
+    }
+
+    /// The same, but a single answer is believed: for what is told and not acted upon.
+    pub fn shown_unix(&self) -> i64 {
+        let readings = *self.readings();
+        readings.settled.or(readings.lone).map_or_else(wall_unix, |shown| shown.unix_at(self.now()))
     }
 
     /// Whether answers have shown the cloud's clock.

@@ -12,7 +12,6 @@ const ADOPT = 'src/provision/adopt.rs'
 const AUTH_KEY = 'src/provision/step/auth_key.rs'
 const CHAIN = 'src/transport/chain.rs'
 const DEVICE = 'src/provision/step/device.rs'
-const DEVICE = 'src/provision/step/device.rs'
 const ENROLLMENT = 'src/provision/enrollment.rs'
 const ERROR = 'src/provision/error.rs'
 const JOB = 'src/provision/job.rs'
@@ -156,7 +155,7 @@ module.exports = [
     name: 'ready-server-deleted',
     what: 'an undo deletes a server that was handed over',
     caughtBy: ['I03'],
-    edits: [[REMOVAL, 'Some(claim) if claim.ready =>', 'Some(claim) if claim.ready && !planted("ready-server-deleted") =>']],
+    edits: [[REMOVAL, 'Some(claim) if claim.ready &&', 'Some(claim) if claim.ready && !planted("ready-server-deleted") &&']],
   },
   {
     name: 'job-of-two-agents',

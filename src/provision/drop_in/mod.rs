@@ -21,6 +21,8 @@ use super::job::Job;
 use super::run::{Doing, Run};
 use super::settings::Settings;
 use super::{Failure, Provisioner, failure, or_undo, region, unless_panic};
+pub(super) use removal::server as remove_server;
+
 use crate::cloud_init::{self, CloudInitError, FirstBoot, Mode};
 use crate::hetzner::{ActionId, PowerSwitch, ServerId};
 use crate::secret::Secret;

@@ -18,7 +18,7 @@ const STILL_SHOWN: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Deletes a server.
-pub(super) async fn server(run: &Run<'_>, id: ServerId) -> Result<(), Failure> {
+pub(in super::super) async fn server(run: &Run<'_>, id: ServerId) -> Result<(), Failure> {
     run.enter(Step::Remove);
     let left = |cause: Cause| {
         let leftover = Leftover::unconfirmed(Kind::Server, cause.chain());

@@ -63,11 +63,19 @@ pub(in super::super) struct UndoDevice {
     attempt: String,
     attempt_started: i64,
     known: Vec<NodeId>,
+    /// The device that was verified when the server was handed over.
+    verified: Option<NodeId>,
 }
 
 impl UndoDevice {
     pub(in super::super) fn new(hostname: &str, attempt: &str, attempt_started: i64, known: Vec<NodeId>) -> Self {
-        Self { hostname: hostname.to_owned(), attempt: attempt.to_owned(), attempt_started, known }
+        let (hostname, attempt) = (hostname.to_owned(), attempt.to_owned());
+        Self { hostname, attempt, attempt_started, known, verified: None }
+    }
+
+    /// The same for a server that was handed over: its label names the device, so no other one is looked for.
+    pub(in super::super) fn verified(self, node_id: Option<&str>) -> Self {
+        Self { verified: node_id.and_then(NodeId::parse), ..self }
     }
 
     fn expected(&self) -> Expected<'_> {
@@ -159,6 +167,21 @@ impl UndoDevice {
         Settled { leftover: exists(why), is_candidate: false, is_silent: place == Place::Unknown }
     }
 
+    /// Removes the device that was verified, if it still has our name and tag. It may be anywhere by now.
+    async fn remove_verified(&self, scene: &Scene<'_>, id: &NodeId) -> Vec<Leftover> {
+        let exists = |why: &str| Some(Leftover::exists(Kind::Device, why));
+        let leftover = match scene.run.tailscale.find_device(id, scene.within()).await {
+            Ok(None) => None,
+            Ok(Some(_)) if !matches!(scene.machine(), Machine::Deleted { .. }) => {
+                exists("its server was not deleted by this call")
+            }
+            Ok(Some(fresh)) if !self.expected().may_be(&fresh) => exists("it is not provably ours any more"),
+            Ok(Some(_)) => self.remove(scene, id).await,
+            Err(error) => Some(Leftover::unconfirmed(Kind::Device, error.to_string())),
+        };
+        leftover.map(|leftover| leftover.id(id).name(&self.hostname)).into_iter().collect()
+    }
+
     async fn remove(&self, scene: &Scene<'_>, id: &NodeId) -> Option<Leftover> {
         let tailscale = &scene.run.tailscale;
         let outcome: Result<bool, TailscaleError> = async {
@@ -191,6 +214,9 @@ impl Undo for UndoDevice {
         Box::pin(async move {
             if scene.machine() == Machine::NeverMade {
                 return Vec::new();
+            }
+            if let Some(id) = &self.verified {
+                return self.remove_verified(scene, id).await;
             }
             let mut is_blind = false;
             let (mut left, mut settled, mut has_candidate) = (Vec::new(), Vec::new(), false);

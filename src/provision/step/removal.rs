@@ -54,6 +54,8 @@ pub(in super::super) enum Guard {
     Own,
     /// Nothing: it is the call's own, and no job's. The attempt alone is on its labels.
     Ordered,
+    /// Nothing: somebody has said that this very server shall go, also if it is ready.
+    Told,
     /// Its attempt is past its end, and no device verifies that may be its machine. Its job is to be made anew.
     Dead,
     /// Its attempt is past its end, and no device stands that may be its machine. Nobody asked for the job.
@@ -192,7 +194,9 @@ fn objection(run: &Run<'_>, target: Target<'_>, server: &Server) -> Option<(&'st
         return (!is_ours).then_some(changed);
     }
     match Claim::read(server) {
-        Some(claim) if claim.ready => Some(("it is marked ready; the next call for this job returns it", Hold::None)),
+        Some(claim) if claim.ready && target.guard != Guard::Told => {
+            Some(("it is marked ready; the next call for this job returns it", Hold::None))
+        }
         Some(claim) if server.name == job.name && job.owns(&claim) && claim.attempt == target.attempt => {
             let lives = target.guard.is_of_dead() && !run.is_dead(&claim);
             lives.then(|| ("its attempt is not past its end", claim.expires.map_or(Hold::Person, Hold::Until)))

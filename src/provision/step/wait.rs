@@ -280,8 +280,9 @@ impl Proof<'_> {
         let has_had_rival = self.has_had_rival.fetch_or(has_rival, Ordering::Relaxed) || has_rival;
         let is_believed = match place {
             Place::Here => true,
-            Place::Unknown => !has_had_rival && self.has_doubted_enough(run),
-            Place::Elsewhere => !has_had_rival && self.key_word() == KeyWord::Used && self.has_doubted_enough(run),
+            Place::Unknown | Place::Elsewhere => {
+                !has_had_rival && self.key_word() == KeyWord::Used && self.has_doubted_enough(run)
+            }
         };
         if is_believed { Ok(seen) } else { another }
     }

@@ -1,0 +1,233 @@
+//! What becomes of a job after its call: where it stands, and its end.
+
+use std::sync::Arc;
+
+use napi_derive::napi;
+use serde_json::{Value, json};
+
+use super::cancel::Cancel;
+use super::fields::Fields;
+use super::input::{self, Input};
+use super::output::{Fault, Leftover, Requests, milliseconds, number};
+use super::progress::{Callback, Listener, ProgressEvent};
+use super::provision::{outlive, prepare};
+use super::settings::Purpose;
+use crate::provision::{self, Cause, ProvisionError, Which};
+
+/// How a removal ended: with a value or with a fault.
+#[napi(object)]
+pub struct Deprovisioning {
+    /// What was found, and what became of it.
+    pub value: Option<DeprovisionReport>,
+    /// What went wrong.
+    pub fault: Option<Fault>,
+}
+
+/// What was found, and what became of it.
+#[napi(object)]
+pub struct DeprovisionReport {
+    /// Each server that was found. Empty if there is none, which is success.
+    pub servers: Vec<RemovedServer>,
+    /// What is still there, or may be. Empty only if its absence was confirmed.
+    pub leftovers: Vec<Leftover>,
+    /// How many requests were made.
+    pub requests: Requests,
+}
+
+/// A server that was found.
+#[napi(object)]
+pub struct RemovedServer {
+    /// Hetzner's id of the server.
+    pub server_id: f64,
+    /// Its name.
+    pub server_name: String,
+    /// The job that it was made for, if its labels say so.
+    pub job_id: Option<String>,
+    /// Whether it is gone, as a read confirmed.
+    pub removed: bool,
+    /// Why it was left.
+    pub why: Option<String>,
+}
+
+/// How a look ended: with a value or with a fault.
+#[napi(object)]
+pub struct Looking {
+    /// Where the job stands.
+    #[napi(ts_type = "JobStatus")]
+    pub value: Option<JobStatus>,
+    /// What went wrong.
+    pub fault: Option<Fault>,
+}
+
+/// Where a job stands.
+#[napi(object)]
+pub struct JobStatus {
+    /// `absent`: no server stands for it. `creating`: its server is being made. `booting`: the server runs, and its device
+    /// is not there yet. `enrolled`: the device is there, and the server not marked ready yet. `ready`: it is done.
+    /// `expired`: its attempt died; the next call for the job, or `reap`, finishes or removes what it left.
+    #[napi(ts_type = "'absent' | 'creating' | 'booting' | 'enrolled' | 'ready' | 'expired'")]
+    pub state: String,
+    /// 0 to 100. While a machine boots it goes by a usual time, so it is no promise.
+    pub percent: u32,
+    /// The step that its attempt is at, if one is: `server`, `wait` or `ready`.
+    pub step: Option<String>,
+    /// The agent that it is for.
+    pub agent_id: Option<String>,
+    /// Hetzner's id of the server.
+    pub server_id: Option<f64>,
+    /// Its name.
+    pub server_name: Option<String>,
+    /// Its public IPv4 address.
+    pub server_ip: Option<String>,
+    /// Hetzner's word for its power: `running`, `off` and others.
+    pub server_status: Option<String>,
+    /// The device's IPv4 address in the tailnet, if it verifies just now.
+    pub tailscale_ip: Option<String>,
+    /// The device's preferred id.
+    pub node_id: Option<String>,
+    /// What stands in the way of the device, in words.
+    pub obstacle: Option<String>,
+    /// Milliseconds until the attempt counts as dead.
+    pub expires_in_ms: Option<f64>,
+    /// How many requests were made.
+    pub requests: Requests,
+}
+
+/// Removes a job's or a server's all. `input` is JSON text: `{ target, options, env }`. Never rejects for a domain fault; the
+/// callbacks are those of `provisionVm`.
+#[napi(js_name = "deprovisionVm")]
+pub async fn deprovision_vm(
+    input: String,
+    cancel: &Cancel,
+    #[napi(ts_arg_type = "(event: ProgressEvent | null) => void")] on_event: Callback<ProgressEvent>,
+    #[napi(ts_arg_type = "(secret: string | null) => void")] on_secret: Callback<String>,
+) -> Deprovisioning {
+    let listener = Arc::new(Listener { on_event, on_secret });
+    let (token, told) = (cancel.token(), listener.clone());
+    let outcome = outlive(async move {
+        let read = read_target(&input).map_err(ProvisionError::at_the_door);
+        drop(input);
+        let (which, settings, process) = prepare(read?)?;
+        process.deprovision(&which, &settings, token, told).await
+    });
+    let outcome = outcome.await;
+    listener.flush().await;
+    match outcome {
+        Ok(report) => Deprovisioning { value: Some(report.into()), fault: None },
+        Err(error) => Deprovisioning { value: None, fault: Some((*error).into()) },
+    }
+}
+
+/// Looks where a job stands. `input` is JSON text: `{ target, options, env }`. Never rejects for a domain fault; the
+/// callbacks are those of `provisionVm`.
+#[napi(js_name = "getProvisioning")]
+pub async fn get_provisioning(
+    input: String,
+    cancel: &Cancel,
+    #[napi(ts_arg_type = "(event: ProgressEvent | null) => void")] on_event: Callback<ProgressEvent>,
+    #[napi(ts_arg_type = "(secret: string | null) => void")] on_secret: Callback<String>,
+) -> Looking {
+    let listener = Arc::new(Listener { on_event, on_secret });
+    let (token, told) = (cancel.token(), listener.clone());
+    let outcome = outlive(async move {
+        let read = read_job(&input).map_err(ProvisionError::at_the_door);
+        drop(input);
+        let (job, settings, process) = prepare(read?)?;
+        process.status(&job, &settings, token, told).await
+    });
+    let outcome = outcome.await;
+    listener.flush().await;
+    match outcome {
+        Ok(status) => Looking { value: Some(status.into()), fault: None },
+        Err(error) => Looking { value: None, fault: Some((*error).into()) },
+    }
+}
+
+impl From<provision::Deprovisioned> for DeprovisionReport {
+    fn from(done: provision::Deprovisioned) -> Self {
+        let server = |server: provision::Removed| RemovedServer {
+            server_id: number(server.server_id),
+            server_name: server.server_name,
+            job_id: server.job_id,
+            removed: server.left.is_none(),
+            why: server.left,
+        };
+        Self {
+            servers: done.servers.into_iter().map(server).collect(),
+            leftovers: done.leftovers.into_iter().map(Into::into).collect(),
+            requests: Requests { hetzner: done.requests.0, tailscale: done.requests.1 },
+        }
+    }
+}
+
+impl From<provision::Status> for JobStatus {
+    fn from(status: provision::Status) -> Self {
+        let server = status.server.as_ref();
+        Self {
+            state: status.state.as_str().to_owned(),
+            percent: status.percent.into(),
+            step: status.step.map(|step| step.as_str().to_owned()),
+            agent_id: status.agent,
+            server_id: server.map(|server| number(server.id.0)),
+            server_name: server.map(|server| server.name.clone()),
+            server_ip: server.and_then(|server| server.ipv4).map(|ip| ip.to_string()),
+            server_status: server.map(|server| server.status.clone()),
+            tailscale_ip: status.tailscale_ip.map(|ip| ip.to_string()),
+            node_id: status.node_id,
+            obstacle: status.obstacle.map(str::to_owned),
+            expires_in_ms: status.expires_in.map(milliseconds),
+            requests: Requests { hetzner: status.requests.0, tailscale: status.requests.1 },
+        }
+    }
+}
+
+/// Reads and checks `{ target, options, env }`: what is to go.
+fn read_target(text: &str) -> Result<Input<Which>, Cause> {
+    const WAYS: [&str; 3] = ["jobId", "serverId", "serverName"];
+    let input = input::parse(text)?;
+    let target = Fields::new("target", input.get("target"))?;
+    let given = WAYS.iter().filter(|name| target.has(name)).count();
+    if given != 1 {
+        let why = "must name one of jobId, serverId and serverName".to_owned();
+        return Err(Cause::Input { field: "target".to_owned(), why });
+    }
+    let options = options_of(&input);
+    let options = Fields::new("options", Some(&options))?;
+    let force = options.flag("force")?.unwrap_or_default();
+    let which = if let Some(id) = target.whole("serverId", 1, (1 << 53) - 1)? {
+        Which::Server { id, force }
+    } else if force {
+        return Err(options.refuse("force", "needs a serverId: only an id says which server is meant"));
+    } else if let Some(name) = target.text("serverName")? {
+        Which::Name(name)
+    } else {
+        Which::Job(job_id(&target)?)
+    };
+    finish(&input, which, &options, &["force"], Purpose::Reap)
+}
+
+/// Reads and checks `{ target, options, env }`: which job.
+fn read_job(text: &str) -> Result<Input<String>, Cause> {
+    let input = input::parse(text)?;
+    let job = job_id(&Fields::new("target", input.get("target"))?)?;
+    let options = options_of(&input);
+    finish(&input, job, &Fields::new("options", Some(&options))?, &[], Purpose::Reap)
+}
+
+fn job_id(target: &Fields<'_>) -> Result<String, Cause> {
+    let id = target.required("jobId", target.text("jobId")?)?;
+    if provision::is_job_id(&id) { Ok(id) } else { Err(target.refuse("jobId", "can be no job's id")) }
+}
+
+fn options_of(input: &Value) -> Value {
+    input.get("options").filter(|value| !value.is_null()).cloned().unwrap_or_else(|| json!({}))
+}
+
+fn finish<T>(input: &Value, what: T, options: &Fields<'_>, own: &[&str], purpose: Purpose) -> Result<Input<T>, Cause> {
+    let common = input::Options {
+        timeout: options.duration("timeoutMs", 1.0)?,
+        warnings: options.unknown(&[own, &["timeoutMs"]].concat()),
+        ..input::Options::default()
+    };
+    input::complete(input, what, common, purpose)
+}
