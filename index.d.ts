@@ -35,8 +35,9 @@ export declare function provisionVM(params: ProvisionVMParams, options?: Provisi
 
 /**
  * Removes what stands for a job, also if it is ready: its server, its auth key, its device. Returns when reads show that it
- * is gone, with what could not be removed in `leftovers`. What is not there is no error, so it may be repeated. A removal
- * that has begun is not cut short by `signal` or `timeoutMs`; it has a minute.
+ * is gone, with what could not be removed in `leftovers`. What is not there is no error, so it may be repeated; but what an
+ * earlier call named as left without its server is found by nobody any more. A removal that has begun is not cut short by
+ * `signal` or `timeoutMs`; it has a minute.
  *
  * @throws {ProvisionError} `NAME_CONFLICT` for a server that is not provably this package's: nothing is touched then. With
  * `serverId` and `force` it is deleted all the same, alone.
@@ -44,10 +45,11 @@ export declare function provisionVM(params: ProvisionVMParams, options?: Provisi
 export declare function deprovisionVM(target: DeprovisionTarget, options?: DeprovisionOptions): Promise<DeprovisionReport>
 
 /**
- * Looks where a job stands, and changes nothing: at most two requests to each cloud. For callers that may not wait, such as
- * a serverless function that is polled.
+ * Looks where a job stands, and changes nothing: at most two requests to each cloud, but for one repetition of what failed.
+ * For callers that may not wait, such as a serverless function that is polled.
  *
- * @throws {ProvisionError} If a cloud cannot be read.
+ * @throws {ProvisionError} If a cloud cannot be read; `NAME_CONFLICT` if the job's label is on a server that is not this
+ * package's.
  */
 export declare function getProvisioning(target: { jobId: string }, options?: CallOptions): Promise<JobStatus>
 
@@ -91,7 +93,7 @@ export declare function waitForAction(
 export declare function deleteServer(id: number, options?: CallOptions): Promise<void>
 
 /**
- * Asks a machine to shut down and returns when the server is off. If it is not after 60 s, its power is cut. A server
+ * Asks a machine to shut down and returns when the server is off. A minute after the button was pressed, its power is cut. A server
  * that is off is still billed. An *ephemeral* device leaves the tailnet for good about half an hour later: provision
  * with `ephemeral: false` what is to be stopped and started.
  *
@@ -296,6 +298,16 @@ export interface CallOptions {
   logger?: Logger | false | null | undefined
   /** Milliseconds until the call gives up, its undo not counted. Default: `PROVISION_TIMEOUT_SECONDS`, or 600 000. */
   timeoutMs?: number | null | undefined
+  /** Instead of `HETZNER_API_TOKEN`: a secret. */
+  hetznerToken?: string | null | undefined
+  /** Instead of `HETZNER_API_URL`: the address of the API with its path. */
+  hetznerApiUrl?: string | null | undefined
+  /** Instead of `TAILSCALE_OAUTH_CLIENT_ID`. */
+  tailscaleClientId?: string | null | undefined
+  /** Instead of `TAILSCALE_OAUTH_CLIENT_SECRET`: a secret. */
+  tailscaleClientSecret?: string | null | undefined
+  /** Instead of `TAILSCALE_API_URL`: the address of the API with its path. */
+  tailscaleApiUrl?: string | null | undefined
 }
 
 /** How to provision. Everything has a default that works. */
@@ -304,6 +316,12 @@ export interface ProvisionOptions extends CallOptions {
   serverTypes?: readonly string[] | null | undefined
   /** Name or id of the image. Default: `ubuntu-22.04`. Not together with `HETZNER_SNAPSHOT_ID`. */
   image?: string | null | undefined
+  /** Ids or names of the SSH keys that may log in, instead of `HETZNER_SSH_KEY_ID`. */
+  sshKeys?: readonly (string | number)[] | null | undefined
+  /** The snapshot to make the server from, instead of `HETZNER_SNAPSHOT_ID`. It has Tailscale already. */
+  snapshotId?: string | number | null | undefined
+  /** A key made by hand, instead of `TAILSCALE_AUTH_KEY`: a secret. */
+  tailscaleAuthKey?: string | null | undefined
   /** Refuse an unknown region instead of going to `nbg1`. Default: false. */
   strictRegion?: boolean | null | undefined
   /** Whether the device leaves the tailnet by itself some time after the machine went off. Default: true. */

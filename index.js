@@ -37,7 +37,7 @@ const powerOnServer = (id, options) => perform('powerOnServer', { id }, options)
 const powerOffServer = (id, options) => perform('powerOffServer', { id }, options)
 const getOAuthToken = (options) => perform('getOAuthToken', {}, options)
 const createAuthKey = (options) => perform('createAuthKey', {}, options)
-const verifyEnrollment = (hostname, polling, options) =>
+const verifyEnrollment = async (hostname, polling, options) =>
   perform('verifyEnrollment', { hostname }, joined(polling, options))
 const listDevices = async (options) => (await perform('listDevices', {}, options)).devices ?? []
 const deleteDevice = (id, options) => perform('deleteDevice', { id }, options)
@@ -66,7 +66,7 @@ function joined(polling, options) {
   if (!isObject(polling)) return polling ?? options
   if (!isObject(options)) return options ?? polling
   const names = [...Object.keys(polling), ...Object.keys(options)]
-  return Object.fromEntries(names.map((name) => [name, read(name in options ? options : polling, name)]))
+  return Object.fromEntries(names.map((name) => [name, read(options, name) ?? read(polling, name)]))
 }
 
 /** One call of the core: data in, data out, with what JavaScript alone can do around it. */
@@ -111,7 +111,7 @@ class ProvisionError extends Error {
 
   /** `JSON.stringify` leaves out an error's message, and shows a cause as `{}`. */
   toJSON() {
-    const cause = this.cause instanceof Error ? this.cause.message : this.cause && String(this.cause)
+    const cause = this.cause instanceof Error ? this.cause.message : this.cause && describe(this.cause)
     return { name: this.name, message: this.message, ...this, cause }
   }
 }

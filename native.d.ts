@@ -94,8 +94,8 @@ export declare function getProvisioning(input: string, cancel: Cancel, onEvent: 
 /** Where a job stands. */
 export interface JobStatus {
   /**
-   * `absent`: no server stands for it. `creating`: its server is being made. `booting`: the server runs, and its device
-   * is not there yet. `enrolled`: the device is there, and the server not marked ready yet. `ready`: it is done.
+   * `absent`: no server stands for it. `creating`: its server is being made. `booting`: the server runs, and no device
+   * of its name and tag is there yet. `enrolled`: one is, and the server is not marked ready yet. `ready`: it is done.
    * `expired`: its attempt died; the next call for the job, or `reap`, finishes or removes what it left.
    */
   state: 'absent' | 'creating' | 'booting' | 'enrolled' | 'ready' | 'expired'
@@ -113,7 +113,7 @@ export interface JobStatus {
   serverIp?: string
   /** Hetzner's word for its power: `running`, `off` and others. */
   serverStatus?: string
-  /** The device's IPv4 address in the tailnet, if it verifies just now. */
+  /** The device's IPv4 address in the tailnet, if the job is ready and the device verifies just now. */
   tailscaleIp?: string
   /** The device's preferred id. */
   nodeId?: string

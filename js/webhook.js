@@ -236,7 +236,10 @@ async function readBody(request, maxBytes) {
   if (request.bodyUsed || request.body?.locked) {
     throw refuse('request', 'its raw body was read before; verify first, or hand over the bytes')
   }
-  return request.body ? readStream(request.body.getReader(), maxBytes) : new Uint8Array()
+  if (typeof request.body?.getReader === 'function') return readStream(request.body.getReader(), maxBytes)
+  const bytes = toBytes(await request.arrayBuffer())
+  if (bytes.length > maxBytes) throw tooLarge(maxBytes)
+  return bytes
 }
 
 async function readStream(reader, maxBytes) {

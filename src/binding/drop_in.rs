@@ -9,14 +9,14 @@ use napi_derive::napi;
 use serde_json::{Value, json};
 
 use super::cancel::Cancel;
-use super::fields::{Fields, describe, unsupported};
+use super::fields::{Fields, unsupported};
 use super::input::{self, Input};
 use super::output::Fault;
 use super::progress::{Callback, Listener, ProgressEvent};
 use super::provision::{outlive, prepare};
 use super::settings::Purpose;
 use crate::provision::settings::{Document, NodeId};
-use crate::provision::{self, Answer, Cause, Operation, Polling, ProvisionError};
+use crate::provision::{self, Answer, Cause, Operation, Polling, ProvisionError, USUAL_TIMEOUT};
 use crate::secret::Secret;
 
 /// How a call ended: with a value, with none, or with a fault.
@@ -32,6 +32,8 @@ pub struct Answered {
 const LARGEST_ID: u64 = (1 << 53) - 1;
 /// Hetzner's limit for user data, in bytes.
 const LARGEST_USER_DATA: usize = 32 * 1024;
+/// Answers are read up to this length, so a longer name would not be known again.
+const LONGEST_NAME: usize = 200;
 /// An action of a stock image takes seconds, one of a snapshot minutes.
 const ACTION: Polling = Polling { looks: 150, interval: Duration::from_secs(2) };
 /// A first boot takes half a minute on a good day.
@@ -95,7 +97,7 @@ fn read(text: &str) -> Result<Input<Operation>, Cause> {
     let given = input.get("options").filter(|value| !value.is_null()).unwrap_or(&none);
     let options = Fields::new("options", Some(given))?;
     let id = || args.required("id", args.whole("id", 1, LARGEST_ID)?);
-    let (operation, purpose, own): (_, _, &[&str]) = match name {
+    let (operation, purpose, own): (_, _, &[&'static str]) = match name {
         "createServer" => (create_server(&input)?, Purpose::Hetzner, &[]),
         "waitForAction" => (
             Operation::WaitForAction(id()?, polling(&options, ACTION)?),
@@ -134,8 +136,13 @@ fn read(text: &str) -> Result<Input<Operation>, Cause> {
         }
         _ => return Err(Cause::Internal("the operation is unknown".to_owned())),
     };
+    // Who asks for more looks than fit into the usual time wants that time.
+    let polled = match operation {
+        Operation::WaitForAction(_, polling) | Operation::VerifyEnrollment(_, polling) => polling.length(),
+        _ => Duration::ZERO,
+    };
     let common = input::Options {
-        timeout: options.duration("timeoutMs", 1.0)?,
+        timeout: options.duration("timeoutMs", 1.0)?.or(Some(polled).filter(|length| *length > USUAL_TIMEOUT)),
         ephemeral: if own.contains(&"ephemeral") { options.flag("ephemeral")? } else { None },
         warnings: options.unknown(&[own, &["timeoutMs"]].concat()),
         ..input::Options::default()
@@ -148,8 +155,9 @@ fn create_server(input: &Value) -> Result<Operation, Cause> {
     let config = input.get("args").and_then(|args| args.get("config"));
     let fields = Fields::new("config", config)?;
     let name = fields.required("name", fields.text("name")?)?;
-    if !name.split('.').all(is_hostname) || name.len() > 253 {
-        return Err(fields.refuse("name", "must be a host name of letters, digits, hyphens and dots"));
+    if !name.split('.').all(is_hostname) || name.len() > LONGEST_NAME {
+        let why = format!("must be a host name of at most {LONGEST_NAME} letters, digits, hyphens and dots");
+        return Err(fields.refuse("name", why));
     }
     if fields.text("user_data")?.is_some_and(|text| text.len() > LARGEST_USER_DATA) {
         return Err(fields.refuse("user_data", "must be at most 32768 bytes"));
@@ -159,7 +167,7 @@ fn create_server(input: &Value) -> Result<Operation, Cause> {
     }
     let config = config.unwrap_or(&Value::Null);
     match unsupported(config, "config") {
-        Some(field) => Err(Cause::Input { field, why: format!("expected plain data, found {}", describe(config)) }),
+        Some(field) => Err(Cause::Input { field, why: "expected plain data".to_owned() }),
         None => Ok(Operation::CreateServer { name, order: Document::new(config.to_string()) }),
     }
 }

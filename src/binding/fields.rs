@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::settings;
 use crate::provision::Cause;
 use crate::provision::settings::clean;
 
@@ -31,9 +32,10 @@ impl<'a> Fields<'a> {
     }
 
     /// A warning for each field that nobody reads.
-    pub(super) fn unknown(&self, known: &[&str]) -> Vec<String> {
+    pub(super) fn unknown(&self, known: &[&'static str]) -> Vec<String> {
         /// These are `index.js`'s own; they are named here so that a slip of the pen finds them.
         const OF_THE_WRAPPER: [&str; 5] = ["signal", "onProgress", "onSecret", "env", "logger"];
+        let known: Vec<&str> = known.iter().copied().chain(settings::option_names()).collect();
         let unknown = self.object.keys().filter(|name| !known.contains(&name.as_str()));
         let warn = |name: &String| {
             let known = known.iter().chain(&OF_THE_WRAPPER);

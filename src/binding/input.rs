@@ -63,7 +63,7 @@ pub(super) fn parse(text: &str) -> Result<Value, Cause> {
 
 /// Adds what a call brings beside what it is about.
 pub(super) fn complete<T>(input: &Value, what: T, options: Options, purpose: Purpose) -> Result<Input<T>, Cause> {
-    let environment = Environment::read(input.get("env"))?;
+    let environment = Environment::read(input.get("env"))?.overlay(input.get("options"))?;
     let network = settings::network(&environment)?;
     let log_filter = environment.get("PROVISION_VM_LOG").or_else(|| environment.get("RUST_LOG")).map(str::to_owned);
     Ok(Input { what, settings: settings::read(&environment, options, purpose)?, network, log_filter })
@@ -181,6 +181,42 @@ mod tests {
             let cause =
                 call(|input| change(&mut input["env"])).err().unwrap_or_else(|| panic!("{setting} is accepted"));
             assert_eq!((cause.code(), cause.field()), (Code::Config, Some(setting)), "{cause}");
+        }
+    }
+
+    #[test]
+    fn options_that_stand_for_a_variable_win_and_are_named_in_complaints() {
+        let input = call(|input| {
+            input["options"] = json!({
+                "hetznerToken": "other", "sshKeys": [5, "ci-key"], "snapshotId": 12345,
+                "hetznerApiUrl": "http://127.0.0.1:1/v1", "tailscaleClientId": null, "tailscaleApiUrl": "http://[::1]:2/v2",
+            });
+        });
+        let Input { settings, .. } = input.unwrap_or_else(|cause| panic!("{cause}"));
+        assert_eq!((settings.hetzner_token.expose(), settings.ssh_keys.len()), ("other", 2));
+        assert_eq!(settings.hetzner_url.to_string(), "http://127.0.0.1:1/v1");
+        assert!(settings.source.is_snapshot() && settings.warnings.is_empty(), "{:?}", settings.warnings);
+        for (name, value) in [
+            ("hetznerToken", json!("")),
+            ("hetznerToken", json!(5)),
+            ("hetznerToken", json!("a b")),
+            ("hetznerApiUrl", json!("http://api.hetzner.cloud/v1")),
+            ("sshKeys", json!("5")),
+            ("sshKeys", json!([])),
+            ("sshKeys", json!(["a,b"])),
+            ("sshKeys", json!([1.5])),
+            ("snapshotId", json!("my snapshot")),
+            ("tailscaleClientSecret", json!("a\nb")),
+            ("tailscaleAuthKey", json!("k")),
+            ("tailscaleApiUrl", json!("nonsense")),
+        ] {
+            let cause = call(|input| input["options"] = json!({ name: value })).err();
+            let cause = cause.unwrap_or_else(|| panic!("{name} {value} is accepted"));
+            assert_eq!(
+                (cause.code(), cause.field()),
+                (Code::InvalidInput, Some(format!("options.{name}").as_str())),
+                "{value}"
+            );
         }
     }
 

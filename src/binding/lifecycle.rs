@@ -62,8 +62,8 @@ pub struct Looking {
 /// Where a job stands.
 #[napi(object)]
 pub struct JobStatus {
-    /// `absent`: no server stands for it. `creating`: its server is being made. `booting`: the server runs, and its device
-    /// is not there yet. `enrolled`: the device is there, and the server not marked ready yet. `ready`: it is done.
+    /// `absent`: no server stands for it. `creating`: its server is being made. `booting`: the server runs, and no device
+    /// of its name and tag is there yet. `enrolled`: one is, and the server is not marked ready yet. `ready`: it is done.
     /// `expired`: its attempt died; the next call for the job, or `reap`, finishes or removes what it left.
     #[napi(ts_type = "'absent' | 'creating' | 'booting' | 'enrolled' | 'ready' | 'expired'")]
     pub state: String,
@@ -81,7 +81,7 @@ pub struct JobStatus {
     pub server_ip: Option<String>,
     /// Hetzner's word for its power: `running`, `off` and others.
     pub server_status: Option<String>,
-    /// The device's IPv4 address in the tailnet, if it verifies just now.
+    /// The device's IPv4 address in the tailnet, if the job is ready and the device verifies just now.
     pub tailscale_ip: Option<String>,
     /// The device's preferred id.
     pub node_id: Option<String>,
@@ -223,7 +223,13 @@ fn options_of(input: &Value) -> Value {
     input.get("options").filter(|value| !value.is_null()).cloned().unwrap_or_else(|| json!({}))
 }
 
-fn finish<T>(input: &Value, what: T, options: &Fields<'_>, own: &[&str], purpose: Purpose) -> Result<Input<T>, Cause> {
+fn finish<T>(
+    input: &Value,
+    what: T,
+    options: &Fields<'_>,
+    own: &[&'static str],
+    purpose: Purpose,
+) -> Result<Input<T>, Cause> {
     let common = input::Options {
         timeout: options.duration("timeoutMs", 1.0)?,
         warnings: options.unknown(&[own, &["timeoutMs"]].concat()),

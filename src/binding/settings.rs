@@ -44,8 +44,30 @@ pub(super) const NAMES: [&str; 23] = [
 /// The longest value that is looked at.
 const LONGEST: usize = 16 * 1024;
 
-/// The environment of one call. Empty values count as absent, as they do where a workflow passes a missing secret on.
-pub(super) struct Environment(BTreeMap<String, String>);
+/// Options that stand for a variable, and win over it.
+const OPTIONS: [(&str, &str); 8] = [
+    ("hetznerToken", "HETZNER_API_TOKEN"),
+    ("sshKeys", "HETZNER_SSH_KEY_ID"),
+    ("snapshotId", "HETZNER_SNAPSHOT_ID"),
+    ("hetznerApiUrl", "HETZNER_API_URL"),
+    ("tailscaleClientId", "TAILSCALE_OAUTH_CLIENT_ID"),
+    ("tailscaleClientSecret", "TAILSCALE_OAUTH_CLIENT_SECRET"),
+    ("tailscaleAuthKey", "TAILSCALE_AUTH_KEY"),
+    ("tailscaleApiUrl", "TAILSCALE_API_URL"),
+];
+
+/// The names of the options that stand for a variable.
+pub(super) fn option_names() -> impl Iterator<Item = &'static str> {
+    OPTIONS.into_iter().map(|(option, _)| option)
+}
+
+/// The environment of one call, with the options that stand for a variable. Empty variables count as absent, as they do
+/// where a workflow passes a missing secret on.
+pub(super) struct Environment {
+    variables: BTreeMap<String, String>,
+    /// What options have set.
+    overridden: Vec<&'static str>,
+}
 
 impl Environment {
     pub(super) fn read(value: Option<&Value>) -> Result<Self, Cause> {
@@ -63,11 +85,49 @@ impl Environment {
                 _ => return Err(refuse(name, "must be a string")),
             }
         }
-        Ok(Self(variables))
+        Ok(Self { variables, overridden: Vec::new() })
+    }
+
+    /// Lets the options that stand for a variable win.
+    pub(super) fn overlay(mut self, options: Option<&Value>) -> Result<Self, Cause> {
+        for (option, variable) in OPTIONS {
+            let Some(value) = options.and_then(|options| options.get(option)).filter(|value| !value.is_null()) else {
+                continue;
+            };
+            let refuse = |why: &str| Err(Cause::Input { field: format!("options.{option}"), why: why.to_owned() });
+            let text = match (option, value) {
+                ("sshKeys", Value::Array(keys)) => {
+                    keys.iter().map(key_text).collect::<Option<Vec<_>>>().map(|k| k.join(","))
+                }
+                ("snapshotId", Value::Number(id)) => Some(id.to_string()),
+                ("sshKeys", _) => None,
+                _ => value.as_str().map(str::to_owned),
+            };
+            match text.map(|text| text.trim().to_owned()) {
+                None if option == "sshKeys" => return refuse("expected an array of ids or names of SSH keys"),
+                None => return refuse("expected a string"),
+                Some(text) if text.is_empty() => return refuse("must not be empty"),
+                Some(text) if text.len() > LONGEST => return refuse("is longer than 16 KiB"),
+                Some(text) => {
+                    self.variables.insert(variable.to_owned(), text);
+                    self.overridden.push(variable);
+                }
+            }
+        }
+        Ok(self)
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
+        self.variables.get(name).map(String::as_str)
+    }
+
+    /// A complaint that names where a value came from.
+    fn refuse(&self, name: &str, why: impl Into<String>) -> Cause {
+        let option = OPTIONS.iter().find(|(_, variable)| *variable == name && self.overridden.contains(variable));
+        match option {
+            Some((option, _)) => Cause::Input { field: format!("options.{option}"), why: why.into() },
+            None => refuse(name, why),
+        }
     }
 
     /// The first of these that is set, with its name.
@@ -79,7 +139,7 @@ impl Environment {
     fn visible(&self, name: &str) -> Result<Option<&str>, Cause> {
         match self.get(name) {
             Some(text) if !text.bytes().all(|byte| byte.is_ascii_graphic()) => {
-                Err(refuse(name, "holds blanks, line breaks or characters outside ASCII"))
+                Err(self.refuse(name, "holds blanks, line breaks or characters outside ASCII"))
             }
             found => Ok(found),
         }
@@ -89,8 +149,18 @@ impl Environment {
         Ok(self.visible(name)?.map(Secret::new))
     }
 
-    fn url(&self, name: &str, usual: &str) -> Result<BaseUrl, Cause> {
-        BaseUrl::parse(self.get(name).unwrap_or(usual)).map_err(|error| refuse(name, error.to_string()))
+    fn url(&self, name: &str, usual: &str, is_needed: bool) -> Result<BaseUrl, Cause> {
+        BaseUrl::parse(self.get(name).filter(|_| is_needed).unwrap_or(usual))
+            .map_err(|error| self.refuse(name, error.to_string()))
+    }
+}
+
+/// An SSH key as it stands in the variable, in which commas part them.
+fn key_text(key: &Value) -> Option<String> {
+    match key {
+        Value::Number(id) if id.as_u64().is_some() => Some(id.to_string()),
+        Value::String(name) if !name.trim().is_empty() && !name.contains(',') => Some(name.clone()),
+        _ => None,
     }
 }
 
@@ -124,7 +194,9 @@ impl Purpose {
 /// Reads and checks everything; a missing setting is named together with all others that are missing.
 pub(super) fn read(environment: &Environment, options: Options, purpose: Purpose) -> Result<Settings, Cause> {
     require(environment, purpose)?;
-    let snapshot = environment.get("HETZNER_SNAPSHOT_ID");
+    // What a call does not use cannot be wrong for it.
+    let is_provision = purpose == Purpose::Provision;
+    let snapshot = environment.get("HETZNER_SNAPSHOT_ID").filter(|_| is_provision);
     let source = match (snapshot, options.image) {
         (Some(_), Some(_)) => {
             let why = "cannot be given together with HETZNER_SNAPSHOT_ID".to_owned();
@@ -132,17 +204,19 @@ pub(super) fn read(environment: &Environment, options: Options, purpose: Purpose
         }
         (Some(id), None) => match IdOrName::parse(id) {
             id @ IdOrName::Id(_) => Source::Snapshot(id),
-            IdOrName::Name(_) => return Err(refuse("HETZNER_SNAPSHOT_ID", "must be the number of a snapshot")),
+            IdOrName::Name(_) => {
+                return Err(environment.refuse("HETZNER_SNAPSHOT_ID", "must be the number of a snapshot"));
+            }
         },
         (None, image) => Source::Image(IdOrName::parse(image.as_deref().unwrap_or(USUAL_IMAGE))),
     };
     Ok(Settings {
-        hetzner_url: environment.url("HETZNER_API_URL", HETZNER_URL)?,
+        hetzner_url: environment.url("HETZNER_API_URL", HETZNER_URL, purpose.needs_hetzner())?,
         hetzner_token: if purpose.needs_hetzner() { hetzner_token(environment)? } else { Secret::new("") },
-        ssh_keys: if purpose == Purpose::Provision { ssh_keys(environment)? } else { Vec::new() },
-        tailscale_url: environment.url("TAILSCALE_API_URL", TAILSCALE_URL)?,
+        ssh_keys: if is_provision { ssh_keys(environment)? } else { Vec::new() },
+        tailscale_url: environment.url("TAILSCALE_API_URL", TAILSCALE_URL, purpose.needs_tailscale())?,
         tailscale_credentials: if purpose.needs_tailscale() { credentials(environment)? } else { no_credentials() },
-        auth_key: auth_key(environment)?,
+        auth_key: if is_provision { auth_key(environment)? } else { None },
         allow_reusable_auth_key: options.allow_reusable_auth_key,
         source,
         server_types: options
@@ -191,7 +265,7 @@ fn ssh_keys(environment: &Environment) -> Result<Vec<IdOrName>, Cause> {
         let sound = !text.is_empty() && text.len() <= 255 && !text.chars().any(char::is_control);
         sound
             .then(|| IdOrName::parse(text))
-            .ok_or_else(|| refuse(NAME, "must be ids or names of SSH keys, with commas between"))
+            .ok_or_else(|| environment.refuse(NAME, "must be ids or names of SSH keys, with commas between"))
     };
     list.split(',').map(key).collect()
 }
@@ -222,7 +296,9 @@ fn auth_key(environment: &Environment) -> Result<Option<Secret>, Cause> {
     const NAME: &str = "TAILSCALE_AUTH_KEY";
     let key = environment.secret(NAME)?;
     match &key {
-        Some(key) if !key.expose().starts_with("tskey-auth-") => Err(refuse(NAME, "must begin with tskey-auth-")),
+        Some(key) if !key.expose().starts_with("tskey-auth-") => {
+            Err(environment.refuse(NAME, "must begin with tskey-auth-"))
+        }
         _ => Ok(key),
     }
 }

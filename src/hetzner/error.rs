@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 
 use crate::secret::Secret;
-use crate::transport::{Fate, Judge, Opinion, TransportError, clean, retry};
+use crate::transport::{Fate, Judge, Opinion, TransportError, clean, id_in, retry};
 
 /// A request to Hetzner that brought nothing usable.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -237,7 +237,7 @@ impl Judge for HetznerError {
 
 /// Hetzner's id of one exchange, worth quoting to its support.
 pub(super) fn correlation_id(headers: &http::HeaderMap) -> Option<String> {
-    headers.get("x-correlation-id").and_then(|id| id.to_str().ok()).map(clean).filter(|id| !id.is_empty())
+    id_in(headers, "x-correlation-id")
 }
 
 #[cfg(test)]

@@ -70,6 +70,8 @@ pub struct Created {
     pub server: Server,
     /// The create action and all that follow it.
     pub actions: Vec<Action>,
+    /// Made if the order names no key that may log in.
+    pub root_password: Option<Secret>,
     /// The whole answer. What [`Hetzner::describe_created`] puts together has no root password.
     pub document: Document,
 }
@@ -80,7 +82,9 @@ struct WireCreated {
     action: WireAction,
     #[serde(default)]
     next_actions: Option<Vec<WireAction>>,
-    // `root_password` is not read (fault P31).
+    /// A job's server has keys, so a job does not read this (fault P31).
+    #[serde(default)]
+    root_password: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -98,7 +102,8 @@ impl Hetzner {
             let wire: WireCreated = decode(answer)?;
             let next = wire.next_actions.unwrap_or_default();
             let actions = std::iter::once(wire.action).chain(next).map(Action::try_from).collect::<Result<_, _>>()?;
-            Ok(Created { server: wire.server.try_into()?, actions, document: Document::of(answer) })
+            let root_password = wire.root_password.filter(|password| !password.is_empty()).map(Secret::new);
+            Ok(Created { server: wire.server.try_into()?, actions, root_password, document: Document::of(answer) })
         })
         .await
     }
@@ -114,8 +119,11 @@ impl Hetzner {
         let actions = self.draft(Method::GET, &format!("/servers/{id}/actions"), &[("per_page", "50")]);
         let actions = self.fetch::<WireActions>("list server actions", actions, within);
         let (server, WireActions { mut actions }) = (server.await?, actions.await?);
+        if actions.is_empty() {
+            return Err(HetznerError::unreadable("list server actions", "a new server has no action"));
+        }
         let first = actions.iter().position(|action| action["command"] == "create_server").unwrap_or(0);
-        let action = if actions.is_empty() { Value::Null } else { actions.remove(first) };
+        let action = actions.remove(first);
         let document = json!({
             "server": server["server"], "action": action, "next_actions": actions, "root_password": null,
         });

@@ -73,7 +73,7 @@ impl IdOrName {
 
 #[derive(Deserialize)]
 pub(super) struct WireServer {
-    id: u64,
+    pub id: u64,
     name: String,
     #[serde(default)]
     status: Option<String>,
@@ -177,6 +177,9 @@ impl Hetzner {
     /// The server of this id, if it exists.
     pub async fn find_server(&self, id: ServerId, within: Within) -> Result<Option<Server>, HetznerError> {
         match self.fetch::<One>("get server", self.draft(Method::GET, &format!("/servers/{id}"), &[]), within).await {
+            Ok(One { server }) if server.id != id.0 => {
+                Err(HetznerError::unreadable("get server", "the answer is about another server"))
+            }
             Ok(One { server }) => Server::try_from(server).map(Some),
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),

@@ -243,7 +243,9 @@ pub(super) async fn clear(run: &Run<'_>, server: &Server, claim: &Claim, guard: 
     let device = UndoDevice::new(&server.name, &claim.attempt, claim.started, Vec::new());
     remains.declare(device.verified(claim.node_id.as_deref().filter(|_| claim.ready)));
     if let Some(key) = &claim.auth_key {
-        remains.declare(UndoAuthKey::of_dead(key, run.job.key_description(&claim.attempt)));
+        // That of a server that was handed over has served.
+        let is_dead = claim.ready || run.is_dead(claim);
+        remains.declare(UndoAuthKey::of_label(key, run.job.key_description(&claim.attempt), is_dead));
     }
     remains.declare(UndoServer::of_dead(server, claim, guard));
     remains.compensate(run).await

@@ -5,6 +5,7 @@
 //! ask any more; the key, so that nothing that asks is let in; then the devices, of which no further one can come.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
@@ -20,6 +21,11 @@ use super::step::removal::Guard;
 use super::{Failure, Provisioner, drop_in, failure, region, unless_panic};
 use crate::hetzner::{Server, ServerId};
 use crate::transport::Instant;
+
+/// When to look for what is to go.
+const READS: [Duration; 3] = [Duration::ZERO, Duration::from_millis(2500), Duration::from_secs(3)];
+/// The time for a server that goes alone; what a saga removes has as much.
+const REMOVAL: Duration = Duration::from_secs(60);
 
 /// What is to go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,7 +126,7 @@ impl End<'_> {
         for (server, owner) in proven {
             let left = match &owner {
                 Some((job, claim)) => self.remove(job, &server, claim).boxed().await,
-                None => drop_in::remove_server(run, server.id).await.err().map_or_else(Vec::new, |(_, left)| left),
+                None => self.remove_alone(&server).boxed().await,
             };
             let of_server = left.iter().find(|left| left.kind == Kind::Server);
             servers.push(Removed {
@@ -137,6 +143,15 @@ impl End<'_> {
         Ok(Deprovisioned { servers, leftovers, requests: (run.hetzner.sent(), run.tailscale.sent()) })
     }
 
+    /// Removes a server that is nobody's, without anything else. Nothing shortens it once it has begun.
+    async fn remove_alone(&self, server: &Server) -> Vec<Leftover> {
+        let nobody = Job::nobody("");
+        let mut run = self.run(&nobody, "");
+        run.cancel = CancellationToken::new();
+        run.deadline = run.clock.now() + REMOVAL;
+        drop_in::remove_server(&run, server.id).await.err().map_or_else(Vec::new, |(_, left)| left)
+    }
+
     async fn remove(&self, job: &Job, server: &Server, claim: &Claim) -> Vec<Leftover> {
         let run = self.run(job, &server.location);
         run.enter(Step::Remove);
@@ -146,12 +161,27 @@ impl End<'_> {
     }
 }
 
+/// Looks until something shows, or an absence is to be believed: reads lag behind by up to 5 s (fault G32).
 async fn find(run: &Run<'_>, which: &Which) -> Result<Vec<Server>, Cause> {
     run.enter(Step::Lookup);
+    for pause in READS {
+        run.pause(pause).await?;
+        let found = find_once(run, which).await?;
+        if !found.is_empty() {
+            return Ok(found);
+        }
+    }
+    Ok(Vec::new())
+}
+
+async fn find_once(run: &Run<'_>, which: &Which) -> Result<Vec<Server>, Cause> {
     let doing = "the servers could not be looked up";
     run.guard(async {
         let found = match which {
-            Which::Job(id) => run.hetzner.find_servers_by_label(&job::selector(id), run.within()).await,
+            Which::Job(id) => {
+                let found = run.hetzner.find_servers_by_label(&job::selector(id), run.within()).await;
+                found.map(|found| found.into_iter().filter(|server| job::is_labelled(server, id)).collect())
+            }
             Which::Server { id, .. } => {
                 run.hetzner.find_server(ServerId(*id), run.within()).await.map(|server| server.into_iter().collect())
             }

@@ -92,6 +92,11 @@ pub fn selector(job: &str) -> String {
     crate::hetzner::selector(JOB, job)
 }
 
+/// Whether a server carries this job's label. Who asked for the label looks again: the filter may have been lost on the way.
+pub fn is_labelled(server: &Server, job: &str) -> bool {
+    server.labels.get(JOB).is_some_and(|label| label == job)
+}
+
 /// The selector that finds every server, of whatever job, whose attempt has not finished.
 pub fn unfinished_selector() -> String {
     let terms = [(MANAGED_BY.0, MANAGED_BY.1), (STATE.0, STATE.1)];

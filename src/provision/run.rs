@@ -16,6 +16,7 @@ use super::job::{Attempt, Claim, Job};
 use super::region::Placement;
 use super::settings::Settings;
 use crate::hetzner::{Hetzner, HetznerError, Server};
+use crate::secret::Secret;
 use crate::tailscale::{Tailscale, TailscaleError};
 use crate::transport::{
     Chance, Clock, Instant, Opinion, Patience, Repeat, RetryBudget, Within, retry, sleep, sleep_until, timeout_at,
@@ -106,7 +107,7 @@ impl<'a> Run<'a> {
             candidates: Vec::new(),
             warnings: Vec::new(),
             is_key_spent: false,
-            known: Known { server_name: Some(job.name.clone()), ..Known::default() },
+            known: Known { server_name: Some(job.name.clone()).filter(|name| !name.is_empty()), ..Known::default() },
         };
         let deadline = began + settings.timeout;
         let notes = Mutex::new(notes);
@@ -308,6 +309,11 @@ impl<'a> Run<'a> {
         self.enter(Step::Verify);
         self.notes().known.tailscale_ip = Some(enrolled.ip);
         self.say(Scope::ProvisionVm, format!("Tailscale enrollment verified: ip={}", enrolled.ip));
+    }
+
+    /// A secret was handed out; a log should mask it.
+    pub(super) fn tell_secret(&self, secret: &Secret) {
+        quietly(|| self.observer.secret(secret));
     }
 
     pub(super) fn tried(&self, attempt: CandidateAttempt) {

@@ -32,7 +32,7 @@ pub enum State {
     Creating,
     /// Its server runs, and no device of it is in the tailnet yet.
     Booting,
-    /// A device of its name verifies, and the server is not marked ready yet.
+    /// A device of its name and tag is there, which may be its machine, and the server is not marked ready yet.
     Enrolled,
     /// It is done.
     Ready,
@@ -67,7 +67,7 @@ pub struct Status {
     pub server: Option<Server>,
     /// The agent that it is for.
     pub agent: Option<String>,
-    /// The device's address in the tailnet.
+    /// The device's address in the tailnet, if the job is ready and that device verifies just now.
     pub tailscale_ip: Option<Ipv4Addr>,
     /// Its preferred id.
     pub node_id: Option<String>,
@@ -113,7 +113,8 @@ async fn look(run: &Run<'_>, job_id: &str) -> Result<Status, Cause> {
         had.map(drop)
     };
     let (servers, ()) = try_join(servers, token).await?;
-    let Some(server) = servers.into_iter().min_by_key(|server| server.id) else {
+    let labelled = servers.into_iter().filter(|server| job::is_labelled(server, job_id));
+    let Some(server) = labelled.min_by_key(|server| server.id) else {
         return Ok(told(run, State::Absent, None, None, None));
     };
     let claim = Claim::read(&server).ok_or(Cause::ForeignServer { id: server.id.0 })?;
@@ -144,8 +145,10 @@ fn read(run: &Run<'_>, server: Server, claim: &Claim, mut devices: Vec<Device>) 
         State::Creating
     };
     let mut status = told(run, state, Some(server), Some(claim), obstacle);
-    status.node_id = enrolled.as_ref().map(|enrolled| enrolled.node_id.clone());
-    status.tailscale_ip = enrolled.map(|enrolled| enrolled.ip);
+    // Before that, nothing but its name and tag says that a device is the machine; a call proves more.
+    if let Some(enrolled) = enrolled.filter(|_| claim.ready && claim.node_id.is_some()) {
+        (status.tailscale_ip, status.node_id) = (Some(enrolled.ip), Some(enrolled.node_id));
+    }
     status
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::Deserialize;
 
-use crate::transport::{Fate, Judge, Opinion, TransportError, clean, retry};
+use crate::transport::{Fate, Judge, Opinion, TransportError, clean, id_in, retry};
 
 /// A request to Tailscale that brought nothing usable.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -150,5 +150,5 @@ impl Judge for TailscaleError {
 
 /// Tailscale's id of one exchange, worth quoting to its support.
 pub(super) fn request_id(headers: &http::HeaderMap) -> Option<String> {
-    headers.get("x-tailscale-request-id").and_then(|id| id.to_str().ok()).map(clean).filter(|id| !id.is_empty())
+    id_in(headers, "x-tailscale-request-id")
 }

@@ -168,11 +168,14 @@ fn without_credential(request: &http::Request<Bytes>, mut answer: http::Response
         return answer;
     }
     answer.map(|body| {
-        let mut body = body.to_vec();
-        while let Some(found) = find(&body, credential) {
-            body.splice(found, *b"***");
+        let (mut rest, mut clean) = (&body[..], Vec::with_capacity(body.len()));
+        while let Some(found) = find(rest, credential) {
+            clean.extend_from_slice(&rest[..found.start]);
+            clean.extend_from_slice(b"***");
+            rest = &rest[found.end..];
         }
-        body.into()
+        clean.extend_from_slice(rest);
+        clean.into()
     })
 }
 

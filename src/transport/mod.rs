@@ -34,7 +34,7 @@ pub use error::{Fate, TransportError};
 pub use live::{Live, Network, Proxy};
 pub use request::{BaseUrl, BaseUrlError};
 pub use retry::{Judge, Opinion, Pace, Patience, Repeat};
-pub use upstream_text::clean;
+pub use upstream_text::{clean, id_in};
 
 /// Answers above this size are refused before they are held in memory (fault G28). A tailnet of 5,000 devices with
 /// every field is about 9 MB (`facts/tailscale-and-first-boot.md`, A3), with the default fields well under half.

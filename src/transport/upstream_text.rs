@@ -60,6 +60,16 @@ fn is_unsafe(letter: char) -> bool {
             | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
+/// The longest id of an exchange that is known is a UUID.
+const LONGEST_ID: usize = 48;
+
+/// The id of an exchange in a header of its answer. Nothing else is taken for one: a header may repeat what was sent.
+pub fn id_in(headers: &http::HeaderMap, name: &str) -> Option<String> {
+    let id = headers.get(name)?.to_str().ok()?;
+    let is_plain = id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    ((1..=LONGEST_ID).contains(&id.len()) && is_plain && !id.starts_with("tskey-")).then(|| id.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::clean;

@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::support::{Cloud, Notebook, answer, fault, labels, namesake, page, params, settings, with_timeout};
-use provision_vm::provision::{CancellationToken, Code, Deprovisioned, Kind, ProvisionError, State, Status, Which};
+use provision_vm::provision::{
+    CancellationToken, Code, Deprovisioned, Kind, Params, ProvisionError, State, Status, Which,
+};
 use serde_json::json;
-use simulator::{Api, Config, FaultKind, PlantedServer};
+use simulator::{Api, Config, FaultKind, PlantedDevice, PlantedServer};
 
 async fn deprovision(cloud: &Cloud, which: Which) -> Result<Deprovisioned, Box<ProvisionError>> {
     let notes = Arc::new(Notebook::default());
@@ -123,6 +125,89 @@ async fn what_is_not_provably_ours_is_refused_unless_told_by_its_id_and_force() 
     plant(&cloud, &[]);
     assert!(deprovision(&cloud, of_job()).await.is_err());
     assert_eq!((cloud.truth().servers().len(), cloud.truth().devices().len()), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_what_was_asked_for_goes_whatever_is_answered() {
+    // Lists are answered without their filter, and a server with another one.
+    let cloud = Cloud::usual();
+    let other = Params { job_id: "job-2".to_owned(), ..params() };
+    let mine = cloud.provision(&settings()).await.unwrap();
+    let notes = || Arc::new(Notebook::default());
+    let theirs = cloud.process(3).provision(&other, &settings(), CancellationToken::new(), notes()).await.unwrap();
+    let (all, one) = (cloud.clone(), theirs.server.id);
+    let list = move || {
+        let servers: Vec<_> =
+            all.world().servers().map(|s| json!({ "id": s.id, "name": s.name, "labels": s.labels })).collect();
+        json!({ "servers": servers, "meta": { "pagination": null } })
+    };
+    let unfiltered = answer(200, list(), false);
+    cloud.world().inject(fault(Api::Hetzner, "GET", "/servers", 1, unfiltered.clone()));
+    assert_eq!(look(&cloud).await.server.unwrap().id, mine.server.id);
+    cloud.world().inject(fault(Api::Hetzner, "GET", "/servers", 1, unfiltered));
+    let report = deprovision(&cloud, of_job()).await.unwrap();
+    assert_eq!((report.servers.len(), report.servers[0].server_id), (1, mine.server.id.0));
+    assert_eq!(cloud.truth().servers().len(), 1);
+    let wrong = json!({ "server": { "id": one.0, "name": theirs.server.name, "labels": theirs.server.labels } });
+    cloud.world().inject(fault(Api::Hetzner, "GET", "/servers/*", 99, answer(200, wrong, false)));
+    assert!(deprovision(&cloud, Which::Server { id: 77, force: true }).await.is_err());
+    assert_eq!(cloud.truth().servers().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_key_of_an_attempt_that_lives_is_revoked_or_named() {
+    for (method, times, left) in [("GET", 3, 0), ("GET", 999, 1), ("DELETE", 3, 0), ("DELETE", 999, 1)] {
+        let cloud = Cloud::that_never_joins();
+        let settings = with_timeout(60);
+        assert!(tokio::time::timeout(Duration::from_secs(12), cloud.provision(&settings)).await.is_err());
+        let broken = page(503, "<html>unavailable</html>", false);
+        cloud.world().inject(fault(Api::Tailscale, method, "/tailnet/-/keys/*", times, broken));
+        let report = deprovision(&cloud, of_job()).await.unwrap();
+        let keys = report.leftovers.iter().filter(|left| left.kind == Kind::AuthKey).count();
+        assert_eq!((keys, cloud.truth().usable_keys()), (left, left), "{method} {times}: {:?}", report.leftovers);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_device_of_the_same_machine_goes_too_and_a_server_that_lags_is_found() {
+    let cloud = Cloud::usual();
+    let done = cloud.provision(&settings()).await.unwrap();
+    let public_ip = Some(done.server_ip.into());
+    cloud.world().plant_device(PlantedDevice { public_ip, ..namesake(&done.server.name) });
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(deprovision(&cloud, of_job()).await.unwrap().leftovers, []);
+    assert_eq!(cloud.truth().devices().len(), 0);
+
+    let mut config = Config::default();
+    config.hetzner.stale_created_seconds = 5.0;
+    let cloud = Cloud::new(config);
+    let settings = with_timeout(60);
+    let dying = async {
+        tokio::select! {
+            _ = cloud.provision(&settings) => panic!("it was to die"),
+            () = cloud.until(|truth| !truth.servers().is_empty()) => {}
+        }
+    };
+    dying.await;
+    assert_eq!(deprovision(&cloud, of_job()).await.unwrap().servers.len(), 1);
+    assert_eq!(cloud.truth().servers().len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_forced_removal_that_has_begun_is_not_cut_short() {
+    let cloud = Cloud::usual();
+    let id = cloud.world().plant_server(PlantedServer { name: "web-1".to_owned(), ..PlantedServer::default() });
+    cloud.world().inject(fault(Api::Hetzner, "DELETE", "/servers/*", 1, FaultKind::Slow { ms: 5_000 }));
+    let cancel = CancellationToken::new();
+    let giving_up = async {
+        cloud.until(|truth| truth.faults_fired() > 0).await;
+        cancel.cancel();
+    };
+    let (told, settings, which) = (cloud.told(5), settings(), Which::Server { id, force: true });
+    let call = told.deprovision(&which, &settings, cancel.clone(), Arc::new(Notebook::default()));
+    let report = tokio::join!(call, giving_up).0.unwrap();
+    assert_eq!((report.servers[0].left.clone(), report.leftovers), (None, vec![]));
+    cloud.truth().assert_empty();
 }
 
 #[tokio::test(start_paused = true)]

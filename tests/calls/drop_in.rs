@@ -178,6 +178,32 @@ async fn an_order_whose_undo_fails_names_the_server() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn i02_an_address_that_the_caller_brings_outlives_the_undo_of_its_order() {
+    let mut config = Config::default();
+    config.hetzner.primary_ips_auto_delete = false;
+    let cloud = Cloud::new(config);
+    let first = document(tell(&cloud, usual_order()).await);
+    tell(&cloud, Operation::DeleteServer(first["server"]["id"].as_u64().unwrap())).await.unwrap();
+    let own = first["server"]["public_net"]["ipv4"]["id"].as_u64().unwrap();
+    cloud.fault(Api::Hetzner, "POST", "/servers", FaultKind::Slow { ms: 3_000 });
+    let cancel = CancellationToken::new();
+    let giving_up = async {
+        cloud.until(|truth| truth.servers_ever() == 2).await;
+        cancel.cancel();
+    };
+    let operation = order(|order| {
+        order["name"] = json!("agent-web-2");
+        order["public_net"] = json!({ "ipv4": own });
+    });
+    let (told, settings) = (cloud.told(5), settings());
+    let call = told.perform(&operation, &settings, cancel.clone(), Arc::new(Notebook::default()));
+    let error = tokio::join!(call, giving_up).0.unwrap_err();
+    assert_eq!((error.cause.code(), cloud.truth().servers().len()), (Code::Aborted, 0));
+    assert!(cloud.world().primary_ips().any(|ip| ip.id == own), "it is the caller's");
+    assert!(error.leftovers.iter().any(|left| left.id.as_deref() == Some(&own.to_string())), "{:?}", error.leftovers);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_name_that_is_taken_by_another_server_is_left_alone() {
     let cloud = Cloud::usual();
     plant(&cloud);

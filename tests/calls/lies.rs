@@ -248,5 +248,5 @@ async fn y16_a_token_that_an_answer_repeats_is_cut_out_wherever_it_stands() {
     };
     cloud.world().inject(fault(Api::Hetzner, "GET", "/servers", 9, kind));
     let error = cloud.provision(&settings()).await.unwrap_err();
-    assert_eq!(error.cause.request_ids(), ["***"]);
+    assert_eq!(error.cause.request_ids(), Vec::<String>::new());
 }

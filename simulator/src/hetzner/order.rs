@@ -29,6 +29,8 @@ struct Order {
     start: bool,
     ipv4: bool,
     ipv6: bool,
+    /// An address of the project that the server is to have instead of a new one.
+    given_ipv4: Option<u64>,
 }
 
 fn invalid(field: &str, message: &str) -> Response<Bytes> {
@@ -94,6 +96,7 @@ impl Hetzner {
         if !ipv4 && !ipv6 {
             return Err(invalid("public_net", "server needs at least one network").into());
         }
+        let given_ipv4 = self.check_given_ip(body.get("public_net"))?;
         let held = self.held_names.get(name).is_some_and(|until| *until > cx.now);
         if held || self.servers.values().any(|server| server.name == name) {
             let details = json!({ "fields": [{ "name": "name" }] });
@@ -110,7 +113,18 @@ impl Hetzner {
         check_sale(config, server_type, location)?;
         let start = body.get("start_after_create").and_then(Value::as_bool).unwrap_or(true);
         let name = name.to_owned();
-        Ok(Order { name, server_type, location, image, labels, user_data, has_keys, start, ipv4, ipv6 })
+        Ok(Order { name, server_type, location, image, labels, user_data, has_keys, start, ipv4, ipv6, given_ipv4 })
+    }
+
+    fn check_given_ip(&self, net: Option<&Value>) -> Result<Option<u64>, Box<Response<Bytes>>> {
+        let Some(id) = net.and_then(|net| net.get("ipv4")).and_then(Value::as_u64) else { return Ok(None) };
+        match self.primary_ips.get(&id) {
+            None => Err(hetzner_error(404, "not_found", "primary ip not found", Value::Null).into()),
+            Some(ip) if ip.assignee.is_some() => {
+                Err(hetzner_error(422, "primary_ip_assigned", "primary ip is already assigned", json!({})).into())
+            }
+            Some(_) => Ok(Some(id)),
+        }
     }
 
     fn check_ssh_keys(&self, keys: Option<&Value>) -> Result<bool, Box<Response<Bytes>>> {
@@ -135,7 +149,12 @@ impl Hetzner {
         server.user_data = order.user_data;
         server.has_ipv4 = order.ipv4;
         server.locked = config.locked_while_creating;
-        if order.ipv4 {
+        let given = order.given_ipv4.and_then(|id| self.primary_ips.get_mut(&id));
+        if let Some(ip) = given {
+            ip.assignee = Some(server.id);
+            server.ipv4_id = ip.id;
+            server.ipv4 = ip.ip.parse().unwrap_or(server.ipv4);
+        } else if order.ipv4 {
             server.ipv4_id = self.new_ip(cx, &server, false, config.primary_ips_auto_delete);
         }
         if order.ipv6 {

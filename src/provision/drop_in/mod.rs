@@ -72,6 +72,13 @@ pub struct Polling {
     pub interval: Duration,
 }
 
+impl Polling {
+    /// How long all looks take, with time for the answers.
+    pub fn length(self) -> Duration {
+        self.interval.saturating_mul(self.looks).saturating_add(Duration::from_secs(60))
+    }
+}
+
 /// What an operation has to say.
 #[derive(Clone, Debug)]
 pub enum Answer {

@@ -23,6 +23,9 @@ pub(super) async fn create(run: &Run<'_>, saga: &Saga, order: &Document) -> Resu
     let document = match place(run, &undo, &order, &refused).await?.map_err(refused)? {
         Placed::Answered(created) => {
             run.know_server(&created.server);
+            if let Some(password) = &created.root_password {
+                run.tell_secret(password);
+            }
             created.document
         }
         Placed::Found(server) => {

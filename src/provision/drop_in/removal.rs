@@ -7,7 +7,7 @@ use super::super::error::Cause;
 use super::super::event::{Scope, Step};
 use super::super::leftover::{Kind, Leftover};
 use super::super::run::{Doing, Run};
-use crate::hetzner::ServerId;
+use crate::hetzner::{HetznerError, ServerId};
 use crate::tailscale::NodeId;
 use crate::transport::sleep;
 
@@ -25,15 +25,23 @@ pub(in super::super) async fn server(run: &Run<'_>, id: ServerId) -> Result<(), 
         (cause, vec![leftover.id(&id)])
     };
     let end = run.clock.now() + LOCKED;
+    let mut is_protected = false;
     let deleted = run.guard(async {
         loop {
             match run.hetzner.delete_server(id, run.within()).await {
                 Err(error) if error.is_locked() && run.clock.now() < end => sleep(LOOK_AGAIN).await,
-                outcome => return outcome.doing("the server could not be deleted"),
+                outcome => {
+                    is_protected = outcome.as_ref().is_err_and(HetznerError::is_protected);
+                    return outcome.doing("the server could not be deleted");
+                }
             }
         }
     });
-    if deleted.await.map_err(left)? {
+    let deleted = deleted.await;
+    if is_protected && let Err(cause) = deleted {
+        return Err((cause, vec![Leftover::exists(Kind::Server, "it is protected against deletion").id(&id)]));
+    }
+    if deleted.map_err(left)? {
         let gone = run.guard(async {
             let until = run.clock.now() + STILL_SHOWN;
             while run.hetzner.find_server(id, run.within()).await.doing("no read confirms the deletion")?.is_some() {

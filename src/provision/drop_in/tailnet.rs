@@ -19,6 +19,11 @@ pub(super) async fn create_key(run: &Run<'_>, saga: &Saga, life: Duration) -> Re
     let attempt = run.begin_attempt();
     let key = auth_key::mint(run, saga, &attempt, life).await?;
     run.say(Scope::Tailscale, "Tailscale auth key generated");
+    if key.has_unseen_twin() {
+        let message =
+            "An order of an auth key got no answer: an unused key, whose text nobody has, may exist until it ends";
+        run.warn(Scope::Tailscale, message);
+    }
     let id = key.id.map(|id| id.0).unwrap_or_default();
     Ok(Answer::AuthKey { key: key.text, id })
 }

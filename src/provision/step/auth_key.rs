@@ -54,6 +54,11 @@ impl Key {
         }
     }
 
+    /// Whether an order beside this key's may have made one that nobody has seen.
+    pub(in super::super) fn has_unseen_twin(&self) -> bool {
+        self.minted.as_ref().is_some_and(|undo| undo.has_unseen())
+    }
+
     /// The id of a key that we made: the only kind that we revoke.
     pub(in super::super) fn minted_id(&self) -> Option<&KeyId> {
         self.id.as_ref().filter(|_| self.minted.is_some())

@@ -16,7 +16,7 @@ use super::super::run::{Doing, Run};
 use super::super::saga::{Machine, Scene, Undo};
 use crate::hetzner::HetznerError;
 use crate::tailscale::{Device, NodeId, TailscaleError};
-use crate::transport::sleep;
+use crate::transport::{sleep, sleep_until};
 
 /// How long a device may take to show in lists after its machine joined.
 const PATIENCE_WITH_LISTS: Duration = Duration::from_secs(15);
@@ -167,7 +167,8 @@ impl UndoDevice {
         Settled { leftover: exists(why), is_candidate: false, is_silent: place == Place::Unknown }
     }
 
-    /// Removes the device that was verified, if it still has our name and tag. It may be anywhere by now.
+    /// Removes the device that was verified, if it still has our name and tag: it may be anywhere by now. And any other one
+    /// that the same machine has made of itself.
     async fn remove_verified(&self, scene: &Scene<'_>, id: &NodeId) -> Vec<Leftover> {
         let exists = |why: &str| Some(Leftover::exists(Kind::Device, why));
         let leftover = match scene.run.tailscale.find_device(id, scene.within()).await {
@@ -179,7 +180,20 @@ impl UndoDevice {
             Ok(Some(_)) => self.remove(scene, id).await,
             Err(error) => Some(Leftover::unconfirmed(Kind::Device, error.to_string())),
         };
-        leftover.map(|leftover| leftover.id(id).name(&self.hostname)).into_iter().collect()
+        let mut left: Vec<Leftover> = leftover.map(|leftover| leftover.id(id)).into_iter().collect();
+        match scene.run.tailscale.find_devices(&self.hostname, scene.within()).await {
+            Ok(devices) => {
+                for device in devices.iter().filter(|device| device.node_id != *id && self.expected().may_be(device)) {
+                    let Settled { leftover, is_candidate, .. } = self.settle(scene, device).await;
+                    left.extend(leftover.filter(|_| is_candidate).map(|leftover| leftover.id(&device.node_id)));
+                }
+            }
+            Err(error) => {
+                let why = format!("the devices could not be read ({error})");
+                left.push(Leftover::may_appear(Kind::Device, why));
+            }
+        }
+        left.into_iter().map(|leftover| leftover.name(&self.hostname)).collect()
     }
 
     async fn remove(&self, scene: &Scene<'_>, id: &NodeId) -> Option<Leftover> {
@@ -222,6 +236,8 @@ impl Undo for UndoDevice {
             let (mut left, mut settled, mut has_candidate) = (Vec::new(), Vec::new(), false);
             // A machine that has just joined may not have said yet where it is.
             let hearing = scene.deadline.min(scene.run.clock.now() + PATIENCE_WITH_LISTS);
+            // What the last look saw of those that do not say where they are.
+            let mut silent = Vec::new();
             loop {
                 let devices = match self.find(scene, &settled, has_candidate).await {
                     Ok(devices) => devices,
@@ -233,7 +249,7 @@ impl Undo for UndoDevice {
                     }
                 };
                 let is_last_hearing = scene.run.clock.now() + LISTEN_AGAIN > hearing;
-                let mut silent = Vec::new();
+                silent.clear();
                 for device in &devices {
                     let since = scene.run.clock.now();
                     let Settled { leftover, is_candidate, is_silent } = self.settle(scene, device).await;
@@ -250,13 +266,13 @@ impl Undo for UndoDevice {
                 // key it may join again and again.
                 let is_complete = scene.key_used().is_some() && has_candidate;
                 if devices.is_empty() || is_complete {
-                    left.extend(silent);
                     break;
                 }
                 if !silent.is_empty() {
-                    sleep(LISTEN_AGAIN).await;
+                    sleep_until(scene.deadline.min(scene.run.clock.now() + LISTEN_AGAIN)).await;
                 }
             }
+            left.append(&mut silent);
             if !has_candidate && !is_blind && scene.key_used() == Some(true) {
                 let why = "a machine joined, but no list shows a device that is provably its";
                 left.push((scene.run.clock.now(), Leftover::may_appear(Kind::Device, why)));

@@ -241,7 +241,7 @@ impl Audit {
         }
         call.step = event.step;
         // An attempt of its own begins.
-        call.is_clearing &= event.step != Step::AuthKey;
+        call.is_clearing &= event.step != Step::AuthKey && !event.message.starts_with("Undoing what was begun");
         // An attempt that yielded to another is undone, and the call goes on.
         if event.step != Step::Undo {
             (call.undo_at, call.undo_cause) = (None, None);

@@ -25,6 +25,8 @@ pub(in super::super::super) struct UndoAuthKey {
     description: String,
     /// Minted by an attempt that is past its end, and so is the key.
     is_dead: bool,
+    /// A label names the key, which anybody may have written.
+    is_of_label: bool,
     state: Mutex<State>,
 }
 
@@ -43,13 +45,13 @@ struct State {
 
 impl UndoAuthKey {
     pub(super) fn new(description: String) -> Self {
-        Self { description, is_dead: false, state: Mutex::default() }
+        Self { description, is_dead: false, is_of_label: false, state: Mutex::default() }
     }
 
-    /// The undo of the key that a dead attempt minted, as its server's label names it.
-    pub(in super::super::super) fn of_dead(id: &str, description: String) -> Self {
+    /// The undo of the key that another attempt minted, as its server's label names it. `is_dead` says that it is past its end.
+    pub(in super::super::super) fn of_label(id: &str, description: String, is_dead: bool) -> Self {
         let state = State { minted: Some(KeyId(id.to_owned())), ..State::default() };
-        Self { description, is_dead: true, state: Mutex::new(state) }
+        Self { description, is_dead, is_of_label: true, state: Mutex::new(state) }
     }
 
     pub(super) fn description(&self) -> &str {
@@ -137,12 +139,19 @@ impl UndoAuthKey {
         let once = Within { deadline: soon, patience: Patience::Tries(1) };
         // The key of a dead attempt has ended by itself, which says nothing about its use.
         let mut is_useless = self.is_dead;
-        if self.is_dead && !self.is_provably_of_dead(scene, id, once).await {
-            return None;
-        }
-        if !self.is_dead
-            && let Ok(before) = tailscale.find_key(id, once).await
-        {
+        if self.is_of_label {
+            // One that lives may still let a machine in, so it is worth waiting for.
+            let within = if self.is_dead { once } else { scene.within() };
+            match self.is_provably_of_label(scene, id, within).await {
+                Ok(true) => {}
+                Err(error) if !self.is_dead => {
+                    return Some(
+                        Leftover::unconfirmed(Kind::AuthKey, error.to_string()).id(id).name(&self.description),
+                    );
+                }
+                Ok(false) | Err(_) => return None,
+            }
+        } else if let Ok(before) = tailscale.find_key(id, once).await {
             is_useless = before.is_none_or(|key| key.invalid);
             if self.state().ends.is_some_and(|end| scene.run.clock.now() < end) {
                 scene.set_key_used(Some(is_useless));
@@ -166,14 +175,19 @@ impl UndoAuthKey {
         Some(leftover.id(id).name(&self.description))
     }
 
-    /// Whether the key that a dead attempt's label names is that attempt's: anybody may have written the label. And it goes
+    /// Whether the key that an attempt's label names is that attempt's: anybody may have written the label. And it goes
     /// only with the server: one that was spared may belong to an attempt that lives.
-    async fn is_provably_of_dead(&self, scene: &Scene<'_>, id: &KeyId, within: Within) -> bool {
+    async fn is_provably_of_label(
+        &self,
+        scene: &Scene<'_>,
+        id: &KeyId,
+        within: Within,
+    ) -> Result<bool, TailscaleError> {
         if !matches!(scene.machine(), Machine::Deleted { .. }) {
-            return false;
+            return Ok(false);
         }
-        let key = scene.run.tailscale.find_key(id, within).await;
-        matches!(key, Ok(Some(key)) if key.description == self.description)
+        let key = scene.run.tailscale.find_key(id, within).await?;
+        Ok(key.is_some_and(|key| key.description == self.description))
     }
 
     /// Looks for keys that unanswered orders may still make, and revokes them.

@@ -148,8 +148,10 @@ impl UndoServer {
             Removal::WasGone => (ordered.primary_ips.clone(), false),
         };
         // An address is provably one that came with the server only if the order's answer names it and a read has shown it
-        // there. What only a read has shown may have been given to it by somebody, and an answer may be wrong.
-        let is_own = |id: &PrimaryIpId| is_deleted && ordered.is_answer && ordered.primary_ips.contains(id);
+        // there. What only a read has shown may have been given to it by somebody, an answer may be wrong, and an order in a caller's
+        // own words may bring an address of the caller's.
+        let is_own =
+            |id: &PrimaryIpId| self.is_of_job() && is_deleted && ordered.is_answer && ordered.primary_ips.contains(id);
         let (own, others): (Vec<_>, Vec<_>) = shown.into_iter().partition(is_own);
         let mut left = remove_primary_ips(scene.run, &own, scene.within()).await;
         left.extend(find_primary_ips(scene.run, &others, ordered.id, scene.within()).await);
