@@ -88,7 +88,8 @@ module.exports = [
   {
     name: 'hostname-only-match',
     what: 'a device counts by its host name alone, without tag and age',
-    caughtBy: ['I02', 'I11'],
+    // Where a device connects from stands behind it, so a stranger is not taken for the machine; but it blocks the job.
+    caughtBy: ['I02', 'I11', 'I15', 'I17', 'I18'],
     edits: [
       [ENROLLMENT, 'self.is_new(device) && device.tags', 'planted("hostname-only-match") && device.hostname.eq_ignore_ascii_case(self.hostname)\n            || self.is_new(device) && device.tags'],
     ],
