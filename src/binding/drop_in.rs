@@ -2,7 +2,6 @@
 //!
 //! What they answer goes to JavaScript as JSON text, for much of it is the clouds' own documents.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use napi_derive::napi;
@@ -13,7 +12,7 @@ use super::fields::{Fields, unsupported};
 use super::input::{self, Input};
 use super::output::Fault;
 use super::progress::{Callback, Listener, ProgressEvent};
-use super::provision::{outlive, prepare};
+use super::provision::call;
 use super::settings::Purpose;
 use crate::provision::settings::{Document, NodeId};
 use crate::provision::{self, Answer, Cause, Operation, Polling, ProvisionError, USUAL_TIMEOUT};
@@ -50,17 +49,11 @@ pub async fn perform(
     #[napi(ts_arg_type = "(event: ProgressEvent | null) => void")] on_event: Callback<ProgressEvent>,
     #[napi(ts_arg_type = "(secret: string | null) => void")] on_secret: Callback<String>,
 ) -> Answered {
-    let listener = Arc::new(Listener { on_event, on_secret });
-    let (token, told) = (cancel.token(), listener.clone());
-    let outcome = outlive(async move {
-        let read = read(&input).map_err(ProvisionError::at_the_door);
-        drop(input);
-        let (operation, settings, process) = prepare(read?)?;
-        process.perform(&operation, &settings, token, told).await
+    let listener = Listener { on_event, on_secret };
+    let outcome = call(input, cancel.token(), listener, read, |what, settings, process, cancel, listener| async move {
+        process.perform(&what, &settings, cancel, listener).await
     });
-    let outcome = outcome.await;
-    listener.flush().await;
-    outcome.into()
+    outcome.await.into()
 }
 
 /// The first-boot document. `input` is JSON text: `{ params, isSnapshot }`.

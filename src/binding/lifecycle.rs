@@ -1,7 +1,5 @@
 //! What becomes of a job after its call: where it stands, and its end.
 
-use std::sync::Arc;
-
 use napi_derive::napi;
 use serde_json::{Value, json};
 
@@ -10,9 +8,9 @@ use super::fields::Fields;
 use super::input::{self, Input};
 use super::output::{Fault, Leftover, Requests, milliseconds, number};
 use super::progress::{Callback, Listener, ProgressEvent};
-use super::provision::{outlive, prepare};
+use super::provision::call;
 use super::settings::Purpose;
-use crate::provision::{self, Cause, ProvisionError, Which};
+use crate::provision::{self, Cause, Which};
 
 /// How a removal ended: with a value or with a fault.
 #[napi(object)]
@@ -102,17 +100,12 @@ pub async fn deprovision_vm(
     #[napi(ts_arg_type = "(event: ProgressEvent | null) => void")] on_event: Callback<ProgressEvent>,
     #[napi(ts_arg_type = "(secret: string | null) => void")] on_secret: Callback<String>,
 ) -> Deprovisioning {
-    let listener = Arc::new(Listener { on_event, on_secret });
-    let (token, told) = (cancel.token(), listener.clone());
-    let outcome = outlive(async move {
-        let read = read_target(&input).map_err(ProvisionError::at_the_door);
-        drop(input);
-        let (which, settings, process) = prepare(read?)?;
-        process.deprovision(&which, &settings, token, told).await
-    });
-    let outcome = outcome.await;
-    listener.flush().await;
-    match outcome {
+    let listener = Listener { on_event, on_secret };
+    let outcome =
+        call(input, cancel.token(), listener, read_target, |what, settings, process, cancel, listener| async move {
+            process.deprovision(&what, &settings, cancel, listener).await
+        });
+    match outcome.await {
         Ok(report) => Deprovisioning { value: Some(report.into()), fault: None },
         Err(error) => Deprovisioning { value: None, fault: Some((*error).into()) },
     }
@@ -127,17 +120,12 @@ pub async fn get_provisioning(
     #[napi(ts_arg_type = "(event: ProgressEvent | null) => void")] on_event: Callback<ProgressEvent>,
     #[napi(ts_arg_type = "(secret: string | null) => void")] on_secret: Callback<String>,
 ) -> Looking {
-    let listener = Arc::new(Listener { on_event, on_secret });
-    let (token, told) = (cancel.token(), listener.clone());
-    let outcome = outlive(async move {
-        let read = read_job(&input).map_err(ProvisionError::at_the_door);
-        drop(input);
-        let (job, settings, process) = prepare(read?)?;
-        process.status(&job, &settings, token, told).await
-    });
-    let outcome = outcome.await;
-    listener.flush().await;
-    match outcome {
+    let listener = Listener { on_event, on_secret };
+    let outcome =
+        call(input, cancel.token(), listener, read_job, |what, settings, process, cancel, listener| async move {
+            process.status(&what, &settings, cancel, listener).await
+        });
+    match outcome.await {
         Ok(status) => Looking { value: Some(status.into()), fault: None },
         Err(error) => Looking { value: None, fault: Some((*error).into()) },
     }

@@ -11,7 +11,7 @@ use super::output::{Reaping, Settled};
 use super::progress::{Callback, Listener, ProgressEvent};
 use super::{log, settings};
 use crate::provision::settings::Network;
-use crate::provision::{CancellationToken, Cause, Outcome, ProvisionError, Provisioner, ReapReport, Settings};
+use crate::provision::{CancellationToken, Cause, ProvisionError, Provisioner, Settings};
 
 /// One client per way to the network, shared by all calls of the process: it holds the connections.
 static CLIENTS: Mutex<BTreeMap<Network, Provisioner>> = Mutex::new(BTreeMap::new());
@@ -26,10 +26,12 @@ pub async fn provision_vm(
     #[napi(ts_arg_type = "(event: ProgressEvent | null) => void")] on_event: Callback<ProgressEvent>,
     #[napi(ts_arg_type = "(secret: string | null) => void")] on_secret: Callback<String>,
 ) -> Settled {
-    let listener = Arc::new(Listener { on_event, on_secret });
-    let outcome = outlive(run(input, cancel.token(), listener.clone())).await;
-    listener.flush().await;
-    outcome.into()
+    let listener = Listener { on_event, on_secret };
+    let outcome =
+        call(input, cancel.token(), listener, input::read, |what, settings, process, cancel, listener| async move {
+            process.provision(&what, &settings, cancel, listener).await
+        });
+    outcome.await.into()
 }
 
 /// Finds what dead attempts left, and finishes or removes it. `input` is JSON text: `{ options, env }`. Never rejects
@@ -41,10 +43,15 @@ pub async fn reap(
     #[napi(ts_arg_type = "(event: ProgressEvent | null) => void")] on_event: Callback<ProgressEvent>,
     #[napi(ts_arg_type = "(secret: string | null) => void")] on_secret: Callback<String>,
 ) -> Reaping {
-    let listener = Arc::new(Listener { on_event, on_secret });
-    let outcome = outlive(run_reap(input, cancel.token(), listener.clone())).await;
-    listener.flush().await;
-    outcome.into()
+    let listener = Listener { on_event, on_secret };
+    let outcome = call(
+        input,
+        cancel.token(),
+        listener,
+        input::read_reap,
+        |what, settings, process, cancel, listener| async move { process.reap(what, &settings, cancel, listener).await },
+    );
+    outcome.await.into()
 }
 
 /// The names of the environment variables that a call may read.
@@ -53,27 +60,34 @@ pub fn setting_names() -> Vec<String> {
     settings::NAMES.iter().map(|name| (*name).to_owned()).collect()
 }
 
-async fn run(input: String, cancel: CancellationToken, listener: Arc<Listener>) -> Outcome {
-    let read = input::read(&input).map_err(ProvisionError::at_the_door);
-    // The text holds the secrets of the environment; it is not kept for the length of the job.
-    drop(input);
-    let (params, settings, process) = prepare(read?)?;
-    process.provision(&params, &settings, cancel, listener).await
-}
-
-async fn run_reap(
+/// One call: reads what it brings, does it as a task of its own, and ends when its listener has had everything.
+pub(super) async fn call<
+    I: Send + 'static,
+    T: Send + 'static,
+    F: Future<Output = Result<T, Box<ProvisionError>>> + Send,
+>(
     input: String,
     cancel: CancellationToken,
-    listener: Arc<Listener>,
-) -> Result<ReapReport, Box<ProvisionError>> {
-    let read = input::read_reap(&input).map_err(ProvisionError::at_the_door);
-    drop(input);
-    let (options, settings, process) = prepare(read?)?;
-    process.reap(options, &settings, cancel, listener).await
+    listener: Listener,
+    read: fn(&str) -> Result<Input<I>, Cause>,
+    run: impl FnOnce(I, Settings, Provisioner, CancellationToken, Arc<Listener>) -> F + Send + 'static,
+) -> Result<T, Box<ProvisionError>> {
+    let listener = Arc::new(listener);
+    let told = listener.clone();
+    let outcome = outlive(async move {
+        let read = read(&input).map_err(ProvisionError::at_the_door);
+        // The text holds the secrets of the environment; it is not kept for the length of the job.
+        drop(input);
+        let (what, settings, process) = prepare(read?)?;
+        run(what, settings, process, cancel, told).await
+    });
+    let outcome = outcome.await;
+    listener.flush().await;
+    outcome
 }
 
 /// What a call needs: what it is about, its settings, and the client for its way to the network.
-pub(super) fn prepare<T>(input: Input<T>) -> Result<(T, Settings, Provisioner), Box<ProvisionError>> {
+fn prepare<T>(input: Input<T>) -> Result<(T, Settings, Provisioner), Box<ProvisionError>> {
     let Input { what, mut settings, network, log_filter } = input;
     settings.warnings.extend(log_filter.and_then(|filter| log::set_filter(&filter)));
     Ok((what, settings, client(network)?))
@@ -91,7 +105,7 @@ fn client(network: Network) -> Result<Provisioner, Box<ProvisionError>> {
 
 /// Runs a call as a task of its own, so that a panic in it becomes a fault.
 #[expect(clippy::disallowed_methods, reason = "the one place where tasks start")]
-pub(super) async fn outlive<T: Send + 'static>(
+async fn outlive<T: Send + 'static>(
     call: impl Future<Output = Result<T, Box<ProvisionError>>> + Send + 'static,
 ) -> Result<T, Box<ProvisionError>> {
     let crash = |_| ProvisionError::at_the_door(Cause::Internal("the call broke down".to_owned()));
