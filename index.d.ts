@@ -2,9 +2,10 @@ import type {
   CandidateAttempt,
   DeprovisionReport,
   JobStatus,
-  Leftover,
+  Leftover as NativeLeftover,
+  Price,
   ProgressEvent as NativeEvent,
-  ProvisionVMResult,
+  ProvisionVMResult as NativeResult,
   ReapReport,
 } from './native'
 
@@ -12,9 +13,7 @@ export type {
   CandidateAttempt,
   DeprovisionReport,
   JobStatus,
-  Leftover,
   Price,
-  ProvisionVMResult,
   Reaped,
   ReapReport,
   RemovedServer,
@@ -31,7 +30,24 @@ export type {
  *
  * @throws {ProvisionError} Always this class, always as a rejection.
  */
-export declare function provisionVM(params: ProvisionVMParams, options?: ProvisionOptions): Promise<ProvisionVMResult>
+export declare function provisionVM(
+  params: ProvisionVMParams,
+  options?: ProvisionOptions & { wait?: true | null | undefined },
+): Promise<ProvisionVMResult>
+/**
+ * With `wait: false`, for callers that live shorter than a machine takes to boot, such as serverless functions. It returns as
+ * soon as the server exists. Any later call for the job goes on with it: one that waits finishes it, another one with
+ * `wait: false` finishes it if its machine has joined by then, and else returns how far it has come. So calling again every
+ * few seconds brings a job to its end; between two calls nothing runs.
+ *
+ * The deadline is that of the first call (`timeoutMs` from its beginning). An attempt that nobody finishes in time counts as
+ * dead some minutes later: the next call for the job makes it anew, and {@link reap} removes it. Whoever fails to finish it
+ * undoes it, but what could not be seen of it is no reason to.
+ */
+export declare function provisionVM(
+  params: ProvisionVMParams,
+  options: ProvisionOptions & { wait: boolean | null | undefined },
+): Promise<ProvisionVMResult | ProvisionVMUnderway>
 
 /**
  * Removes what stands for a job, also if it is ready: its server, its auth key, its device. Returns when reads show that it
@@ -153,8 +169,41 @@ export declare function generateCloudInitConfig(params: CloudInitParams): string
 /** The same for a snapshot that has Tailscale already: it only joins. */
 export declare function generateSnapshotCloudInitConfig(params: CloudInitParams): string
 
-/** Whether an error is this package's, also if another copy of the package made it (a bundle, a worker, a test runner). */
-export declare function isProvisionError(error: unknown): error is ProvisionError
+/**
+ * Whether an error is this package's, also if another copy of the package made it (a bundle, a worker, a test runner). What it
+ * narrows to is told apart by `code`.
+ */
+export declare function isProvisionError(error: unknown): error is ProvisionFailure
+
+/** A machine in the tailnet. */
+export interface ProvisionVMResult extends NativeResult {
+  state: 'ready'
+  serverIp: string
+  tailscaleIp: string
+  deviceId: string
+  nodeId: string
+  /** Never there. */
+  expiresInMs?: never
+}
+
+/** A job whose server stands, and whose machine has still to join. */
+export interface ProvisionVMUnderway extends NativeResult {
+  state: 'creating' | 'booting'
+  /** Not yet known. */
+  tailscaleIp?: never
+  /** Not yet known. */
+  deviceId?: never
+  /** Not yet known. */
+  nodeId?: never
+}
+
+/** Something of a call that is still there, or may be. */
+export interface Leftover extends NativeLeftover {
+  kind: ResourceKind
+}
+
+/** What a call makes. A server is named with what hangs on it: its addresses, and its machine. */
+export type ResourceKind = 'server' | 'device' | 'auth_key' | 'primary_ip'
 
 /** The body of Hetzner's `POST /servers`. Fields that are not named here are passed on as they are. */
 export interface CreateServerConfig {
@@ -294,8 +343,11 @@ export interface CallOptions {
   onSecret?: ((secret: string) => unknown) | null | undefined
   /** Where settings are read, at the time of the call. Default: `process.env`. */
   env?: Readonly<Record<string, string | undefined>> | null | undefined
-  /** Where progress is printed, as `[Hetzner] message`; `false` for nowhere. Default: `console.log`, `console.warn`. */
-  logger?: Logger | false | null | undefined
+  /**
+   * Where progress goes: lines such as `[Hetzner] message` to an object with `info` and `warn`, the events themselves to a
+   * function, nothing to `false`. Default: `console.log` and `console.warn`.
+   */
+  logger?: Logger | ((event: ProgressEvent) => unknown) | false | null | undefined
   /** Milliseconds until the call gives up, its undo not counted. Default: `PROVISION_TIMEOUT_SECONDS`, or 600 000. */
   timeoutMs?: number | null | undefined
   /** Instead of `HETZNER_API_TOKEN`: a secret. */
@@ -312,8 +364,30 @@ export interface CallOptions {
 
 /** How to provision. Everything has a default that works. */
 export interface ProvisionOptions extends CallOptions {
+  /** Whether to wait for the machine. Default: true. */
+  wait?: boolean | null | undefined
   /** Names of the server types to try, in this order. Default: `cpx11`, `cx23`, `cpx12`, `cpx22`, `cpx21`. */
   serverTypes?: readonly string[] | null | undefined
+  /** The only server type to try. Not together with `serverTypes`. */
+  serverType?: string | null | undefined
+  /** Names of the locations to try, in this order, instead of the region's: all server types in the first, then the next. */
+  locations?: readonly string[] | null | undefined
+  /** The only location to try. Not together with `locations`. */
+  location?: string | null | undefined
+  /** Labels of the server, beside this package's own, which cannot be set. At most 50. */
+  labels?: Readonly<Record<string, string>> | null | undefined
+  /** Tags of the device beside `tag:agent`. The OAuth client has to own them. */
+  tags?: readonly string[] | null | undefined
+  /** Ids of firewalls of the project, applied from the start. At most 5. One that closes the way out keeps the machine from joining. */
+  firewalls?: readonly number[] | null | undefined
+  /** Ids of private networks of the project, each with a subnet in the location's zone. At most 3. */
+  networks?: readonly number[] | null | undefined
+  /** Id of a placement group of the project. */
+  placementGroup?: number | null | undefined
+  /** The server's public addresses. Without both it needs `networks`, and a way out through one of them. */
+  publicNet?: PublicNet | null | undefined
+  /** What is added to the first boot. Nothing of it delays the join or can spoil it. */
+  userData?: UserData | null | undefined
   /** Name or id of the image. Default: `ubuntu-22.04`. Not together with `HETZNER_SNAPSHOT_ID`. */
   image?: string | null | undefined
   /** Ids or names of the SSH keys that may log in, instead of `HETZNER_SSH_KEY_ID`. */
@@ -328,6 +402,37 @@ export interface ProvisionOptions extends CallOptions {
   ephemeral?: boolean | null | undefined
   /** Accept a `TAILSCALE_AUTH_KEY` that may be used more than once. Default: false. */
   allowReusableAuthKey?: boolean | null | undefined
+}
+
+/** Which public addresses a server has. */
+export interface PublicNet {
+  /** Whether it has an IPv4 address, which costs a little. Default: true. */
+  ipv4?: boolean | null | undefined
+  /** Whether it has an IPv6 network. Default: true. */
+  ipv6?: boolean | null | undefined
+}
+
+/** What is added to the first boot of a machine. It has to fit into Hetzner's 32 KiB with the rest. */
+export interface UserData {
+  /** Debian packages to install after the join: `name` or `name=version`. At most 100. */
+  packages?: readonly string[] | null | undefined
+  /** Files to write before the join, owned by root. Their contents are stored at Hetzner in plain text. At most 100. */
+  files?: readonly UserFile[] | null | undefined
+  /**
+   * Commands to run as root, after the join and the packages, in this order: text for a shell of its own, or a program with its
+   * arguments. The call does not wait for them. At most 100.
+   */
+  commands?: readonly (string | readonly string[])[] | null | undefined
+}
+
+/** A file to write. */
+export interface UserFile {
+  /** An absolute path. */
+  path: string
+  /** What it holds. */
+  content: string
+  /** Its mode in octal digits. Default: `0644`. */
+  permissions?: string | null | undefined
 }
 
 /** How to mint an auth key. */
@@ -385,10 +490,30 @@ export type Step =
   | 'power'
   | 'remove'
 
-/** One thing that happened. */
-export interface ProgressEvent extends NativeEvent {
+/** One thing that happened. `message` says it to people, `detail` to programs, told apart by `detail.kind`. */
+export interface ProgressEvent extends Omit<NativeEvent, 'detail'> {
   step: Step
+  detail: EventDetail
 }
+
+/** What an event says, as data. */
+export type EventDetail =
+  /** No more than its line. */
+  | { kind: 'note' }
+  /** A server type was considered: taken, or refused with a reason. */
+  | { kind: 'candidate'; serverType: string; location: string; refused?: string; price?: Price }
+  /** The server exists; the event itself names it. */
+  | { kind: 'server' }
+  /** The machine has still to join, and what stands in the way. */
+  | { kind: 'waiting'; why: string }
+  /** The machine is in the tailnet; the event itself has its address. */
+  | { kind: 'enrolled'; deviceId: string; nodeId: string }
+  /** What was begun is being undone, and why. */
+  | { kind: 'undo'; why: string }
+  /** Something is gone, as a read confirmed. */
+  | { kind: 'removed'; resource: ResourceKind; id: string }
+  /** Something stays, or may. */
+  | { kind: 'left'; resource: ResourceKind; id?: string; name?: string; why: string }
 
 /** What went wrong. Each code has a page of its name in `docs/errors`. */
 export type ProvisionErrorCode =
@@ -417,6 +542,19 @@ export type ProvisionErrorCode =
   | 'DEADLINE'
   | 'SUPERSEDED'
   | 'INTERNAL'
+
+/** Why a call failed, told apart by `code`: what each kind has beyond {@link ProvisionError}. */
+export type ProvisionFailure =
+  | (ProvisionError & { readonly name: 'AbortError'; readonly code: 'ABORTED'; readonly field?: undefined })
+  /** An argument or a setting is at fault, nothing was sent or nothing made. */
+  | (ProvisionError & { readonly name: 'ProvisionError'; readonly code: 'INVALID_INPUT' | 'CONFIG' })
+  /** None of `attempts` is to be had. */
+  | (ProvisionError & { readonly name: 'ProvisionError'; readonly code: 'CAPACITY' | 'QUOTA'; readonly field?: undefined })
+  | (ProvisionError & {
+      readonly name: 'ProvisionError'
+      readonly code: Exclude<ProvisionErrorCode, 'ABORTED' | 'INVALID_INPUT' | 'CONFIG' | 'CAPACITY' | 'QUOTA'>
+      readonly field?: undefined
+    })
 
 /** Why a call failed. Holds no secret; `JSON.stringify` shows all of it but the stack. */
 export declare class ProvisionError extends Error {

@@ -73,7 +73,9 @@ function joined(polling, options) {
 async function call(run, what, options) {
   const { signal, onProgress, onSecret, env, logger, others } = takeOptions(options)
   const input = JSON.stringify({ ...what, options: toData(others), env: pickSettings(env) })
-  const log = guard('logger', (event) => logger[event.level](`[${event.scope}] ${event.message}`))
+  const log = guard('logger', (event) =>
+    typeof logger === 'function' ? logger(event) : logger[event.level](`[${event.scope}] ${event.message}`),
+  )
   const report = guard('onProgress', onProgress)
   const onEvent = (event) => {
     // `null` says that everything has arrived.
@@ -170,7 +172,7 @@ const OWN_OPTIONS = {
   onProgress: ['a function', (it) => typeof it === 'function'],
   onSecret: ['a function', (it) => typeof it === 'function'],
   env: ['an object', (it) => typeof it === 'object' && Object.keys(it).length >= 0],
-  logger: ['false or an object with info and warn', isLogger],
+  logger: ['false, a function, or an object with info and warn', isLogger],
 }
 
 /** The options that stay here, checked, and all others. */
@@ -203,7 +205,7 @@ function takeOwn(options, name) {
 }
 
 function isLogger(it) {
-  return it === false || (typeof it === 'object' && typeof it.info === 'function' && typeof it.warn === 'function')
+  return it === false || typeof it === 'function' || (typeof it === 'object' && typeof it.info === 'function' && typeof it.warn === 'function')
 }
 
 function refuse(field, why) {

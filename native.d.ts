@@ -59,6 +59,32 @@ export interface DeprovisionReport {
  */
 export declare function deprovisionVm(input: string, cancel: Cancel, onEvent: (event: ProgressEvent | null) => void, onSecret: (secret: string | null) => void): Promise<Deprovisioning>
 
+/** What an event says, as data. Which fields there are, its kind decides; `index.d.ts` has them by kind. */
+export interface EventDetail {
+  /** `note`, `candidate`, `server`, `waiting`, `enrolled`, `undo`, `removed` or `left`. */
+  kind: string
+  /** The server type that was considered. */
+  serverType?: string
+  /** Where. */
+  location?: string
+  /** Why it was not taken. */
+  refused?: string
+  /** What it costs. */
+  price?: Price
+  /** What stands in the way, or why something is undone or left. */
+  why?: string
+  /** The device's older, decimal id. */
+  deviceId?: string
+  /** The device's preferred id. */
+  nodeId?: string
+  /** `server`, `device`, `auth_key` or `primary_ip`. */
+  resource?: string
+  /** The id of what is gone or left. */
+  id?: string
+  /** The name of what is left. */
+  name?: string
+}
+
 /** What went wrong, as data. `index.js` makes a `ProvisionError` of it. */
 export interface Fault {
   /** One of the closed list of codes. */
@@ -172,6 +198,10 @@ export interface ProgressEvent {
   level: 'info' | 'warn'
   /** One line, without any secret. */
   message: string
+  /** What the line says, as data. */
+  detail: EventDetail
+  /** The attempt that it is about, once there is one: the label `attempt` of its server. */
+  attempt?: string
   /** Milliseconds since the call began. */
   elapsedMs: number
   /** The server's name. */
@@ -185,20 +215,23 @@ export interface ProgressEvent {
 }
 
 /**
- * Provisions one VM. `input` is JSON text: `{ params, options, env }`. Never rejects for a domain fault.
+ * Provisions one VM, or begins to, as `options.wait` says. `input` is JSON text: `{ params, options, env }`. Never rejects
+ * for a domain fault.
  *
  * Each callback is called with `null` when it has had everything.
  */
 export declare function provisionVm(input: string, cancel: Cancel, onEvent: (event: ProgressEvent | null) => void, onSecret: (secret: string | null) => void): Promise<Settled>
 
-/** A machine in the tailnet. */
+/** A machine in the tailnet, or on its way there. */
 export interface ProvisionVMResult {
+  /** `ready` if it is in the tailnet. Else its server is being made or boots. */
+  state: 'ready' | 'creating' | 'booting'
   /** Hetzner's id of the server. */
   serverId: number
-  /** Its public IPv4 address. */
-  serverIp: string
+  /** Its address: the public IPv4 address, or where `publicNet` leaves it out the public IPv6 or the private one. */
+  serverIp?: string
   /** Its IPv4 address in the tailnet. */
-  tailscaleIp: string
+  tailscaleIp?: string
   /** Its name, at Hetzner and in the tailnet. */
   serverName: string
   /** Whether it was made from the snapshot of `HETZNER_SNAPSHOT_ID`. */
@@ -208,9 +241,11 @@ export interface ProvisionVMResult {
   /** Hetzner's name of the server type. */
   serverType: string
   /** Tailscale's older, decimal id of the device. */
-  deviceId: string
+  deviceId?: string
   /** Tailscale's preferred id of the device. */
-  nodeId: string
+  nodeId?: string
+  /** Milliseconds until the attempt counts as dead, and the next call makes the machine anew, if it is not finished. */
+  expiresInMs?: number
   /** Whether it was there before, or made by another call for the same job. */
   reused: boolean
   /** Each server type that was tried, and why it was refused. */
@@ -304,7 +339,7 @@ export declare function settingNames(): Array<string>
 
 /** How a call ended: with a value or with a fault. */
 export interface Settled {
-  /** The machine. */
+  /** The machine, or how far it has come. */
   value?: ProvisionVMResult
   /** What went wrong. */
   fault?: Fault

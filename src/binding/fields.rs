@@ -103,18 +103,47 @@ impl<'a> Fields<'a> {
         }
     }
 
-    pub(super) fn server_types(&self) -> Result<Option<Vec<String>>, Cause> {
-        const NAME: &str = "serverTypes";
-        let Some(list) = self.typed(NAME, "an array", Value::as_array)? else { return Ok(None) };
-        if list.is_empty() || list.len() > 20 {
-            return Err(self.refuse(NAME, "must name 1 to 20 server types"));
+    /// An array of 1 to `most` of what `read` accepts, which is `wanted`.
+    pub(super) fn list<T>(
+        &self,
+        name: &str,
+        most: usize,
+        wanted: &str,
+        read: impl Fn(&Value) -> Option<T>,
+    ) -> Result<Option<Vec<T>>, Cause> {
+        let Some(list) = self.typed(name, "an array", Value::as_array)? else { return Ok(None) };
+        if list.is_empty() || list.len() > most {
+            return Err(self.refuse(name, format!("must hold 1 to {most} items")));
         }
         let read = |(index, value): (usize, &Value)| {
-            let name = value.as_str().filter(|name| is_plain(name)).map(str::to_owned);
-            let why = || format!("expected the name of a server type, found {}", describe(value));
-            name.ok_or_else(|| self.refuse(&format!("{NAME}[{index}]"), why()))
+            // What is of the right type but not acceptable is told so; its type would not help.
+            let is_close =
+                value.is_string() || (value.is_object() || value.is_array()) && unsupported(value, "").is_none();
+            let why = || match describe(value) {
+                _ if is_close => format!("must be {wanted}"),
+                found => format!("expected {wanted}, found {found}"),
+            };
+            read(value).ok_or_else(|| self.refuse(&format!("{name}[{index}]"), why()))
         };
         list.iter().enumerate().map(read).collect::<Result<_, _>>().map(Some)
+    }
+
+    pub(super) fn object(&self, name: &str) -> Result<Option<&'a Map<String, Value>>, Cause> {
+        let of = |value: &'a Value| value.as_object().filter(|object| !object.contains_key(UNSUPPORTED));
+        self.typed(name, "an object", of)
+    }
+
+    /// The fields of an object that is a field of this one, and stands at this path.
+    pub(super) fn below(&self, name: &str, path: &'static str) -> Result<Self, Cause> {
+        Self::new(path, self.object.get(name))
+    }
+
+    /// What is nested is ours alone, so a name that nobody knows is a slip.
+    pub(super) fn refuse_unknown(&self, known: &[&str]) -> Result<(), Cause> {
+        match self.object.keys().find(|name| !known.contains(&name.as_str())) {
+            Some(name) => Err(self.refuse(&clean(name), format!("is not known; known: {}", known.join(", ")))),
+            None => Ok(()),
+        }
     }
 }
 

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::extras;
 use super::fields::{Fields, is_plain};
 use super::settings::{self, Environment, Purpose};
-use crate::provision::settings::{Network, clean};
+use crate::provision::settings::{Extras, Network, clean};
 use crate::provision::{Cause, Params, ReapOptions, Settings};
 
 /// Everything that one call brings, with what it is about.
@@ -27,17 +28,25 @@ pub(super) struct Options {
     pub strict_region: bool,
     pub ephemeral: Option<bool>,
     pub allow_reusable_auth_key: bool,
+    pub extras: Extras,
     pub warnings: Vec<String>,
+}
+
+/// What to provision, and whether to wait for it.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub params: Params,
+    pub waits: bool,
 }
 
 const LONGEST_REGION: usize = 63;
 
 /// Reads and checks `{ params, options, env }`: what to provision.
-pub(super) fn read(text: &str) -> Result<Input<Params>, Cause> {
+pub(super) fn read(text: &str) -> Result<Input<Wanted>, Cause> {
     let input = parse(text)?;
     let params = read_params(input.get("params"))?;
-    let options = read_options(input.get("options"))?;
-    complete(&input, params, options, Purpose::Provision)
+    let (options, waits) = read_options(input.get("options"))?;
+    complete(&input, Wanted { params, waits }, options, Purpose::Provision)
 }
 
 /// Reads and checks `{ options, env }`: how to reap.
@@ -79,25 +88,41 @@ fn read_params(value: Option<&Value>) -> Result<Params, Cause> {
     Ok(params)
 }
 
-fn read_options(value: Option<&Value>) -> Result<Options, Cause> {
-    const KNOWN: [&str; 6] = ["timeoutMs", "serverTypes", "image", "strictRegion", "ephemeral", "allowReusableAuthKey"];
+/// The options, and whether to wait for the machine.
+fn read_options(value: Option<&Value>) -> Result<(Options, bool), Cause> {
+    const KNOWN: [&str; 7] =
+        ["timeoutMs", "serverTypes", "image", "strictRegion", "ephemeral", "allowReusableAuthKey", "wait"];
     if value.is_none_or(Value::is_null) {
-        return Ok(Options::default());
+        return Ok((Options::default(), true));
     }
     let fields = Fields::new("options", value)?;
     let image = fields.text("image")?;
     if image.as_deref().is_some_and(|image| !is_plain(image)) {
         return Err(fields.refuse("image", "must be the name or id of an image"));
     }
-    Ok(Options {
+    let known: Vec<&str> = KNOWN.into_iter().chain(extras::KNOWN).collect();
+    let options = Options {
         timeout: fields.duration("timeoutMs", 1.0)?,
-        server_types: fields.server_types()?,
+        server_types: read_server_types(&fields)?,
         image,
         strict_region: fields.flag("strictRegion")?.unwrap_or_default(),
         ephemeral: fields.flag("ephemeral")?,
         allow_reusable_auth_key: fields.flag("allowReusableAuthKey")?.unwrap_or_default(),
-        warnings: fields.unknown(&KNOWN),
-    })
+        extras: extras::read(&fields)?,
+        warnings: fields.unknown(&known),
+    };
+    Ok((options, fields.flag("wait")?.unwrap_or(true)))
+}
+
+fn read_server_types(fields: &Fields<'_>) -> Result<Option<Vec<String>>, Cause> {
+    let name = |value: &Value| value.as_str().filter(|name| is_plain(name)).map(str::to_owned);
+    let several = fields.list("serverTypes", 20, "the name of a server type", name)?;
+    match (fields.text("serverType")?, several) {
+        (Some(_), Some(_)) => Err(fields.refuse("serverType", "cannot be given together with options.serverTypes")),
+        (Some(one), None) if is_plain(&one) => Ok(Some(vec![one])),
+        (Some(_), None) => Err(fields.refuse("serverType", "must be the name of a server type")),
+        (None, several) => Ok(several),
+    }
 }
 
 #[cfg(test)]
@@ -116,7 +141,7 @@ mod tests {
         })
     }
 
-    fn call(change: impl Fn(&mut Value)) -> Result<Input<Params>, Cause> {
+    fn call(change: impl Fn(&mut Value)) -> Result<Input<Wanted>, Cause> {
         let params = json!({ "jobId": "job-1", "agentId": "agent-1", "region": "us-east" });
         let mut input = json!({ "params": params, "options": {}, "env": env() });
         change(&mut input);
@@ -125,7 +150,9 @@ mod tests {
 
     #[test]
     fn a_plain_call_gets_every_default() {
-        let Input { what: params, settings, .. } = call(|_| ()).unwrap_or_else(|cause| panic!("{cause}"));
+        let Input { what: Wanted { params, waits }, settings, .. } =
+            call(|_| ()).unwrap_or_else(|cause| panic!("{cause}"));
+        assert!(waits && settings.extras == Extras::default());
         assert_eq!(params.region, "us-east");
         assert_eq!(settings.hetzner_url.to_string(), "https://api.hetzner.cloud/v1");
         assert_eq!(settings.hetzner_token.expose(), "token");
@@ -138,7 +165,7 @@ mod tests {
     #[test]
     fn a_wrong_argument_is_named_by_its_path() {
         type Change = fn(&mut Value);
-        let cases: [(Change, &str, &str); 13] = [
+        let cases: [(Change, &str, &str); 16] = [
             (|i| i["params"] = json!(null), "params", "found null"),
             (|i| i["params"]["jobId"] = json!(5), "params.jobId", "found a number"),
             (|i| i["params"]["jobId"] = json!({ "$unsupported": "function" }), "params.jobId", "found a function"),
@@ -149,6 +176,9 @@ mod tests {
             (|i| i["options"]["timeoutMs"] = json!("5"), "options.timeoutMs", "found a string"),
             (|i| i["options"]["timeoutMs"] = json!(0), "options.timeoutMs", "between"),
             (|i| i["options"]["serverTypes"] = json!([]), "options.serverTypes", "1 to 20"),
+            (|i| i["options"] = json!({ "serverType": "a", "serverTypes": ["b"] }), "options.serverType", "together"),
+            (|i| i["options"]["wait"] = json!(0), "options.wait", "true or false"),
+            (|i| i["options"]["labels"] = json!({ "agent_id": "x" }), "options.labels.agent_id", "own"),
             (|i| i["options"]["serverTypes"] = json!(["cpx11", 5]), "options.serverTypes[1]", "found a number"),
             (|i| i["options"]["image"] = json!("a b"), "options.image", "name or id"),
             (|i| i["options"]["strictRegion"] = json!("yes"), "options.strictRegion", "true or false"),

@@ -158,7 +158,7 @@ impl From<provision::Status> for JobStatus {
             agent_id: status.agent,
             server_id: server.map(|server| number(server.id.0)),
             server_name: server.map(|server| server.name.clone()),
-            server_ip: server.and_then(|server| server.ipv4).map(|ip| ip.to_string()),
+            server_ip: server.and_then(|server| server.addresses.main()).map(|ip| ip.to_string()),
             server_status: server.map(|server| server.status.clone()),
             tailscale_ip: status.tailscale_ip.map(|ip| ip.to_string()),
             node_id: status.node_id,

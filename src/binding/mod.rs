@@ -6,6 +6,7 @@
 
 mod cancel;
 mod drop_in;
+mod extras;
 mod fields;
 mod input;
 mod lifecycle;

@@ -4,27 +4,30 @@ use std::time::Duration;
 
 use napi_derive::napi;
 
-use crate::provision::{self, Fate, Leftover as Left, ProvisionError, Provisioned};
+use crate::provision::{self, Fate, Leftover as Left, Progress, ProvisionError, Provisioned, State, Underway};
 
 /// How a call ended: with a value or with a fault.
 #[napi(object)]
 pub struct Settled {
-    /// The machine.
+    /// The machine, or how far it has come.
     #[napi(ts_type = "ProvisionVMResult")]
     pub value: Option<ProvisionVmResult>,
     /// What went wrong.
     pub fault: Option<Fault>,
 }
 
-/// A machine in the tailnet.
+/// A machine in the tailnet, or on its way there.
 #[napi(object, js_name = "ProvisionVMResult")]
 pub struct ProvisionVmResult {
+    /// `ready` if it is in the tailnet. Else its server is being made or boots.
+    #[napi(ts_type = "'ready' | 'creating' | 'booting'")]
+    pub state: String,
     /// Hetzner's id of the server.
     pub server_id: f64,
-    /// Its public IPv4 address.
-    pub server_ip: String,
+    /// Its address: the public IPv4 address, or where `publicNet` leaves it out the public IPv6 or the private one.
+    pub server_ip: Option<String>,
     /// Its IPv4 address in the tailnet.
-    pub tailscale_ip: String,
+    pub tailscale_ip: Option<String>,
     /// Its name, at Hetzner and in the tailnet.
     pub server_name: String,
     /// Whether it was made from the snapshot of `HETZNER_SNAPSHOT_ID`.
@@ -34,9 +37,11 @@ pub struct ProvisionVmResult {
     /// Hetzner's name of the server type.
     pub server_type: String,
     /// Tailscale's older, decimal id of the device.
-    pub device_id: String,
+    pub device_id: Option<String>,
     /// Tailscale's preferred id of the device.
-    pub node_id: String,
+    pub node_id: Option<String>,
+    /// Milliseconds until the attempt counts as dead, and the next call makes the machine anew, if it is not finished.
+    pub expires_in_ms: Option<f64>,
     /// Whether it was there before, or made by another call for the same job.
     pub reused: bool,
     /// Each server type that was tried, and why it was refused.
@@ -216,10 +221,11 @@ impl From<provision::Reaped> for Reaped {
     }
 }
 
-impl From<Result<Provisioned, Box<ProvisionError>>> for Settled {
-    fn from(outcome: Result<Provisioned, Box<ProvisionError>>) -> Self {
+impl From<Result<Progress, Box<ProvisionError>>> for Settled {
+    fn from(outcome: Result<Progress, Box<ProvisionError>>) -> Self {
         match outcome {
-            Ok(provisioned) => Self { value: Some(provisioned.into()), fault: None },
+            Ok(Progress::Ready(done)) => Self { value: Some((*done).into()), fault: None },
+            Ok(Progress::Underway(underway)) => Self { value: Some((*underway).into()), fault: None },
             Err(error) => Self { value: None, fault: Some((*error).into()) },
         }
     }
@@ -228,22 +234,60 @@ impl From<Result<Provisioned, Box<ProvisionError>>> for Settled {
 impl From<Provisioned> for ProvisionVmResult {
     fn from(done: Provisioned) -> Self {
         Self {
+            state: State::Ready.as_str().to_owned(),
             server_id: number(done.server.id.0),
-            server_ip: done.server_ip.to_string(),
-            tailscale_ip: done.tailscale_ip.to_string(),
+            server_ip: Some(done.server_ip.to_string()),
+            tailscale_ip: Some(done.tailscale_ip.to_string()),
             server_name: done.server.name,
             used_snapshot: done.used_snapshot,
             location: done.server.location,
             server_type: done.server.server_type,
-            device_id: done.device_id,
-            node_id: done.node_id,
+            device_id: Some(done.device_id),
+            node_id: Some(done.node_id),
+            expires_in_ms: None,
             reused: done.reused,
             attempts: done.attempts.into_iter().map(Into::into).collect(),
             timings: done.timings.into_iter().map(Into::into).collect(),
-            requests: Requests { hetzner: done.requests.0, tailscale: done.requests.1 },
-            price: done.price.map(|price| Price { hourly: price.hourly, monthly: price.monthly }),
+            requests: done.requests.into(),
+            price: done.price.map(Into::into),
             warnings: done.warnings,
         }
+    }
+}
+
+impl From<Underway> for ProvisionVmResult {
+    fn from(underway: Underway) -> Self {
+        Self {
+            state: underway.state.as_str().to_owned(),
+            server_id: number(underway.server.id.0),
+            server_ip: underway.server.addresses.main().map(|ip| ip.to_string()),
+            tailscale_ip: None,
+            server_name: underway.server.name,
+            used_snapshot: underway.used_snapshot,
+            location: underway.server.location,
+            server_type: underway.server.server_type,
+            device_id: None,
+            node_id: None,
+            expires_in_ms: underway.expires_in.map(milliseconds),
+            reused: underway.reused,
+            attempts: underway.attempts.into_iter().map(Into::into).collect(),
+            timings: underway.timings.into_iter().map(Into::into).collect(),
+            requests: underway.requests.into(),
+            price: underway.price.map(Into::into),
+            warnings: underway.warnings,
+        }
+    }
+}
+
+impl From<(u32, u32)> for Requests {
+    fn from((hetzner, tailscale): (u32, u32)) -> Self {
+        Self { hetzner, tailscale }
+    }
+}
+
+impl From<provision::Price> for Price {
+    fn from(price: provision::Price) -> Self {
+        Self { hourly: price.hourly, monthly: price.monthly }
     }
 }
 

@@ -11,12 +11,13 @@ use super::output::{Reaping, Settled};
 use super::progress::{Callback, Listener, ProgressEvent};
 use super::{log, settings};
 use crate::provision::settings::Network;
-use crate::provision::{CancellationToken, Cause, ProvisionError, Provisioner, Settings};
+use crate::provision::{CancellationToken, Cause, Progress, ProvisionError, Provisioner, Settings};
 
 /// One client per way to the network, shared by all calls of the process: it holds the connections.
 static CLIENTS: Mutex<BTreeMap<Network, Provisioner>> = Mutex::new(BTreeMap::new());
 
-/// Provisions one VM. `input` is JSON text: `{ params, options, env }`. Never rejects for a domain fault.
+/// Provisions one VM, or begins to, as `options.wait` says. `input` is JSON text: `{ params, options, env }`. Never rejects
+/// for a domain fault.
 ///
 /// Each callback is called with `null` when it has had everything.
 #[napi(js_name = "provisionVm")]
@@ -29,7 +30,11 @@ pub async fn provision_vm(
     let listener = Listener { on_event, on_secret };
     let outcome =
         call(input, cancel.token(), listener, input::read, |what, settings, process, cancel, listener| async move {
-            process.provision(&what, &settings, cancel, listener).await
+            if what.waits {
+                let done = process.provision(&what.params, &settings, cancel, listener).await?;
+                return Ok(Progress::Ready(Box::new(done)));
+            }
+            process.begin(&what.params, &settings, cancel, listener).await
         });
     outcome.await.into()
 }

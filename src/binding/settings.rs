@@ -223,6 +223,7 @@ pub(super) fn read(environment: &Environment, options: Options, purpose: Purpose
             .server_types
             .unwrap_or_else(|| USUAL_SERVER_TYPES.iter().map(|name| (*name).to_owned()).collect()),
         ephemeral: options.ephemeral.unwrap_or(true),
+        extras: options.extras,
         strict_region: options.strict_region,
         timeout: match options.timeout {
             Some(timeout) => timeout,

@@ -1,16 +1,21 @@
 //! The document itself: `#cloud-config` and one JSON object, which cloud-init reads as YAML.
 //!
 //! It holds three things: the auth key in a file that only root may read, the join script, and one command that runs
-//! the script. The key is in no command line, and the script removes its file.
+//! the script. The key is in no command line, and the script removes its file. What a caller adds comes after them.
 
 use serde::Serialize;
 
 use super::CloudInitError;
+use super::additions::{Additions, Words};
 use crate::secret::Secret;
 
 /// Hetzner's limit for user data, in bytes.
 pub const LARGEST: usize = 32 * 1024;
+/// Auth keys have about 60 letters.
+const LONGEST_KEY: usize = 128;
 
+/// Where everything of ours is.
+pub(super) const DIRECTORY: &str = "/root/provision-vm/";
 /// Readable by root alone before cloud-init has set any mode: `/root` itself is closed.
 const KEY_FILE: &str = "/root/provision-vm/auth-key";
 const SCRIPT_FILE: &str = "/root/provision-vm/join.sh";
@@ -25,6 +30,8 @@ pub struct FirstBoot<'a> {
     pub hostname: &'a str,
     /// Whether Tailscale is there already.
     pub mode: Mode,
+    /// What the caller adds.
+    pub additions: &'a Additions,
 }
 
 /// How much there is to do.
@@ -39,17 +46,23 @@ pub enum Mode {
 #[derive(Serialize)]
 struct CloudConfig<'a> {
     hostname: &'a str,
-    write_files: [WriteFile<'a>; 2],
-    runcmd: [[&'a str; 4]; 1],
+    write_files: Vec<WriteFile<'a>>,
+    runcmd: Vec<Words<'a>>,
 }
 
 #[derive(Serialize)]
-struct WriteFile<'a> {
-    path: &'static str,
+pub(super) struct WriteFile<'a> {
+    path: &'a str,
     owner: &'static str,
     /// A string: as a number, YAML 1.1 would read it as octal or not, by its version.
-    permissions: &'static str,
+    permissions: &'a str,
     content: &'a str,
+}
+
+impl<'a> WriteFile<'a> {
+    pub(super) fn new(path: &'a str, permissions: &'a str, content: &'a str) -> Self {
+        Self { path, owner: "root:root", permissions, content }
+    }
 }
 
 /// The document, as text for `user_data`. A secret as a whole, since it holds the key.
@@ -61,15 +74,19 @@ pub fn render(boot: &FirstBoot<'_>) -> Result<Secret, CloudInitError> {
     if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_') {
         return Err(CloudInitError::AuthKey);
     }
-    let file = |path, permissions, content| WriteFile { path, owner: "root:root", permissions, content };
     let mode = match boot.mode {
         Mode::Install => "install",
         Mode::EnrollOnly => "enroll",
     };
     let document = CloudConfig {
         hostname: boot.hostname,
-        write_files: [file(KEY_FILE, "0600", key), file(SCRIPT_FILE, "0700", SCRIPT)],
-        runcmd: [["sh", SCRIPT_FILE, boot.hostname, mode]],
+        write_files: [WriteFile::new(KEY_FILE, "0600", key), WriteFile::new(SCRIPT_FILE, "0700", SCRIPT)]
+            .into_iter()
+            .chain(boot.additions.write_files())
+            .collect(),
+        runcmd: std::iter::once(Words(vec!["sh", SCRIPT_FILE, boot.hostname, mode]))
+            .chain(boot.additions.commands())
+            .collect(),
     };
     let json = serde_json::to_string(&document).map_err(|_| CloudInitError::Unwritable)?;
     let text = format!("#cloud-config\n{}\n", escape(&json));
@@ -86,6 +103,12 @@ fn is_dns_label(text: &str) -> bool {
         && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-')
         && bytes.first() != Some(&b'-')
         && bytes.last() != Some(&b'-')
+}
+
+/// Whether a document with these additions fits, whatever key it will get.
+pub fn check(hostname: &str, mode: Mode, additions: &Additions) -> Result<(), CloudInitError> {
+    let auth_key = &Secret::new("k".repeat(LONGEST_KEY));
+    render(&FirstBoot { auth_key, hostname, mode, additions }).map(drop)
 }
 
 /// JSON leaves U+007F to U+009F as they are; YAML refuses the whole document for one of them, or reads U+0085 as a
@@ -108,11 +131,12 @@ fn hex(letter: char) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::additions::{Command, File};
     use super::*;
 
-    fn document(mode: Mode) -> serde_json::Value {
-        let text =
-            render(&FirstBoot { auth_key: &Secret::new("tskey-auth-k1-x"), hostname: "agent-a-1", mode }).unwrap();
+    fn document(mode: Mode, additions: &Additions) -> serde_json::Value {
+        let auth_key = &Secret::new("tskey-auth-k1-x");
+        let text = render(&FirstBoot { auth_key, hostname: "agent-a-1", mode, additions }).unwrap();
         let body = text.expose().strip_prefix("#cloud-config\n").expect("the header comes first");
         serde_json::from_str(body).unwrap()
     }
@@ -120,7 +144,7 @@ mod tests {
     #[test]
     fn the_key_is_in_one_closed_file_and_on_no_command_line() {
         for (mode, word) in [(Mode::Install, "install"), (Mode::EnrollOnly, "enroll")] {
-            let document = document(mode);
+            let document = document(mode, &Additions::default());
             assert_eq!(document["runcmd"], serde_json::json!([["sh", SCRIPT_FILE, "agent-a-1", word]]));
             assert_eq!(document["write_files"][0]["content"], "tskey-auth-k1-x");
             assert_eq!(document["write_files"][0]["permissions"], "0600");
@@ -129,16 +153,52 @@ mod tests {
     }
 
     #[test]
+    fn what_a_caller_adds_comes_after_the_join_and_cannot_spoil_it() {
+        let additions = Additions {
+            packages: vec!["nginx".into(), "jq=1.6-2".into()],
+            files: vec![File { path: "/etc/app".into(), content: Secret::new("a: 'b'\n"), permissions: "0640".into() }],
+            commands: vec![
+                Command::Text("echo 'unbalanced".into()),
+                Command::Words(vec!["touch".into(), "/tmp/$(id)".into()]),
+            ],
+        };
+        let document = document(Mode::Install, &additions);
+        let run = serde_json::json!([
+            ["sh", SCRIPT_FILE, "agent-a-1", "install"],
+            ["sh", "/root/provision-vm/packages.sh", "nginx", "jq=1.6-2"],
+            ["sh", "-c", "echo 'unbalanced"],
+            ["touch", "/tmp/$(id)"],
+        ]);
+        assert_eq!(document["runcmd"], run);
+        let paths: Vec<_> = document["write_files"].as_array().unwrap().iter().map(|file| &file["path"]).collect();
+        assert_eq!(paths, [KEY_FILE, SCRIPT_FILE, "/root/provision-vm/packages.sh", "/etc/app"]);
+        assert_eq!(document["write_files"][3]["permissions"], "0640");
+        assert!(document.get("packages").is_none(), "cloud-init would install them before the join");
+        assert!(!format!("{additions:?}").contains("a: 'b'"), "a file may hold a secret");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_before_there_is_a_key() {
+        let file =
+            |size| File { path: "/a".into(), content: Secret::new("x".repeat(size)), permissions: "0600".into() };
+        let with = |size| Additions { files: vec![file(size)], ..Additions::default() };
+        assert_eq!(check("a", Mode::Install, &with(20_000)), Ok(()));
+        let found = check("a", Mode::Install, &with(LARGEST));
+        assert!(matches!(found, Err(CloudInitError::TooLarge { .. })), "{found:?}");
+    }
+
+    #[test]
     fn m20_odd_names_and_keys_are_refused() {
         let key = Secret::new("tskey-auth-k1-x");
         let long = "a".repeat(64);
         for hostname in ["", "-a", "a-", "a.b", "a b", "a\n", "$(id)", "ä", long.as_str()] {
-            let boot = FirstBoot { auth_key: &key, hostname, mode: Mode::Install };
+            let boot = FirstBoot { auth_key: &key, hostname, mode: Mode::Install, additions: &Additions::default() };
             assert!(matches!(render(&boot), Err(CloudInitError::Hostname(_))), "{hostname:?}");
         }
         for key in ["", "tskey auth", "tskey\nauth", "tskey\"", "tskéy"] {
             let key = Secret::new(key);
-            let boot = FirstBoot { auth_key: &key, hostname: "a", mode: Mode::Install };
+            let boot =
+                FirstBoot { auth_key: &key, hostname: "a", mode: Mode::Install, additions: &Additions::default() };
             assert_eq!(render(&boot).err(), Some(CloudInitError::AuthKey));
         }
     }

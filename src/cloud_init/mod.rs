@@ -3,8 +3,10 @@
 //! Pure functions from typed values to text; nothing is pasted into anything. Facts and pitfalls:
 //! `facts/tailscale-and-first-boot.md`, part B. This room knows nothing of clouds or jobs.
 
+mod additions;
 mod document;
 mod error;
 
-pub use document::{FirstBoot, LARGEST, Mode, render};
+pub use additions::{Additions, Command, File, is_package, is_path, is_permissions};
+pub use document::{FirstBoot, LARGEST, Mode, check, render};
 pub use error::CloudInitError;

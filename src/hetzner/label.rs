@@ -11,6 +11,20 @@ pub fn is_label_value(text: &str) -> bool {
         && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
 }
 
+/// Whether a text can be the key of a label: a name as that of a value, with a prefix that is a DNS name before a slash or
+/// without. The prefix `hetzner.cloud` is Hetzner's own.
+pub fn is_label_key(text: &str) -> bool {
+    let is_dns = |prefix: &str| {
+        let is_part =
+            |part: &str| is_label_value(part) && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        prefix.len() <= 253 && prefix.split('.').all(is_part)
+    };
+    match text.split_once('/') {
+        None => is_label_value(text),
+        Some((prefix, name)) => is_dns(prefix) && prefix != "hetzner.cloud" && is_label_value(name),
+    }
+}
+
 /// The selector for one label with one value. Both must be valid, since selectors know no quoting.
 pub fn selector(key: &str, value: &str) -> String {
     format!("{key}=={value}")
@@ -18,7 +32,17 @@ pub fn selector(key: &str, value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::is_label_value;
+    use super::{is_label_key, is_label_value};
+
+    #[test]
+    fn label_keys() {
+        for good in ["a", "team", "example.com/team", "a_b.c", "x-y.z/A.b"] {
+            assert!(is_label_key(good), "{good}");
+        }
+        for bad in ["", "/a", "a/", "a/b/c", "hetzner.cloud/x", "a b", "ex_ample.com/a", "-a/b", "a/-b", "a=b"] {
+            assert!(!is_label_key(bad), "{bad}");
+        }
+    }
 
     #[test]
     fn label_values() {

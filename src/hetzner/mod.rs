@@ -22,10 +22,10 @@ use serde::de::DeserializeOwned;
 
 pub use action::{Action, ActionId, ActionStatus, PowerSwitch};
 pub use error::{HetznerError, Refusal};
-pub use label::{is_label_value, selector};
-pub use order::{CreateServer, Created, Order};
+pub use label::{is_label_key, is_label_value, selector};
+pub use order::{Attachments, CreateServer, Created, FirewallRef, Order, PublicNet};
 pub use primary_ip::{PrimaryIp, PrimaryIpId};
-pub use server::{IdOrName, Labels, Server, ServerId};
+pub use server::{Addresses, IdOrName, Labels, Server, ServerId};
 pub use server_type::{Offer, Price, ServerType};
 
 use crate::secret::Secret;

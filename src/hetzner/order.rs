@@ -29,6 +29,55 @@ pub struct CreateServer<'a> {
     pub user_data: &'a Secret,
     /// Labels.
     pub labels: &'a Labels,
+    /// What it is attached to.
+    #[serde(flatten)]
+    pub attachments: &'a Attachments,
+}
+
+/// What a server is attached to. Written only where it is not the usual.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Attachments {
+    /// Ids of firewalls, applied from the start.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub firewalls: Vec<FirewallRef>,
+    /// Ids of private networks.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub networks: Vec<u64>,
+    /// Id of a placement group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub placement_group: Option<u64>,
+    /// Its public addresses.
+    #[serde(skip_serializing_if = "PublicNet::is_usual")]
+    pub public_net: PublicNet,
+}
+
+/// A firewall, as an order names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct FirewallRef {
+    /// Its id.
+    pub firewall: u64,
+}
+
+/// Which public addresses a server has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct PublicNet {
+    /// An IPv4 address.
+    pub enable_ipv4: bool,
+    /// An IPv6 network.
+    pub enable_ipv6: bool,
+}
+
+impl Default for PublicNet {
+    fn default() -> Self {
+        Self { enable_ipv4: true, enable_ipv6: true }
+    }
+}
+
+impl PublicNet {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+    fn is_usual(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// The user data is what an order is for; nowhere else does a secret become JSON.
@@ -165,9 +214,13 @@ mod tests {
             ssh_keys: &[],
             user_data: &user_data,
             labels: &Labels::new(),
+            attachments: &Attachments::default(),
         };
         let sent = Order::new(&order).unwrap();
         assert!(sent.0.expose().contains("tskey-auth-k1-x"));
         assert!(!format!("{order:?} {sent:?}").contains("tskey-auth"));
+        for absent in ["firewalls", "networks", "placement_group", "public_net"] {
+            assert!(!sent.0.expose().contains(absent), "{absent} is only sent where it is wanted");
+        }
     }
 }

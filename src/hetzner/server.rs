@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bytes::Bytes;
 use http::Method;
@@ -44,14 +44,43 @@ pub struct Server {
     pub status: String,
     /// Its labels.
     pub labels: Labels,
-    /// Its public IPv4 address.
-    pub ipv4: Option<Ipv4Addr>,
+    /// Where it is reached, and connects from.
+    pub addresses: Addresses,
     /// The primary IPs that hold its addresses.
     pub primary_ips: Vec<PrimaryIpId>,
     /// The location's name, such as `nbg1`.
     pub location: String,
     /// The type's name, such as `cpx11`.
     pub server_type: String,
+}
+
+/// The addresses of a server. Which of them it has is the order's matter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Addresses {
+    /// Its public IPv4 address.
+    pub ipv4: Option<Ipv4Addr>,
+    /// The first address of its public IPv6 network, which is the one that Hetzner's images give it.
+    pub ipv6: Option<Ipv6Addr>,
+    /// Its address in the first of its private networks.
+    pub private: Option<Ipv4Addr>,
+}
+
+impl Addresses {
+    /// The one to name if one is asked for: the public IPv4 address, else the public IPv6 address, else the private one.
+    pub fn main(&self) -> Option<IpAddr> {
+        let (v4, v6, private) = (self.ipv4.map(IpAddr::V4), self.ipv6.map(IpAddr::V6), self.private.map(IpAddr::V4));
+        v4.or(v6).or(private)
+    }
+
+    /// Whether the server has this address. Private ones are not unique, so one counts only if there is no public one.
+    pub fn include(&self, ip: IpAddr) -> bool {
+        match ip {
+            IpAddr::V4(ip) if self.ipv4.or(self.private.filter(|_| self.ipv6.is_none())) == Some(ip) => true,
+            // The network is the server's as a whole: a /64.
+            IpAddr::V6(ip) => self.ipv6.is_some_and(|own| own.octets()[..8] == ip.octets()[..8]),
+            IpAddr::V4(_) => false,
+        }
+    }
 }
 
 /// A number where it is an id, a text where it is a name.
@@ -82,6 +111,8 @@ pub(super) struct WireServer {
     #[serde(default)]
     public_net: Option<WirePublicNet>,
     #[serde(default)]
+    private_net: Option<Vec<WireIp>>,
+    #[serde(default)]
     location: Option<Named>,
     #[serde(default)]
     server_type: Option<Named>,
@@ -101,6 +132,18 @@ struct WireIp {
     id: Option<u64>,
     #[serde(default)]
     ip: Option<String>,
+}
+
+impl WireIp {
+    fn parse(&self) -> Option<Ipv4Addr> {
+        self.ip.as_deref()?.parse().ok()
+    }
+
+    /// Hetzner writes an IPv6 network, `2001:db8::/64`, of which the server has `2001:db8::1`.
+    fn first_of_network(&self) -> Option<Ipv6Addr> {
+        let network: Ipv6Addr = self.ip.as_deref()?.strip_suffix("/64")?.parse().ok()?;
+        Some(Ipv6Addr::from_bits(network.to_bits() | 1))
+    }
 }
 
 #[derive(Deserialize)]
@@ -124,7 +167,11 @@ impl TryFrom<WireServer> for Server {
             name: clean(&wire.name),
             status: clean(&wire.status.unwrap_or_default()),
             labels: wire.labels.unwrap_or_default(),
-            ipv4: net.ipv4.as_ref().and_then(|ipv4| ipv4.ip.as_deref()).and_then(|ip| ip.parse().ok()),
+            addresses: Addresses {
+                ipv4: net.ipv4.as_ref().and_then(WireIp::parse),
+                ipv6: net.ipv6.as_ref().and_then(WireIp::first_of_network),
+                private: wire.private_net.into_iter().flatten().find_map(|net| net.parse()),
+            },
             primary_ips: [net.ipv4, net.ipv6]
                 .into_iter()
                 .flatten()
@@ -213,20 +260,40 @@ mod tests {
 
     #[test]
     fn servers_decode_with_fields_missing_null_or_unknown() {
-        for (body, ipv4) in [
+        for (body, main) in [
             (r#"{"id":5,"name":"a"}"#, None),
             (
-                r#"{"id":5,"name":"a","public_net":{"ipv4":null,"ipv6":null},"labels":null,"location":null,"new":{}}"#,
+                r#"{"id":5,"name":"a","public_net":{"ipv4":null,"ipv6":null},"private_net":null,"labels":null,"location":null,"new":{}}"#,
                 None,
             ),
             (
                 r#"{"id":5,"name":"a","status":"orbiting","public_net":{"ipv4":{"id":7,"ip":"203.0.113.10"},"ipv6":{"ip":"2001:db8::/64"}}}"#,
                 Some("203.0.113.10"),
             ),
+            (
+                r#"{"id":5,"name":"a","public_net":{"ipv4":null,"ipv6":{"ip":"2001:db8:1::/64"}},"private_net":[{"ip":"10.0.0.2"}]}"#,
+                Some("2001:db8:1::1"),
+            ),
+            (
+                r#"{"id":5,"name":"a","private_net":[{"network":7,"ip":"10.0.0.2"},{"ip":"10.1.0.2"}]}"#,
+                Some("10.0.0.2"),
+            ),
         ] {
             let server = Server::try_from(serde_json::from_str::<WireServer>(body).unwrap()).unwrap();
-            assert_eq!(server.ipv4.map(|ip| ip.to_string()).as_deref(), ipv4, "{body}");
+            assert_eq!(server.addresses.main().map(|ip| ip.to_string()).as_deref(), main, "{body}");
         }
+    }
+
+    #[test]
+    fn a_private_address_tells_nothing_beside_a_public_one() {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        let private = Addresses { private: Some(Ipv4Addr::new(10, 0, 0, 2)), ..Addresses::default() };
+        let both = Addresses { ipv6: Some("2001:db8:1::1".parse().unwrap()), ..private };
+        assert!(private.include(ip("10.0.0.2")) && !private.include(ip("10.0.0.3")));
+        assert!(
+            !both.include(ip("10.0.0.2")) && both.include(ip("2001:db8:1::ff")) && !both.include(ip("2001:db8:2::1"))
+        );
+        assert!(!Addresses::default().include(ip("10.0.0.2")) && !Addresses::default().include(ip("::1")));
     }
 
     #[test]

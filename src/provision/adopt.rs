@@ -40,6 +40,8 @@ pub(super) enum Standing {
     Ready(Server),
     /// A server that another attempt is making.
     Underway(Server),
+    /// A server that another attempt has begun, and that any call for its job may finish.
+    Begun(Server, Claim),
     /// A server whose attempt is past its end.
     Dead(Server, Claim),
 }
@@ -81,6 +83,8 @@ pub(super) fn classify(run: &Run<'_>, server: Server) -> Result<Standing, Cause>
         Standing::Ready(server)
     } else if run.is_dead(&claim) {
         Standing::Dead(server, claim)
+    } else if claim.is_resumable {
+        Standing::Begun(server, claim)
     } else {
         Standing::Underway(server)
     })
@@ -149,7 +153,8 @@ fn follow_pace(waited: Duration) -> Duration {
 pub(super) async fn verify_ready(run: &Run<'_>, server: &Server) -> Result<Enrolled, Cause> {
     run.enter(Step::Verify);
     run.know_server(server);
-    match look_patiently(run, server, PATIENCE_WITH_READY).await? {
+    let patience = if run.waits { PATIENCE_WITH_READY } else { Duration::ZERO };
+    match look_patiently(run, server, patience).await? {
         Enrollment::Verified(enrolled) => Ok(enrolled),
         Enrollment::NotYet(obstacle) => Err(Cause::Dormant { name: server.name.clone(), obstacle }),
         Enrollment::Ambiguous(devices) => Err(Cause::EnrollAmbiguous(devices.len())),
@@ -183,7 +188,7 @@ async fn look_once(run: &Run<'_>, server: &Server) -> Result<Enrollment, Cause> 
 /// What became of a dead attempt.
 pub(super) enum Taken {
     /// Its machine had joined, and its server is marked ready.
-    Finished(Enrolled),
+    Finished(Server, Enrolled),
     /// Its server is gone; with what stays of the rest.
     Cleared(Vec<Leftover>),
     /// Somebody else finished it meanwhile.
@@ -207,8 +212,8 @@ pub(super) async fn take_over(run: &Run<'_>, server: &Server, claim: &Claim) -> 
     };
     match look_patiently(run, server, PATIENCE_WITH_DEAD).await.map_err(still_there)? {
         Enrollment::Verified(enrolled) => {
-            finish(run, server, claim, &enrolled).await.map_err(unfinished)?;
-            return Ok(Taken::Finished(enrolled));
+            let server = finish(run, server, claim, &enrolled).await.map_err(unfinished)?;
+            return Ok(Taken::Finished(server, enrolled));
         }
         Enrollment::Ambiguous(devices) => return Err(still_there(Cause::EnrollAmbiguous(devices.len()))),
         Enrollment::NotYet(_) => {}
@@ -226,7 +231,12 @@ pub(super) async fn take_over(run: &Run<'_>, server: &Server, claim: &Claim) -> 
 }
 
 /// Marks the server of a dead attempt ready, whose machine has joined.
-pub(super) async fn finish(run: &Run<'_>, server: &Server, claim: &Claim, enrolled: &Enrolled) -> Result<(), Cause> {
+pub(super) async fn finish(
+    run: &Run<'_>,
+    server: &Server,
+    claim: &Claim,
+    enrolled: &Enrolled,
+) -> Result<Server, Cause> {
     run.know_server(server);
     let message = format!("A dead attempt of this job left a joined machine, taking it: id={}", server.id);
     run.say(Scope::ProvisionVm, message);

@@ -12,6 +12,8 @@ const LEAST_MEMORY_MIB: u64 = 2048;
 pub struct Candidate {
     /// The type's name.
     pub server_type: String,
+    /// The location's name.
+    pub location: String,
     /// What it costs there, where Hetzner says.
     pub price: Option<Price>,
 }
@@ -66,7 +68,8 @@ fn offer(types: &[ServerType], name: &str, location: &str, now: i64) -> Result<(
     if offer.unavailable_after.is_some_and(|end| end <= now) {
         return Err(format!("no longer sold in {location}"));
     }
-    Ok((Candidate { server_type: name.to_owned(), price: offer.price.clone() }, offer.available))
+    let (server_type, location) = (name.to_owned(), location.to_owned());
+    Ok((Candidate { server_type, location, price: offer.price.clone() }, offer.available))
 }
 
 #[cfg(test)]

@@ -104,8 +104,8 @@ struct End<'a> {
 impl End<'_> {
     fn run<'a>(&'a self, job: &'a Job, location: &str) -> Run<'a> {
         let place = region::place(location);
-        let mut run = Run::new(job, self.settings, place, &self.clouds, self.cancel.clone(), self.observer.clone());
-        run.deadline = self.deadline;
+        let run = Run::new(job, self.settings, place, &self.clouds, self.cancel.clone(), self.observer.clone());
+        run.set_deadline(self.deadline);
         run
     }
 
@@ -148,7 +148,7 @@ impl End<'_> {
         let nobody = Job::nobody("");
         let mut run = self.run(&nobody, "");
         run.cancel = CancellationToken::new();
-        run.deadline = run.clock.now() + REMOVAL;
+        run.set_deadline(run.clock.now() + REMOVAL);
         drop_in::remove_server(&run, server.id).await.err().map_or_else(Vec::new, |(_, left)| left)
     }
 

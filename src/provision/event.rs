@@ -1,9 +1,12 @@
 //! What a job tells while it runs.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
+use super::candidate::CandidateAttempt;
+use super::leftover::{Kind, Leftover};
+use crate::hetzner::Price;
 use crate::secret::Secret;
 
 /// Where a job, or another call, stands. The order is that of the work.
@@ -90,8 +93,8 @@ pub struct Known {
     pub server_name: Option<String>,
     /// The server's id.
     pub server_id: Option<u64>,
-    /// The server's public address.
-    pub server_ip: Option<Ipv4Addr>,
+    /// The server's main address.
+    pub server_ip: Option<IpAddr>,
     /// The address in the tailnet.
     pub tailscale_ip: Option<Ipv4Addr>,
 }
@@ -107,10 +110,46 @@ pub struct Event {
     pub is_warning: bool,
     /// One line, without any secret.
     pub message: String,
+    /// What the line says, as data.
+    pub detail: Detail,
+    /// The attempt that it is about, once there is one: the label of its server.
+    pub attempt: Option<String>,
     /// Since the call began.
     pub elapsed: Duration,
     /// What is known by now.
     pub known: Known,
+}
+
+/// What an event says, as data.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Detail {
+    /// No more than its line.
+    #[default]
+    Note,
+    /// A server type in a location was considered.
+    Candidate {
+        /// Which, and why it was not taken.
+        tried: CandidateAttempt,
+        /// What it costs, where Hetzner says.
+        price: Option<Price>,
+    },
+    /// The server exists.
+    Server,
+    /// The machine is not there yet, and what stands in the way.
+    Waiting(&'static str),
+    /// The machine is in the tailnet.
+    Enrolled {
+        /// The device's older, decimal id.
+        device_id: String,
+        /// The device's preferred id.
+        node_id: String,
+    },
+    /// What was begun is being undone, and why.
+    Undo(String),
+    /// Something is gone, and a read confirmed it.
+    Removed(Kind, String),
+    /// Something stays.
+    Left(Leftover),
 }
 
 /// Who listens to a job. Must not block and cannot stop the job.

@@ -18,7 +18,15 @@ const ATTEMPT_STARTED: &str = "attempt_started";
 const AUTH_KEY: &str = "auth_key";
 const EXPIRES: &str = "expires";
 const NODE: &str = "node_id";
+/// On a server whose attempt may be finished, or undone, by any call for its job: its own did not wait for it.
+const RESUMABLE: (&str, &str) = ("resumable", "yes");
 const STATE: (&str, &str, &str) = ("state", "creating", "ready");
+
+/// Whether a label is ours to write: what it says decides about a server's life.
+pub fn is_own_label(key: &str) -> bool {
+    let own = [JOB, AGENT, MANAGED_BY.0, ATTEMPT, ATTEMPT_STARTED, AUTH_KEY, EXPIRES, NODE, STATE.0, RESUMABLE.0];
+    own.contains(&key)
+}
 
 /// A job of an agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,9 +61,10 @@ impl Job {
         selector(&self.id)
     }
 
-    /// The labels of a server that this attempt is about to make.
-    pub fn labels(&self, attempt: &Attempt, auth_key: Option<&str>) -> Labels {
-        let mut labels = Labels::from([
+    /// The labels of a server that this attempt is about to make. Ours win.
+    pub fn labels(&self, attempt: &Attempt, auth_key: Option<&str>, of_caller: &Labels) -> Labels {
+        let mut labels = of_caller.clone();
+        labels.extend([
             (JOB.to_owned(), self.id.clone()),
             (AGENT.to_owned(), self.agent.clone()),
             (MANAGED_BY.0.to_owned(), MANAGED_BY.1.to_owned()),
@@ -66,6 +75,9 @@ impl Job {
         ]);
         if let Some(key) = auth_key.filter(|key| is_label_value(key)) {
             labels.insert(AUTH_KEY.to_owned(), key.to_owned());
+        }
+        if attempt.is_resumable {
+            labels.insert(RESUMABLE.0.to_owned(), RESUMABLE.1.to_owned());
         }
         labels
     }
@@ -112,6 +124,8 @@ pub struct Attempt {
     pub started: i64,
     /// The cloud's unix time after which it counts as dead.
     pub expires: i64,
+    /// Whether any call for the job may finish it, since its own does not wait.
+    pub is_resumable: bool,
 }
 
 /// The label of a server that is ordered in a caller's own words: whose order made it is all that it says.
@@ -143,6 +157,8 @@ pub struct Claim {
     pub node_id: Option<String>,
     /// Whether it was handed over.
     pub ready: bool,
+    /// Whether any call for the job may finish or undo it.
+    pub is_resumable: bool,
 }
 
 impl Claim {
@@ -163,6 +179,7 @@ impl Claim {
             node_id: label(NODE).map(str::to_owned),
             // A state that a later version may write is not ours to undo: only `creating` is unfinished.
             ready: state != STATE.1,
+            is_resumable: label(RESUMABLE.0) == Some(RESUMABLE.1),
         })
     }
 
@@ -173,10 +190,11 @@ impl Claim {
 }
 
 /// A server's labels with the state `ready` and the device that was verified. All others stay, those that people added too; a ready server does not
-/// expire.
+/// expire, and nothing of it is left to finish.
 pub fn ready_labels(server: &Server, node_id: &str) -> Labels {
     let mut labels = server.labels.clone();
     labels.remove(EXPIRES);
+    labels.remove(RESUMABLE.0);
     labels.insert(STATE.0.to_owned(), STATE.2.to_owned());
     if is_label_value(node_id) {
         labels.insert(NODE.to_owned(), node_id.to_owned());
@@ -215,7 +233,7 @@ mod tests {
             name: "agent-a".into(),
             status: "running".into(),
             labels,
-            ipv4: None,
+            addresses: crate::hetzner::Addresses::default(),
             primary_ips: vec![],
             location: "ash".into(),
             server_type: "cpx11".into(),
@@ -254,8 +272,11 @@ mod tests {
     #[test]
     fn labels_read_back_as_they_were_written() {
         let job = Job::new("job-1", "agent-1").unwrap();
-        let attempt = Attempt { id: "00ff00ff00ff00ff".into(), started: 1000, expires: 2000 };
-        let labels = job.labels(&attempt, Some("k1CNTRL"));
+        let attempt = Attempt { id: "00ff00ff00ff00ff".into(), started: 1000, expires: 2000, is_resumable: false };
+        let of_caller =
+            Labels::from([("team".to_owned(), "blue".to_owned()), ("state".to_owned(), "ready".to_owned())]);
+        let labels = job.labels(&attempt, Some("k1CNTRL"), &of_caller);
+        assert_eq!((labels["team"].as_str(), labels["state"].as_str()), ("blue", "creating"));
         assert!(labels.iter().all(|(key, value)| is_label_value(key) && is_label_value(value)), "{labels:?}");
         let made = server(labels);
         let claim = Claim::read(&made).unwrap();

@@ -20,15 +20,17 @@ mod leftover;
 mod presence;
 mod reap;
 mod region;
+mod resume;
 mod run;
 mod saga;
 pub mod settings;
 mod status;
 mod step;
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 pub use tokio_util::sync::CancellationToken;
@@ -39,8 +41,8 @@ pub use code::Code;
 pub use deprovision::{Deprovisioned, Removed, Which};
 pub use drop_in::{Answer, Operation, Polling, render_first_boot};
 pub use error::{Cause, ProvisionError};
-pub use event::{Event, Known, Observer, Scope, Silent, Step};
-pub use job::is_job_id;
+pub use event::{Detail, Event, Known, Observer, Scope, Silent, Step};
+pub use job::{is_job_id, is_own_label};
 pub use leftover::{Certainty, Hold, Kind, Leftover};
 pub use reap::{Fate, ReapOptions, ReapReport, Reaped};
 pub use run::Timing;
@@ -48,16 +50,18 @@ pub use settings::{Settings, Source, USUAL_IMAGE, USUAL_TIMEOUT};
 pub use status::{State, Status};
 
 use adopt::{Standing, Taken};
-use enrollment::{Enrolled, Expected};
+use enrollment::Enrolled;
 use flight::Flights;
 use job::{Claim, Job};
+use resume::Begun;
 use run::{Clouds, Run};
 use saga::Saga;
+use step::auth_key::FreshKey;
 use step::device::UndoDevice;
-use step::server::Made;
 use step::{auth_key, device, first_boot, ready, server, wait};
 
-use crate::hetzner::{Hetzner, Price, Server};
+pub use crate::hetzner::Price;
+use crate::hetzner::{Hetzner, Server};
 use crate::secret::Secret;
 use crate::tailscale::Tailscale;
 use crate::transport::{Chain, Chance, Clock, Live, RetryBudget, Transport};
@@ -82,8 +86,8 @@ pub struct Params {
 pub struct Provisioned {
     /// The server.
     pub server: Server,
-    /// Its public address.
-    pub server_ip: Ipv4Addr,
+    /// Its main address: the public IPv4 address, where it has one.
+    pub server_ip: IpAddr,
     /// Its address in the tailnet.
     pub tailscale_ip: Ipv4Addr,
     /// The device's older, decimal id.
@@ -104,6 +108,40 @@ pub struct Provisioned {
     pub price: Option<Price>,
     /// What a person should know although all went well.
     pub warnings: Vec<String>,
+}
+
+/// A job whose server stands, and whose machine has still to join.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Underway {
+    /// How far it has come: creating or booting.
+    pub state: State,
+    /// The server.
+    pub server: Server,
+    /// Begun by an earlier or another call.
+    pub reused: bool,
+    /// Made from a snapshot, by the settings of this call.
+    pub used_snapshot: bool,
+    /// How long until the attempt counts as dead, and is removed by the next call or a reaper.
+    pub expires_in: Option<Duration>,
+    /// Each candidate that was tried.
+    pub attempts: Vec<CandidateAttempt>,
+    /// How long each step took.
+    pub timings: Vec<Timing>,
+    /// Requests made to Hetzner and to Tailscale.
+    pub requests: (u32, u32),
+    /// What the server costs.
+    pub price: Option<Price>,
+    /// What a person should know although all went well.
+    pub warnings: Vec<String>,
+}
+
+/// How far a call has brought a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// It is done.
+    Ready(Box<Provisioned>),
+    /// Its machine is on its way, and nobody waits for it.
+    Underway(Box<Underway>),
 }
 
 /// Provisions jobs over one way to the network.
@@ -150,23 +188,37 @@ impl Provisioner {
     ) -> Outcome {
         let depart = |cancel, observer, timeout| {
             let (process, params, settings) = (self.clone(), params.clone(), Settings { timeout, ..settings.clone() });
-            async move { process.provision_alone(&params, &settings, cancel, observer).await }.boxed()
+            async move {
+                match process.settle_alone(&params, &settings, cancel, observer, true).await? {
+                    Progress::Ready(done) => Ok(*done),
+                    Progress::Underway(_) => Err(ProvisionError::at_the_door(Cause::Internal(
+                        "the call did not wait for its machine".to_owned(),
+                    ))),
+                }
+            }
+            .boxed()
         };
         self.flights.take(params, settings, cancel, observer, depart).await
     }
 
-    async fn provision_alone(
+    async fn settle_alone(
         &self,
         params: &Params,
         settings: &Settings,
         cancel: CancellationToken,
         observer: Arc<dyn Observer>,
-    ) -> Outcome {
+        waits: bool,
+    ) -> Result<Progress, Box<ProvisionError>> {
         let job = Job::new(&params.job_id, &params.agent_id).map_err(ProvisionError::at_the_door)?;
         let place = locate(params, settings).map_err(ProvisionError::at_the_door)?;
-        let run = Run::new(&job, settings, place, &self.clouds(settings, &observer), cancel, observer);
-        run.say(Scope::ProvisionVm, format!("Provisioning {} in {} for job {}", job.name, place.location, job.id));
-        if !place.known {
+        first_boot::check(&job, settings).map_err(ProvisionError::at_the_door)?;
+        let mut run = Run::new(&job, settings, place, &self.clouds(settings, &observer), cancel, observer);
+        run.waits = waits;
+        run.say(
+            Scope::ProvisionVm,
+            format!("Provisioning {} in {} for job {}", job.name, run.locations().join(", "), job.id),
+        );
+        if !place.known && settings.extras.locations.is_empty() {
             let message =
                 format!("Unknown region {:?}, using {}; known: {}", params.region, place.location, region::names());
             run.warn(Scope::ProvisionVm, message);
@@ -215,7 +267,7 @@ fn failure(run: &Run<'_>, cause: Cause, leftovers: Vec<Leftover>) -> ProvisionEr
 
 fn locate(params: &Params, settings: &Settings) -> Result<region::Placement, Cause> {
     let place = region::place(&params.region);
-    if !place.known && settings.strict_region {
+    if !place.known && settings.strict_region && settings.extras.locations.is_empty() {
         let why = format!("unknown region; known: {}, and the names of Hetzner's locations", region::names());
         return Err(Cause::Input { field: "params.region".to_owned(), why });
     }
@@ -225,21 +277,22 @@ fn locate(params: &Params, settings: &Settings) -> Result<region::Placement, Cau
 /// What went wrong, and what is left of it.
 type Failure = (Cause, Vec<Leftover>);
 
-/// Turns until the job is settled. A turn ends with a machine, with a failure, or because another attempt of the same
+/// Turns until the job is settled. A turn ends with a machine, or one that is on its way if nobody waits for it; with a failure, or because another attempt of the same
 /// job moved, which makes it worth looking again.
-async fn settle(run: &Run<'_>) -> Result<Provisioned, Failure> {
+async fn settle(run: &Run<'_>) -> Result<Progress, Failure> {
     // What an attempt of ours left before it met another one. It stays left whatever becomes of the job.
     let mut before = Vec::new();
     // An attempt undoes what it began even if it panics; a panic outside of one still has to become an error.
     let (cause, mut left) = match unless_panic(take_turns(run, &mut before)).await {
-        Ok(provisioned) => return Ok(provisioned),
+        Ok(progress) => return Ok(progress),
         Err(failure) => failure,
     };
     left.extend(before.into_iter().map(Leftover::grown_old));
     Err((cause, left))
 }
 
-async fn take_turns(run: &Run<'_>, before: &mut Vec<Leftover>) -> Result<Provisioned, Failure> {
+async fn take_turns(run: &Run<'_>, before: &mut Vec<Leftover>) -> Result<Progress, Failure> {
+    let ready = |done| Progress::Ready(Box::new(done));
     let nothing_left = |cause| (cause, Vec::new());
     let mut standing = adopt::look_up(run).await.map_err(nothing_left)?;
     for _ in 0..TURNS {
@@ -248,13 +301,20 @@ async fn take_turns(run: &Run<'_>, before: &mut Vec<Leftover>) -> Result<Provisi
                 let enrolled = adopt::verify_ready(run, &server).await.map_err(nothing_left)?;
                 run.verified(&enrolled);
                 let left = vec![left_ready(&server)];
-                return finish(run, server, &enrolled, true, None).map_err(|cause| (cause, left));
+                return finish(run, server, &enrolled, true, None).map(ready).map_err(|cause| (cause, left));
+            }
+            Standing::Begun(server, claim) if run.waits => {
+                return resume::complete(run, server, &claim).await.map(ready);
+            }
+            Standing::Begun(server, claim) => return resume::advance(run, server, &claim).await,
+            Standing::Underway(server) if !run.waits => {
+                return Ok(Progress::Underway(Box::new(resume::underway(run, server, true))));
             }
             Standing::Underway(server) => adopt::follow(run, server).await.map_err(nothing_left)?,
             Standing::Dead(server, claim) => match take_over(run, &server, &claim).await? {
-                Taken::Finished(enrolled) => {
+                Taken::Finished(server, enrolled) => {
                     let left = vec![left_ready(&server)];
-                    return finish(run, server, &enrolled, true, None).map_err(|cause| (cause, left));
+                    return finish(run, server, &enrolled, true, None).map(ready).map_err(|cause| (cause, left));
                 }
                 Taken::Overtaken(server) => Standing::Ready(server),
                 Taken::Cleared(left) => {
@@ -263,7 +323,7 @@ async fn take_turns(run: &Run<'_>, before: &mut Vec<Leftover>) -> Result<Provisi
                 }
             },
             Standing::Absent => match attempt(run).await {
-                Ok(provisioned) => return Ok(provisioned),
+                Ok(progress) => return Ok(progress),
                 // Our own attempt is undone; the other one's server is what stands there now.
                 Err((Cause::Taken(server), left)) => {
                     before.extend(left);
@@ -296,7 +356,7 @@ async fn take_over(run: &Run<'_>, server: &Server, claim: &Claim) -> Result<Take
 }
 
 /// One attempt: made, or undone.
-async fn attempt(run: &Run<'_>) -> Result<Provisioned, Failure> {
+async fn attempt(run: &Run<'_>) -> Result<Progress, Failure> {
     or_undo(run, async |saga| make(run, saga).await).await
 }
 
@@ -323,23 +383,36 @@ async fn unless_panic<T>(work: impl Future<Output = Result<T, Failure>>) -> Resu
     }
 }
 
-/// The ten steps, from the key to the mark.
-async fn make(run: &Run<'_>, saga: &Saga) -> Result<Provisioned, Cause> {
+/// The ten steps, from the key to the mark; without a wait, as far as the server.
+async fn make(run: &Run<'_>, saga: &Saga) -> Result<Progress, Cause> {
+    let begun = begin(run, saga).await?;
+    if !run.waits {
+        return Ok(Progress::Underway(Box::new(resume::leave(run, begun).await)));
+    }
+    let enrolled = wait::both(run, &begun.made, &begun.key, &begun.expected(run)).await?;
+    conclude(run, begun, &enrolled).await.map(|done| Progress::Ready(Box::new(done)))
+}
+
+async fn begin(run: &Run<'_>, saga: &Saga) -> Result<Begun, Cause> {
     let attempt = run.begin_attempt();
     let known = device::known_before(run).await?;
     // A key in a machine's hands makes a device, so the device's undo is declared before there is a key.
     saga.declare(UndoDevice::new(&run.job.name, &attempt.id, attempt.started, known.clone()));
-    let key = auth_key::ensure(run, saga, &attempt).await?;
-    let user_data = first_boot::render(run, &key.text)?;
+    let FreshKey { text, key } = auth_key::ensure(run, saga, &attempt).await?;
+    let user_data = first_boot::render(run, &text)?;
     let key_label = key.minted_id().map(|id| id.0.as_str());
     let made = server::create(run, saga, &attempt, &user_data, key_label).await?;
-    let expected = Expected { hostname: &run.job.name, attempt_started: attempt.started, known: &known };
-    let enrolled = wait::both(run, &made, &key, &expected).await?;
-    run.verified(&enrolled);
-    ready::mark(run, made.server.id, &attempt.id, &enrolled, || made.undo.marking()).await?;
+    Ok(Begun { made, key, attempt: attempt.id, started: attempt.started, known, reused: false })
+}
+
+/// What is left to do when the machine has joined.
+async fn conclude(run: &Run<'_>, begun: Begun, enrolled: &Enrolled) -> Result<Provisioned, Cause> {
+    let Begun { made, key, attempt, reused, .. } = begun;
+    run.verified(enrolled);
+    let server = ready::mark(run, made.server.id, &attempt, enrolled, || made.undo.marking()).await?;
+    run.know_server(&server);
     auth_key::retire(run, &key).await;
-    let Made { server, price, .. } = made;
-    finish(run, server, &enrolled, false, price)
+    finish(run, server, enrolled, reused, made.price)
 }
 
 fn finish(
@@ -349,7 +422,7 @@ fn finish(
     reused: bool,
     price: Option<Price>,
 ) -> Result<Provisioned, Cause> {
-    let server_ip = server.ipv4.ok_or_else(|| Cause::UnusableServer("it has no public IPv4 address".to_owned()))?;
+    let server_ip = server::address(&server)?;
     run.end_step();
     let mut notes = run.notes();
     Ok(Provisioned {

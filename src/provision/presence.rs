@@ -5,12 +5,10 @@
 //! connects from: its own word, and no proof, but it tells apart who claims the same name. So nothing that visibly connects
 //! from elsewhere counts as the machine, and nothing that does not say where it connects from.
 
-use std::net::{IpAddr, Ipv4Addr};
-
 use super::enrollment::{Enrolled, Enrollment, Expected, Obstacle, judge};
 use super::job::Claim;
 use super::run::Run;
-use crate::hetzner::Server;
+use crate::hetzner::{Addresses, Server};
 use crate::tailscale::{Device, NodeId, TailscaleError};
 use crate::transport::Within;
 
@@ -34,7 +32,7 @@ pub(super) async fn look(run: &Run<'_>, server: &Server, within: Within) -> Resu
     };
     let (mut sure, mut doubtful) = (Vec::new(), Vec::new());
     for enrolled in fitting.into_iter().take(MOST) {
-        match place(run, &enrolled, server.ipv4, within).await? {
+        match place(run, &enrolled, server.addresses, within).await? {
             Some(Place::Here) => sure.push(enrolled),
             Some(Place::Unknown | Place::Elsewhere) => doubtful.push(enrolled),
             None => {}
@@ -52,7 +50,7 @@ pub(super) async fn look(run: &Run<'_>, server: &Server, within: Within) -> Resu
 /// Where a device connects from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
-    /// From the server's address.
+    /// From an address of the server's.
     Here,
     /// It does not say, or the server has no address.
     Unknown,
@@ -61,13 +59,13 @@ pub(super) enum Place {
 }
 
 impl Place {
-    /// Where a device, as its own answer tells, connects from as seen from a server with this address.
-    pub(super) fn of(device: &Device, ip: Option<Ipv4Addr>) -> Self {
-        match ip {
-            Some(ip) if device.endpoints.contains(&IpAddr::V4(ip)) => Self::Here,
-            Some(_) if !device.endpoints.is_empty() => Self::Elsewhere,
-            _ => Self::Unknown,
+    /// Where a device, as its own answer tells, connects from as seen from a server with these addresses.
+    pub(super) fn of(device: &Device, addresses: Addresses) -> Self {
+        if device.endpoints.iter().any(|ip| addresses.include(*ip)) {
+            return Self::Here;
         }
+        let is_comparable = addresses.main().is_some() && !device.endpoints.is_empty();
+        if is_comparable { Self::Elsewhere } else { Self::Unknown }
     }
 }
 
@@ -75,28 +73,31 @@ impl Place {
 pub(super) async fn place(
     run: &Run<'_>,
     enrolled: &Enrolled,
-    ip: Option<Ipv4Addr>,
+    addresses: Addresses,
     within: Within,
 ) -> Result<Option<Place>, TailscaleError> {
     let device = run.tailscale.find_device(&NodeId(enrolled.node_id.clone()), within).await?;
-    Ok(device.map(|device| Place::of(&device, ip)))
+    Ok(device.map(|device| Place::of(&device, addresses)))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     #[test]
     fn a_device_that_does_not_say_where_it_connects_from_is_neither_here_nor_elsewhere() {
-        let server = Some(Ipv4Addr::new(203, 0, 113, 10));
+        let with = |ipv4| Addresses { ipv4, ..Addresses::default() };
+        let (server, none) = (with(Some(Ipv4Addr::new(203, 0, 113, 10))), with(None));
         let (here, other) = ("203.0.113.10", "198.51.100.7");
-        for (ip, endpoints, place) in [
+        for (addresses, endpoints, place) in [
             (server, &[here][..], Place::Here),
             (server, &[other, here], Place::Here),
             (server, &[other, "2001:db8::1"], Place::Elsewhere),
             (server, &[], Place::Unknown),
-            (None, &[other], Place::Unknown),
-            (None, &[], Place::Unknown),
+            (none, &[other], Place::Unknown),
+            (none, &[], Place::Unknown),
         ] {
             let device = Device {
                 id: "1".into(),
@@ -111,7 +112,7 @@ mod tests {
                 lock_error: None,
                 endpoints: endpoints.iter().map(|text| text.parse().unwrap()).collect(),
             };
-            assert_eq!(Place::of(&device, ip), place, "{ip:?} {endpoints:?}");
+            assert_eq!(Place::of(&device, addresses), place, "{addresses:?} {endpoints:?}");
         }
     }
 }

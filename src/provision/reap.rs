@@ -126,8 +126,8 @@ struct Pass<'a> {
 impl Pass<'_> {
     fn run<'a>(&'a self, job: &'a Job, location: &str) -> Run<'a> {
         let place = region::place(location);
-        let mut run = Run::new(job, self.settings, place, &self.clouds, self.cancel.clone(), self.observer.clone());
-        run.deadline = self.deadline;
+        let run = Run::new(job, self.settings, place, &self.clouds, self.cancel.clone(), self.observer.clone());
+        run.set_deadline(self.deadline);
         run
     }
 
@@ -211,7 +211,7 @@ impl Pass<'_> {
             Ok(Enrollment::Verified(_)) if self.options.dry_run => (Fate::WouldMarkReady, Vec::new()),
             Ok(Enrollment::NotYet(_)) if self.options.dry_run => (Fate::WouldRemove, Vec::new()),
             Ok(Enrollment::Verified(enrolled)) => match adopt::finish(&run, server, claim, &enrolled).await {
-                Ok(()) => (Fate::MarkedReady, Vec::new()),
+                Ok(_) => (Fate::MarkedReady, Vec::new()),
                 Err(cause) => self.left(server, cause.chain()),
             },
             Ok(Enrollment::NotYet(_)) => {

@@ -11,8 +11,9 @@ use tokio_util::sync::CancellationToken;
 use super::candidate::CandidateAttempt;
 use super::enrollment::Enrolled;
 use super::error::Cause;
-use super::event::{Event, Known, Observer, Scope, Step, quietly};
+use super::event::{Detail, Event, Known, Observer, Scope, Step, quietly};
 use super::job::{Attempt, Claim, Job};
+use super::leftover::Kind;
 use super::region::Placement;
 use super::settings::Settings;
 use crate::hetzner::{Hetzner, HetznerError, Server};
@@ -29,6 +30,8 @@ const LEAST_UNDO_BUDGET: Duration = Duration::from_secs(30);
 /// Beyond the deadline and the undo, clocks may differ by this much. Until then nobody may take an attempt for dead
 /// (fault Q06).
 const CLOCK_MARGIN: Duration = Duration::from_secs(300);
+/// From an attempt's deadline until it counts as dead.
+const BEYOND_DEADLINE: Duration = Duration::from_secs(UNDO_BUDGET.as_secs() + CLOCK_MARGIN.as_secs());
 /// What the reply to an order is worth after the caller has given up.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -64,7 +67,8 @@ pub(super) struct Run<'a> {
     pub clock: Arc<Clock>,
     pub chance: Arc<Chance>,
     pub cancel: CancellationToken,
-    pub deadline: Instant,
+    /// Whether it waits for a machine. An attempt of one that does not may be finished by any call for its job.
+    pub waits: bool,
     witness: Arc<Clock>,
     budget: Arc<RetryBudget>,
     observer: Arc<dyn Observer>,
@@ -77,6 +81,8 @@ pub(super) struct Notes {
     pub step: Step,
     /// Where the job stood when its undo began.
     pub failed_at: Option<Step>,
+    /// When the call has to be done, its undo apart.
+    deadline: Instant,
     undo_began: Option<Instant>,
     step_began: Instant,
     pub timings: Vec<Timing>,
@@ -84,6 +90,8 @@ pub(super) struct Notes {
     pub warnings: Vec<String>,
     /// The key that the settings bring was seen used up after an attempt.
     pub is_key_spent: bool,
+    /// The attempt that the call is at.
+    attempt: Option<String>,
     known: Known,
 }
 
@@ -101,15 +109,16 @@ impl<'a> Run<'a> {
         let notes = Notes {
             step: Step::Validate,
             failed_at: None,
+            deadline: began + settings.timeout,
             undo_began: None,
             step_began: began,
             timings: Vec::new(),
             candidates: Vec::new(),
             warnings: Vec::new(),
             is_key_spent: false,
+            attempt: None,
             known: Known { server_name: Some(job.name.clone()).filter(|name| !name.is_empty()), ..Known::default() },
         };
-        let deadline = began + settings.timeout;
         let notes = Mutex::new(notes);
         Self {
             job,
@@ -120,7 +129,7 @@ impl<'a> Run<'a> {
             clock,
             chance,
             cancel,
-            deadline,
+            waits: true,
             witness,
             budget,
             observer,
@@ -129,11 +138,45 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// The locations to try, in order.
+    pub(super) fn locations(&self) -> Vec<&str> {
+        match self.settings.extras.locations.as_slice() {
+            [] => vec![self.place.location],
+            given => given.iter().map(String::as_str).collect(),
+        }
+    }
+
     /// A new attempt, beginning now.
     pub(super) fn begin_attempt(&self) -> Attempt {
         let started = self.clock.cloud_unix();
-        let life = self.deadline.saturating_duration_since(self.clock.now()) + UNDO_BUDGET + CLOCK_MARGIN;
-        Attempt { id: self.chance.id(), started, expires: started.saturating_add_unsigned(life.as_secs()) }
+        let life = self.deadline().saturating_duration_since(self.clock.now()) + BEYOND_DEADLINE;
+        let expires = started.saturating_add_unsigned(life.as_secs());
+        let id = self.chance.id();
+        self.is_at(&id);
+        Attempt { id, started, expires, is_resumable: !self.waits }
+    }
+
+    /// From here on every event names this attempt.
+    pub(super) fn is_at(&self, attempt: &str) {
+        self.notes().attempt = Some(attempt.to_owned());
+    }
+
+    /// When the call has to be done, its undo apart.
+    pub(super) fn deadline(&self) -> Instant {
+        self.notes().deadline
+    }
+
+    /// Sets another end than the settings', since this is but a part of a call.
+    pub(super) fn set_deadline(&self, deadline: Instant) {
+        self.notes().deadline = deadline;
+    }
+
+    /// Goes on with an attempt that another call has begun, so its deadline counts, unless our own comes first.
+    pub(super) fn keep_deadline_of(&self, claim: &Claim) {
+        let Some(expires) = claim.expires else { return };
+        let left = u64::try_from(expires.saturating_sub(self.clock.cloud_unix())).unwrap_or(0);
+        let left = Duration::from_secs(left).saturating_sub(BEYOND_DEADLINE);
+        self.set_deadline(self.deadline().min(self.clock.now() + left));
     }
 
     /// Whether an attempt is past its end. As long as no answer has shown the cloud's clock, nobody is, nor if the other
@@ -145,7 +188,7 @@ impl<'a> Run<'a> {
 
     /// The limits of an ordinary request.
     pub(super) fn within(&self) -> Within {
-        Within { deadline: self.deadline, patience: Patience::USUAL }
+        Within { deadline: self.deadline(), patience: Patience::USUAL }
     }
 
     /// Does `work` unless the caller gives up or the deadline passes first. `work` is then dropped where it stands, so
@@ -182,7 +225,7 @@ impl<'a> Run<'a> {
 
     /// The limits of one order that is heard out.
     pub(super) fn within_grace(&self) -> Within {
-        Within { deadline: self.deadline + GRACE, patience: Patience::Tries(1) }
+        Within { deadline: self.deadline() + GRACE, patience: Patience::Tries(1) }
     }
 
     /// How long to wait before an order that was surely not applied is made again; `None` to give up.
@@ -193,7 +236,7 @@ impl<'a> Run<'a> {
 
     /// The limits of one look of a wait: the wait itself is the repetition.
     pub(super) fn within_a_look(&self) -> Within {
-        Within { deadline: self.deadline, patience: Patience::Tries(1) }
+        Within { deadline: self.deadline(), patience: Patience::Tries(1) }
     }
 
     /// Waits, unless the call is ended first.
@@ -225,7 +268,7 @@ impl<'a> Run<'a> {
 
     /// The deadline, which does not wait for a machine that sleeps.
     fn end(&self, slept: Duration) -> Instant {
-        self.deadline.checked_sub(slept).unwrap_or(self.began)
+        self.deadline().checked_sub(slept).unwrap_or(self.began)
     }
 
     /// Notes that a step begins, and how long the one before took.
@@ -259,14 +302,15 @@ impl<'a> Run<'a> {
             notes.failed_at = Some(notes.step);
         }
         self.enter(Step::Undo);
-        self.say(Scope::ProvisionVm, format!("Undoing what was begun: {cause}"));
+        let detail = Detail::Undo(cause.to_string());
+        self.tell(Scope::ProvisionVm, format!("Undoing what was begun: {cause}"), detail);
     }
 
     /// When the undo that has begun, or begins now, has to be done.
     pub(super) fn undo_end(&self) -> Instant {
         let now = self.clock.now();
         let began = self.notes().undo_began.unwrap_or(now);
-        (began.min(self.deadline) + UNDO_BUDGET).max(now + LEAST_UNDO_BUDGET).min(began + UNDO_BUDGET)
+        (began.min(self.deadline()) + UNDO_BUDGET).max(now + LEAST_UNDO_BUDGET).min(began + UNDO_BUDGET)
     }
 
     /// Notes that the undo is done and the job goes on.
@@ -277,23 +321,37 @@ impl<'a> Run<'a> {
     }
 
     pub(super) fn say(&self, scope: Scope, message: impl Into<String>) {
-        self.tell(scope, false, message.into());
+        self.tell(scope, message, Detail::Note);
+    }
+
+    /// Says something that is told as data as well.
+    pub(super) fn tell(&self, scope: Scope, message: impl Into<String>, detail: Detail) {
+        self.emit(scope, false, message.into(), detail);
+    }
+
+    /// Says that something is gone.
+    pub(super) fn removed(&self, scope: Scope, message: String, kind: Kind, id: &impl ToString) {
+        self.tell(scope, message, Detail::Removed(kind, id.to_string()));
     }
 
     pub(super) fn warn(&self, scope: Scope, message: impl Into<String>) {
-        let message = message.into();
-        self.notes().warnings.push(message.clone());
-        self.tell(scope, true, message);
+        self.warn_of(scope, message.into(), Detail::Note);
     }
 
-    fn tell(&self, scope: Scope, is_warning: bool, message: String) {
+    /// Warns of something that is told as data as well.
+    pub(super) fn warn_of(&self, scope: Scope, message: String, detail: Detail) {
+        self.notes().warnings.push(message.clone());
+        self.emit(scope, true, message, detail);
+    }
+
+    fn emit(&self, scope: Scope, is_warning: bool, message: String, detail: Detail) {
         tracing::info!(target: "provision_vm::progress", scope = scope.as_str(), is_warning, "{message}");
-        let (step, known) = {
+        let (step, known, attempt) = {
             let notes = self.notes();
-            (notes.step, notes.known.clone())
+            (notes.step, notes.known.clone(), notes.attempt.clone())
         };
         let elapsed = self.clock.now().duration_since(self.began);
-        let event = Event { step, scope, is_warning, message, elapsed, known };
+        let event = Event { step, scope, is_warning, message, detail, attempt, elapsed, known };
         quietly(|| self.observer.event(event));
     }
 
@@ -301,14 +359,16 @@ impl<'a> Run<'a> {
     pub(super) fn know_server(&self, server: &Server) {
         let mut notes = self.notes();
         notes.known.server_id = Some(server.id.0);
-        notes.known.server_ip = server.ipv4;
+        notes.known.server_ip = server.addresses.main();
     }
 
     /// The device is the machine: from here on every event names its address.
     pub(super) fn verified(&self, enrolled: &Enrolled) {
         self.enter(Step::Verify);
         self.notes().known.tailscale_ip = Some(enrolled.ip);
-        self.say(Scope::ProvisionVm, format!("Tailscale enrollment verified: ip={}", enrolled.ip));
+        let Enrolled { device_id, node_id, ip } = enrolled.clone();
+        let message = format!("Tailscale enrollment verified: ip={ip}");
+        self.tell(Scope::ProvisionVm, message, Detail::Enrolled { device_id, node_id });
     }
 
     /// A secret was handed out; a log should mask it.

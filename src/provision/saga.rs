@@ -10,7 +10,6 @@
 //!
 //! Undos are idempotent and take names, not answers: an answer may have been lost.
 
-use std::net::Ipv4Addr;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,9 +17,10 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use super::event::Scope;
+use super::event::{Detail, Scope};
 use super::leftover::{Kind, Leftover};
 use super::run::Run;
+use crate::hetzner::Addresses;
 use crate::transport::{Instant, Patience, Within, timeout_at};
 
 /// What is kept back for each undo that has still to run, so that one that hangs does not starve the rest.
@@ -60,12 +60,12 @@ pub(super) enum Machine {
     /// This call deleted its server, and a read confirmed it.
     Deleted {
         /// Where it connected from.
-        ip: Option<Ipv4Addr>,
+        addresses: Addresses,
     },
     /// The server is still there, or somebody else removed it.
     NotDeletedByUs {
-        /// Where it connects from, if the server is known.
-        ip: Option<Ipv4Addr>,
+        /// Where it connects from; none if the server is not known.
+        addresses: Addresses,
     },
 }
 
@@ -133,6 +133,12 @@ impl Saga {
         undo
     }
 
+    /// Takes over what another saga has declared.
+    pub(super) fn adopt(&self, other: Self) {
+        let declared = other.declared.into_inner().unwrap_or_else(PoisonError::into_inner);
+        self.declared.lock().unwrap_or_else(PoisonError::into_inner).extend(declared);
+    }
+
     /// Whether anything was declared at all.
     pub(super) fn is_empty(&self) -> bool {
         self.declared.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
@@ -165,7 +171,7 @@ impl Saga {
         };
         let leftovers: Vec<Leftover> = leftovers.into_iter().map(told).collect();
         for left in &leftovers {
-            run.warn(Scope::ProvisionVm, format!("Left behind: {left}"));
+            run.warn_of(Scope::ProvisionVm, format!("Left behind: {left}"), Detail::Left(left.clone()));
         }
         tracing::debug!(left = leftovers.len(), "undone");
         leftovers

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 // Who fills the settings needs these types, and need not know the rooms below for them.
-pub use crate::hetzner::{DEFAULT_URL as HETZNER_URL, IdOrName};
+pub use crate::cloud_init::{Additions, Command, File, is_package, is_path, is_permissions};
+pub use crate::hetzner::{Attachments, DEFAULT_URL as HETZNER_URL, FirewallRef, IdOrName, Labels, PublicNet};
+pub use crate::hetzner::{is_label_key, is_label_value};
 use crate::secret::Secret;
 pub use crate::tailscale::{Credentials, DEFAULT_URL as TAILSCALE_URL, NodeId};
 pub use crate::transport::{BaseUrl, BaseUrlError, Document, Network, Proxy, clean};
@@ -37,12 +39,29 @@ pub struct Settings {
     pub server_types: Vec<String>,
     /// Whether the device vanishes some time after the machine is off.
     pub ephemeral: bool,
+    /// What is wanted beyond the usual.
+    pub extras: Extras,
     /// Whether an unknown region is an error.
     pub strict_region: bool,
     /// The time for everything but the undo.
     pub timeout: Duration,
     /// What a person should hear about these settings.
     pub warnings: Vec<String>,
+}
+
+/// What a caller wants of a machine beyond the usual.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Extras {
+    /// Names of the locations to try, in this order, instead of the region's.
+    pub locations: Vec<String>,
+    /// Labels of the server, beside ours.
+    pub labels: Labels,
+    /// Tags of the device, beside `tag:agent`.
+    pub tags: Vec<String>,
+    /// What the server is attached to.
+    pub attachments: Attachments,
+    /// What is added to its first boot.
+    pub additions: Additions,
 }
 
 /// What a server is made from.

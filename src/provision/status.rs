@@ -103,7 +103,7 @@ impl Provisioner {
 
 async fn look(run: &Run<'_>, job_id: &str) -> Result<Status, Cause> {
     run.enter(Step::Read);
-    let within = Within { deadline: run.deadline, patience: Patience::Tries(TRIES) };
+    let within = Within { deadline: run.deadline(), patience: Patience::Tries(TRIES) };
     let selector = job::selector(job_id);
     let servers =
         async { run.hetzner.find_servers_by_label(&selector, within).await.doing("the job could not be looked up") };

@@ -172,7 +172,7 @@ async fn the_key_of_an_attempt_that_lives_is_revoked_or_named() {
 async fn a_second_device_of_the_same_machine_goes_too_and_a_server_that_lags_is_found() {
     let cloud = Cloud::usual();
     let done = cloud.provision(&settings()).await.unwrap();
-    let public_ip = Some(done.server_ip.into());
+    let public_ip = Some(done.server_ip);
     cloud.world().plant_device(PlantedDevice { public_ip, ..namesake(&done.server.name) });
     tokio::time::sleep(Duration::from_secs(10)).await;
     assert_eq!(deprovision(&cloud, of_job()).await.unwrap().leftovers, []);

@@ -45,7 +45,8 @@ fn word(alphabet: &'static str) -> impl Strategy<Value = String> {
 
 fn document(key: &str, hostname: &str, mode: Mode) -> Result<String, CloudInitError> {
     let key = Secret::new(key);
-    render(&FirstBoot { auth_key: &key, hostname, mode }).map(|text| text.expose().to_owned())
+    let additions = &provision_vm::cloud_init::Additions::default();
+    render(&FirstBoot { auth_key: &key, hostname, mode, additions }).map(|text| text.expose().to_owned())
 }
 
 proptest! {

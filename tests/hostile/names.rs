@@ -93,6 +93,7 @@ proptest! {
             auth_key: &provision_vm::secret::Secret::new("tskey-auth-k1-x"),
             hostname: &name,
             mode: provision_vm::cloud_init::Mode::Install,
+            additions: &provision_vm::cloud_init::Additions::default(),
         });
         prop_assert!(refused.is_ok(), "{name} is no host name: {refused:?}");
     }

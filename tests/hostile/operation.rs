@@ -119,6 +119,7 @@ impl Clouds {
                     ssh_keys: &[IdOrName::Id(4711)],
                     user_data: &Secret::new("#cloud-config\n{}"),
                     labels: &Labels::new(),
+                    attachments: &provision_vm::hetzner::Attachments::default(),
                 };
                 let order = Order::new(&order).map_err(hetzner_says)?;
                 let created = hetzner.create_server(&order, within).await.map_err(hetzner_says)?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use provision_vm::provision::{
-    CancellationToken, Observer, Params, ProvisionError, Provisioner, ReapOptions, ReapReport, Settings,
+    CancellationToken, Observer, Params, Progress, ProvisionError, Provisioner, ReapOptions, ReapReport, Settings,
 };
 use provision_vm::transport::{BODY_LIMIT, Transport, TransportError};
 use simulator::{Api, BootOutcome, Config, Cut, Delivery, FaultKind, World};
@@ -198,11 +198,47 @@ impl Process {
         cancel: CancellationToken,
         observer: Arc<dyn Observer>,
     ) -> Outcome {
-        let shared = &self.cloud.shared;
-        let call = shared.audit().begin(self.cloud.actor, params, settings, shared.now());
-        let mut life = Life { shared, call, over: false };
-        let listener = Arc::new(Listener { inner: observer, shared: Arc::downgrade(shared), call });
+        let call = self.cloud.shared.audit().begin(self.cloud.actor, params, settings, true, self.cloud.now());
+        let listener = self.listener(call, observer);
         let work = self.provisioner.provision(params, settings, cancel.clone(), listener);
+        let settled = |audit: &mut Audit, outcome: &Outcome, world: &World| audit.settled(call, outcome, world);
+        self.watch(call, &cancel, work, settled).await
+    }
+
+    /// As [`Provisioner::begin`], on record.
+    pub async fn begin(
+        &self,
+        params: &Params,
+        settings: &Settings,
+        cancel: CancellationToken,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Progress, Box<ProvisionError>> {
+        let call = self.cloud.shared.audit().begin(self.cloud.actor, params, settings, false, self.cloud.now());
+        let listener = self.listener(call, observer);
+        let work = Box::pin(self.provisioner.begin(params, settings, cancel.clone(), listener));
+        let settled = |audit: &mut Audit, outcome: &Result<Progress, Box<ProvisionError>>, world: &World| match outcome
+        {
+            Ok(Progress::Ready(done)) => audit.settled(call, &Ok((**done).clone()), world),
+            Ok(Progress::Underway(underway)) => audit.left_underway(call, underway, world),
+            Err(error) => audit.settled(call, &Err(error.clone()), world),
+        };
+        self.watch(call, &cancel, work, settled).await
+    }
+
+    fn listener(&self, call: usize, observer: Arc<dyn Observer>) -> Arc<Listener> {
+        Arc::new(Listener { inner: observer, shared: Arc::downgrade(&self.cloud.shared), call })
+    }
+
+    /// Does the work of a call, and puts its cancellation, death and outcome on record.
+    async fn watch<T>(
+        &self,
+        call: usize,
+        cancel: &CancellationToken,
+        work: impl Future<Output = T>,
+        settled: impl FnOnce(&mut Audit, &T, &World),
+    ) -> T {
+        let shared = &self.cloud.shared;
+        let mut life = Life { shared, call, over: false };
         let noting = async {
             cancel.cancelled().await;
             shared.audit().cancelled(call, shared.now());
@@ -218,7 +254,7 @@ impl Process {
         audit.advance_to(shared.now());
         let mut world = self.cloud.world();
         audit.hear(&mut world);
-        audit.settled(call, &outcome, &world);
+        settled(&mut audit, &outcome, &world);
         outcome
     }
 }

@@ -14,6 +14,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use provision_vm::hetzner::IdOrName;
+use provision_vm::provision::settings::Extras;
 use provision_vm::provision::{Code, Event, Observer, Params, Settings, Source, USUAL_SERVER_TYPES, USUAL_TIMEOUT};
 use provision_vm::secret::Secret;
 use provision_vm::tailscale::Credentials;
@@ -111,6 +112,7 @@ pub fn settings() -> Settings {
         source: Source::Image(IdOrName::Name("ubuntu-22.04".to_owned())),
         server_types: USUAL_SERVER_TYPES.iter().map(|name| (*name).to_owned()).collect(),
         ephemeral: true,
+        extras: Extras::default(),
         strict_region: false,
         timeout: USUAL_TIMEOUT,
         warnings: Vec::new(),

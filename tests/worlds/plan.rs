@@ -46,6 +46,8 @@ pub struct Caller {
     pub ephemeral: bool,
     /// The settings bring a key, and whether it is reusable.
     pub given_key: Option<bool>,
+    /// It does not wait, but calls again and again after these pauses, and may leave the rest to others. None if it waits.
+    pub pauses: Option<Vec<Duration>>,
 }
 
 /// What somebody at the console does. The number picks among what is there.
@@ -93,6 +95,7 @@ impl Plan {
             callers.push(caller);
         }
         agree(&mut callers);
+        hurry(&mut callers, seed);
         let deaths = (0..processes).map(|_| chance(&mut rng, 0.15).then(|| moment(&mut rng, 90_000))).collect();
         let deeds = if chance(&mut rng, 0.3) { deeds(&mut rng, jobs) } else { Vec::new() };
         let reaps = if chance(&mut rng, 0.3) { reaps(&mut rng) } else { Vec::new() };
@@ -167,6 +170,17 @@ fn caller(rng: &mut fastrand::Rng, jobs: usize, processes: usize, spread: u64) -
         federated: chance(rng, 0.15),
         ephemeral: !chance(rng, 0.15),
         given_key: chance(rng, 0.1).then(|| rng.bool()),
+        pauses: None,
+    }
+}
+
+/// Some callers do not wait. Drawn apart, so that all else of a seed is as it would be without.
+fn hurry(callers: &mut [Caller], seed: u64) {
+    let mut rng = fastrand::Rng::with_seed(seed ^ 0x0a11_0000_0000);
+    for caller in callers {
+        let looks = rng.usize(1..=8);
+        let pauses = (0..looks).map(|_| Duration::from_millis(rng.u64(500..=12_000))).collect();
+        caller.pauses = chance(&mut rng, 0.2).then_some(pauses);
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::future::{join, join_all};
 use provision_vm::provision::{
-    CancellationToken, Code, Kind, ProvisionError, ReapOptions, ReapReport, Settings, Silent,
+    CancellationToken, Code, Kind, Params, Progress, ProvisionError, ReapOptions, ReapReport, Settings, Silent,
 };
 use simulator::{ActionOutcome, BootOutcome, NodeId, PlantedDevice, PlantedServer};
 
@@ -114,7 +114,17 @@ async fn call(cloud: &Cloud, plan: &Plan, processes: &[Process], caller: &Caller
     let cancel = CancellationToken::new();
     let settings = caller.settings(cloud);
     let params = caller.params();
-    let work = processes[caller.process].provision(&params, &settings, cancel.clone(), Arc::new(Silent));
+    // Who does not wait boards no flight, so its calls are told apart by a process of their own.
+    let own = caller.pauses.as_ref().map(|_| cloud.process(plan.seed + 500));
+    let work = async {
+        match (&own, &caller.pauses) {
+            (Some(process), Some(pauses)) => in_pieces(process, pauses, &params, &settings, &cancel).await,
+            _ => {
+                let process = &processes[caller.process];
+                Some(process.provision(&params, &settings, cancel.clone(), Arc::new(Silent)).await)
+            }
+        }
+    };
     let giving_up = async {
         tokio::time::sleep(caller.abort?).await;
         cancel.cancel();
@@ -136,7 +146,25 @@ async fn call(cloud: &Cloud, plan: &Plan, processes: &[Process], caller: &Caller
             outcome = &mut work => break outcome,
         }
     };
-    Some((outcome, settings.clone()))
+    Some((outcome?, settings.clone()))
+}
+
+/// Calls that never wait, until the job is at its end or nobody calls any more.
+async fn in_pieces(
+    process: &Process,
+    pauses: &[Duration],
+    params: &Params,
+    settings: &Settings,
+    cancel: &CancellationToken,
+) -> Option<Outcome> {
+    for pause in pauses {
+        match process.begin(params, settings, cancel.clone(), Arc::new(Silent)).await {
+            Ok(Progress::Ready(done)) => return Some(Ok(*done)),
+            Ok(Progress::Underway(_)) => tokio::time::sleep(*pause).await,
+            Err(error) => return Some(Err(error)),
+        }
+    }
+    None
 }
 
 async fn operate(cloud: &Cloud, plan: &Plan) {
@@ -234,6 +262,7 @@ fn plain(job: usize, agent: usize) -> Caller {
         federated: false,
         ephemeral: true,
         given_key: None,
+        pauses: None,
     }
 }
 

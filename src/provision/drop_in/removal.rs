@@ -54,7 +54,7 @@ pub(in super::super) async fn server(run: &Run<'_>, id: ServerId) -> Result<(), 
         });
         gone.await.map_err(left)?;
     }
-    run.say(Scope::Hetzner, format!("Server deleted: id={id}"));
+    run.removed(Scope::Hetzner, format!("Server deleted: id={id}"), Kind::Server, &id);
     Ok(())
 }
 
@@ -77,6 +77,6 @@ pub(super) async fn device(run: &Run<'_>, id: &NodeId) -> Result<(), Failure> {
         Ok(())
     });
     deleted.await.map_err(left)?;
-    run.say(Scope::Tailscale, format!("Device removed: id={id}"));
+    run.removed(Scope::Tailscale, format!("Device removed: id={id}"), Kind::Device, &id);
     Ok(())
 }

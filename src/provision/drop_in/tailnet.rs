@@ -7,7 +7,7 @@ use super::super::error::Cause;
 use super::super::event::{Scope, Step};
 use super::super::run::{Doing, Run};
 use super::super::saga::Saga;
-use super::super::step::auth_key;
+use super::super::step::auth_key::{self, FreshKey};
 use super::Answer;
 use crate::transport::Document;
 
@@ -17,7 +17,7 @@ const READING: &str = "the devices could not be read";
 pub(super) async fn create_key(run: &Run<'_>, saga: &Saga, life: Duration) -> Result<Answer, Cause> {
     run.enter(Step::AuthKey);
     let attempt = run.begin_attempt();
-    let key = auth_key::mint(run, saga, &attempt, life).await?;
+    let FreshKey { text, key } = auth_key::mint(run, saga, &attempt, life).await?;
     run.say(Scope::Tailscale, "Tailscale auth key generated");
     if key.has_unseen_twin() {
         let message =
@@ -25,7 +25,7 @@ pub(super) async fn create_key(run: &Run<'_>, saga: &Saga, life: Duration) -> Re
         run.warn(Scope::Tailscale, message);
     }
     let id = key.id.map(|id| id.0).unwrap_or_default();
-    Ok(Answer::AuthKey { key: key.text, id })
+    Ok(Answer::AuthKey { key: text, id })
 }
 
 pub(super) async fn list_devices(run: &Run<'_>) -> Result<Document, Cause> {

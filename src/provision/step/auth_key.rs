@@ -28,17 +28,37 @@ const RETIRE_LIMIT: Duration = Duration::from_secs(30);
 
 const DOING: &str = "the Tailscale auth key could not be made";
 
-/// A key in hand.
-pub(in super::super) struct Key {
+/// A key whose text is in hand.
+pub(in super::super) struct FreshKey {
     pub text: Secret,
+    pub key: Key,
+}
+
+/// The key of an attempt.
+pub(in super::super) struct Key {
     pub id: Option<KeyId>,
     /// It lets one machine in, so that its use tells of that machine.
     is_single_use: bool,
-    /// What is known of our orders, if we made it.
-    minted: Option<Arc<UndoAuthKey>>,
+    origin: Origin,
+}
+
+/// Where a key is from.
+enum Origin {
+    /// We made it. With what is known of our orders.
+    Minted(Arc<UndoAuthKey>),
+    /// The settings bring it: the customer's.
+    Given,
+    /// A server's label names it as that of the attempt that is described so. Anybody may have written the label.
+    Labelled(String),
 }
 
 impl Key {
+    /// The key of an attempt that another call began, as the label of its server names it.
+    pub(in super::super) fn of_label(id: Option<&str>, description: String) -> Self {
+        let id = id.map(|id| KeyId(id.to_owned()));
+        Self { id, is_single_use: true, origin: Origin::Labelled(description) }
+    }
+
     /// Whether a machine has joined with this key, as far as that can be told: only of a key that is for one machine, and
     /// that may be read.
     pub(in super::super) async fn is_used(
@@ -47,35 +67,39 @@ impl Key {
         within: Within,
     ) -> Result<Option<bool>, TailscaleError> {
         let Some(id) = self.id.as_ref().filter(|_| self.is_single_use) else { return Ok(None) };
-        match run.tailscale.find_key(id, within).await {
-            Ok(key) => Ok(Some(key.is_none_or(|key| key.invalid))),
-            Err(error) if error.is_forbidden() => Ok(None),
-            Err(error) => Err(error),
+        match (run.tailscale.find_key(id, within).await, &self.origin) {
+            // One that is not provably the attempt's cannot speak for it.
+            (Ok(key), Origin::Labelled(description)) => {
+                Ok(key.filter(|key| key.description == *description).map(|key| key.invalid))
+            }
+            (Ok(key), _) => Ok(Some(key.is_none_or(|key| key.invalid))),
+            (Err(error), _) if error.is_forbidden() => Ok(None),
+            (Err(error), _) => Err(error),
         }
     }
 
     /// Whether an order beside this key's may have made one that nobody has seen.
     pub(in super::super) fn has_unseen_twin(&self) -> bool {
-        self.minted.as_ref().is_some_and(|undo| undo.has_unseen())
+        matches!(&self.origin, Origin::Minted(undo) if undo.has_unseen())
     }
 
     /// The id of a key that we made: the only kind that we revoke.
     pub(in super::super) fn minted_id(&self) -> Option<&KeyId> {
-        self.id.as_ref().filter(|_| self.minted.is_some())
+        self.id.as_ref().filter(|_| matches!(self.origin, Origin::Minted(_)))
     }
 }
 
 /// Has a key for this attempt: a new one, or the one that the settings bring.
-pub(in super::super) async fn ensure(run: &Run<'_>, saga: &Saga, attempt: &Attempt) -> Result<Key, Cause> {
+pub(in super::super) async fn ensure(run: &Run<'_>, saga: &Saga, attempt: &Attempt) -> Result<FreshKey, Cause> {
     run.enter(Step::AuthKey);
     let (key, word) = if let Some(given) = &run.settings.auth_key {
         let key = check_given(run, given).await?;
         if let Some(id) = &key.id {
             saga.declare(WatchGiven { id: id.clone(), is_single_use: key.is_single_use });
         }
-        (key, "taken from TAILSCALE_AUTH_KEY")
+        (FreshKey { text: given.clone(), key }, "taken from TAILSCALE_AUTH_KEY")
     } else {
-        let life = run.deadline.saturating_duration_since(run.clock.now()) + LIFE_MARGIN;
+        let life = run.deadline().saturating_duration_since(run.clock.now()) + LIFE_MARGIN;
         (mint(run, saga, attempt, life).await?, "generated")
     };
     run.say(Scope::ProvisionVm, format!("Tailscale auth key {word}"));
@@ -88,17 +112,18 @@ pub(in super::super) async fn mint(
     saga: &Saga,
     attempt: &Attempt,
     life: Duration,
-) -> Result<Key, Cause> {
+) -> Result<FreshKey, Cause> {
     let wanted = Capabilities {
         reusable: false,
         ephemeral: run.settings.ephemeral,
         preauthorized: true,
-        tags: vec![TAG.to_owned()],
+        tags: std::iter::once(TAG.to_owned()).chain(run.settings.extras.tags.iter().cloned()).collect(),
     };
     let undo = saga.declare(UndoAuthKey::new(run.job.key_description(&attempt.id)));
     let created = order(run, &wanted, life, &undo).await?;
     let text = check_minted(&created, &wanted)?;
-    Ok(Key { text, id: Some(created.id), is_single_use: true, minted: Some(undo) })
+    let key = Key { id: Some(created.id), is_single_use: true, origin: Origin::Minted(undo) };
+    Ok(FreshKey { text, key })
 }
 
 /// Orders until an answer comes. Whatever an unanswered order may have made is looked for and revoked first (fault K02);
@@ -204,7 +229,7 @@ async fn check_given(run: &Run<'_>, given: &Secret) -> Result<Key, Cause> {
         }
         Err(error) => return Err(error).doing("TAILSCALE_AUTH_KEY could not be checked"),
     }
-    Ok(Key { text: given.clone(), id, is_single_use, minted: None })
+    Ok(Key { id, is_single_use, origin: Origin::Given })
 }
 
 /// Revokes the key that has served, and whatever unanswered orders made beside it. The machine is in by now, so a
@@ -218,11 +243,33 @@ pub(in super::super) async fn retire(run: &Run<'_>, key: &Key) {
 }
 
 async fn revoke_spent(run: &Run<'_>, key: &Key) {
-    let (Some(undo), Some(id)) = (&key.minted, &key.id) else { return };
+    let Some(id) = &key.id else { return };
     let within = Within { deadline: run.clock.now() + RETIRE_LIMIT, patience: Patience::USUAL };
-    if let Err(error) = run.tailscale.revoke_key(id, within).await {
+    let revoked = match &key.origin {
+        Origin::Given => return,
+        Origin::Minted(_) => run.tailscale.revoke_key(id, within).await,
+        Origin::Labelled(description) => match run.tailscale.find_key(id, within).await {
+            Ok(Some(key)) if key.description == *description => run.tailscale.revoke_key(id, within).await,
+            Ok(_) => Ok(()),
+            Err(error) => Err(error),
+        },
+    };
+    if let Err(error) = revoked {
         run.warn(Scope::Tailscale, format!("The spent auth key {id} could not be revoked: {error}"));
     }
+    revoke_twins(run, key, within).await;
+}
+
+/// Revokes whatever unanswered orders made beside a key that a machine is still to use, whose call does not wait for it.
+pub(in super::super) async fn leave(run: &Run<'_>, key: &Key) {
+    let within = Within { deadline: run.clock.now() + RETIRE_LIMIT, patience: Patience::USUAL };
+    if AssertUnwindSafe(revoke_twins(run, key, within)).catch_unwind().await.is_err() {
+        run.warn(Scope::Tailscale, "The look for auth keys that nobody has broke down; they end by themselves");
+    }
+}
+
+async fn revoke_twins(run: &Run<'_>, key: &Key, within: Within) {
+    let Origin::Minted(undo) = &key.origin else { return };
     if !undo.has_unheard() {
         return;
     }

@@ -114,10 +114,10 @@ impl UndoDevice {
 
     /// Removes one of the devices that may be ours, or says why not.
     async fn settle(&self, scene: &Scene<'_>, device: &Device) -> Settled {
-        let (ip, is_deleted) = match scene.machine() {
+        let (addresses, is_deleted) = match scene.machine() {
             Machine::NeverMade => return Settled::strange(None),
-            Machine::Deleted { ip } => (ip, true),
-            Machine::NotDeletedByUs { ip } => (ip, false),
+            Machine::Deleted { addresses } => (addresses, true),
+            Machine::NotDeletedByUs { addresses } => (addresses, false),
         };
         // A fresh read decides: between the list and now it may have gone, or have been changed.
         let fresh = match scene.run.tailscale.find_device(&device.node_id, scene.within()).await {
@@ -125,7 +125,7 @@ impl UndoDevice {
             Ok(None) => return Settled::candidate(None),
             Err(error) => return Settled::candidate(Some(Leftover::unconfirmed(Kind::Device, error.to_string()))),
         };
-        let place = Place::of(&fresh, ip);
+        let place = Place::of(&fresh, addresses);
         if place == Place::Here {
             // With a key that was unused a moment ago as well.
             scene.has_joined();
@@ -205,7 +205,7 @@ impl UndoDevice {
         .await;
         match outcome {
             Ok(true) => {
-                scene.run.say(Scope::Tailscale, format!("Device removed: id={id}"));
+                scene.run.removed(Scope::Tailscale, format!("Device removed: id={id}"), Kind::Device, id);
                 None
             }
             Ok(false) => Some(Leftover::exists(Kind::Device, "Tailscale still shows it after its removal")),

@@ -19,7 +19,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 const BEYOND_DEADLINE: Duration = Duration::from_secs(15);
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// Marks the attempt's server ready and confirms it by a read. `about_to_write` is called before each time that the mark is sent.
+/// Marks the attempt's server ready and confirms it by a read, whose answer it returns. `about_to_write` is called before each time that the mark is sent.
 ///
 /// `ready` is what makes it untouchable for every undo, cleanup and reaper, so no call succeeds without it.
 pub(in super::super) async fn mark(
@@ -28,9 +28,9 @@ pub(in super::super) async fn mark(
     attempt: &str,
     enrolled: &Enrolled,
     about_to_write: impl Fn(),
-) -> Result<(), Cause> {
+) -> Result<Server, Cause> {
     run.enter(Step::Ready);
-    let deadline = (run.clock.now() + LIMIT).min(run.deadline + BEYOND_DEADLINE);
+    let deadline = (run.clock.now() + LIMIT).min(run.deadline() + BEYOND_DEADLINE);
     let within = Within { deadline, patience: Patience::UntilDeadline };
     let doing = "the server could not be marked ready";
     let mut tried = 0;
@@ -65,9 +65,9 @@ pub(in super::super) async fn mark(
     }
     loop {
         let fresh = run.hetzner.find_server(id, within).await.doing(doing)?;
-        if fresh.as_ref().and_then(Claim::read).is_some_and(|claim| claim.ready) {
+        if let Some(server) = fresh.filter(|server| Claim::read(server).is_some_and(|claim| claim.ready)) {
             run.say(Scope::ProvisionVm, format!("Hetzner server marked ready: id={id}"));
-            return Ok(());
+            return Ok(server);
         }
         if run.clock.now() + LOOK_AGAIN >= within.deadline {
             return Err(Cause::Superseded(format!("server {id} does not stay marked ready")));

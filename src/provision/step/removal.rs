@@ -54,6 +54,8 @@ pub(in super::super) enum Guard {
     Own,
     /// Nothing: it is the call's own, and no job's. The attempt alone is on its labels.
     Ordered,
+    /// No device verifies that is its machine: any call for the job may be finishing it.
+    Resumable,
     /// Nothing: somebody has said that this very server shall go, also if it is ready.
     Told,
     /// Its attempt is past its end, and no device verifies that may be its machine. Its job is to be made anew.
@@ -65,6 +67,11 @@ pub(in super::super) enum Guard {
 impl Guard {
     fn is_of_dead(self) -> bool {
         matches!(self, Self::Dead | Self::DeadAndAlone)
+    }
+
+    /// Whether another call may mark the server ready that sees its machine join.
+    fn is_shared(self) -> bool {
+        self.is_of_dead() || self == Self::Resumable
     }
 }
 
@@ -98,11 +105,11 @@ pub(in super::super) async fn remove_server(run: &Run<'_>, target: Target<'_>, w
         if let Some((objection, hold)) = objection(run, target, &server) {
             return exists(objection, hold);
         }
-        if target.guard.is_of_dead() {
+        if target.guard.is_shared() {
             // Another call that sees its machine join marks it ready, and a read may not show that yet.
             match presence::look(run, &server, within).await {
                 Ok(Enrollment::Verified(_)) => return exists("its machine has joined after all", Hold::None),
-                Ok(Enrollment::Ambiguous(_) | Enrollment::NotYet(Obstacle::Another)) => {
+                Ok(Enrollment::Ambiguous(_) | Enrollment::NotYet(Obstacle::Another)) if target.guard.is_of_dead() => {
                     return exists("a device of its name stands that is not provably its machine", Hold::Person);
                 }
                 Ok(Enrollment::NotYet(obstacle))
@@ -110,7 +117,7 @@ pub(in super::super) async fn remove_server(run: &Run<'_>, target: Target<'_>, w
                 {
                     return exists(obstacle.as_str(), Hold::None);
                 }
-                Ok(Enrollment::NotYet(_)) => {}
+                Ok(Enrollment::Ambiguous(_) | Enrollment::NotYet(_)) => {}
                 Err(error) => {
                     return exists(&format!("whether its machine has joined is not known ({error})"), usual_hold);
                 }
@@ -155,7 +162,7 @@ fn gone(run: &Run<'_>, id: ServerId, is_ours: bool, primary_ips: Vec<PrimaryIpId
     if !is_ours {
         return Removal::WasGone;
     }
-    run.say(Scope::Hetzner, format!("Server deleted: id={id}"));
+    run.removed(Scope::Hetzner, format!("Server deleted: id={id}"), Kind::Server, &id);
     Removal::Deleted { primary_ips }
 }
 
@@ -222,7 +229,7 @@ async fn remove_primary_ip(run: &Run<'_>, id: PrimaryIpId, within: Within) -> Re
             Some(ip) if ip.assignee.is_some() => sleep_until(within.deadline.min(run.clock.now() + LOOK_AGAIN)).await,
             Some(_) => {
                 run.hetzner.delete_primary_ip(id, within).await.map_err(unconfirmed)?;
-                run.say(Scope::Hetzner, format!("Primary IP deleted: id={id}"));
+                run.removed(Scope::Hetzner, format!("Primary IP deleted: id={id}"), Kind::PrimaryIp, &id);
             }
         }
     }

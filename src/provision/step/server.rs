@@ -6,13 +6,14 @@
 
 mod undo;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::adopt::{self, Standing};
 use super::super::candidate::{Candidate, CandidateAttempt, choose};
 use super::super::error::Cause;
-use super::super::event::{Scope, Step};
+use super::super::event::{Detail, Scope, Step};
 use super::super::job::Attempt;
 use super::super::run::{Doing, Heard, Run};
 use super::super::saga::Saga;
@@ -47,13 +48,13 @@ pub(in super::super) async fn create(
     auth_key: Option<&str>,
 ) -> Result<Made, Cause> {
     run.enter(Step::Server);
-    let location = run.place.location;
     let types = run
         .guard(async { run.hetzner.list_server_types(run.within()).await.doing("the server types could not be read") });
-    let considered = choose(&run.settings.server_types, &types.await?, location, run.clock.cloud_unix());
-    let offers = considered.iter().flatten();
-    let prices: Vec<_> = offers.map(|candidate| (candidate.server_type.clone(), candidate.price.clone())).collect();
-    let labels = run.job.labels(attempt, auth_key);
+    let (types, now, locations) = (types.await?, run.clock.cloud_unix(), run.locations());
+    let considered: Vec<_> =
+        locations.iter().flat_map(|location| choose(&run.settings.server_types, &types, location, now)).collect();
+    let offers: Vec<Candidate> = considered.iter().flatten().cloned().collect();
+    let labels = run.job.labels(attempt, auth_key, &run.settings.extras.labels);
     let undo = saga.declare(UndoServer::new(run.job, attempt));
     let mut out_of_stock = false;
     for candidate in considered {
@@ -61,52 +62,74 @@ pub(in super::super) async fn create(
             Ok(candidate) => candidate,
             Err(refused) => {
                 let why = refused.refused.as_deref().unwrap_or_default();
-                run.say(Scope::Hetzner, format!("Server type {} is left out: {why}", refused.server_type));
+                let message = format!("Server type {} is left out: {why}", refused.server_type);
+                run.tell(Scope::Hetzner, message, Detail::Candidate { tried: refused.clone(), price: None });
                 run.tried(refused);
                 continue;
             }
         };
         let mut outcome = CandidateAttempt {
             server_type: candidate.server_type.clone(),
-            location: location.to_owned(),
+            location: candidate.location.clone(),
             refused: None,
         };
-        match order(run, &undo, &candidate, user_data, &labels, &prices).await? {
+        match order(run, &undo, &candidate, user_data, &labels, &offers).await? {
             Ok(made) => {
                 run.tried(outcome);
                 return accept(run, made);
             }
             Err(refusal) => {
                 out_of_stock |= refusal.is_out_of_capacity();
-                run.say(Scope::Hetzner, format!("Server type {} is not to be had: {refusal}", candidate.server_type));
+                let Candidate { server_type, location, .. } = &candidate;
+                let message = format!("Server type {server_type} is not to be had in {location}: {refusal}");
                 outcome.refused = Some(refusal.to_string());
+                run.tell(Scope::Hetzner, message, Detail::Candidate { tried: outcome.clone(), price: candidate.price });
                 run.tried(outcome);
             }
         }
     }
     let tried = run.notes().candidates.iter().map(describe).collect::<Vec<_>>().join("; ");
-    Err(Cause::NoCandidate { location: location.to_owned(), tried, out_of_stock })
+    Err(Cause::NoCandidate { location: locations.join(", "), tried, out_of_stock })
 }
 
 fn describe(attempt: &CandidateAttempt) -> String {
-    format!("{}: {}", attempt.server_type, attempt.refused.as_deref().unwrap_or("taken"))
+    format!("{} in {}: {}", attempt.server_type, attempt.location, attempt.refused.as_deref().unwrap_or("taken"))
 }
 
 /// The server must be what was ordered. If it is not, the undo that was declared removes it.
 fn accept(run: &Run<'_>, made: Made) -> Result<Made, Cause> {
     run.know_server(&made.server);
     let server = &made.server;
-    if server.location != run.place.location {
-        let why = format!("it stands in {} instead of {}", server.location, run.place.location);
+    // A late order of an earlier candidate may be the one that was carried out.
+    let locations = run.locations();
+    if !locations.contains(&server.location.as_str()) {
+        let why = format!("it stands in {} instead of {}", server.location, locations.join(", "));
         return Err(Cause::UnusableServer(why));
     }
-    let Some(ip) = server.ipv4 else {
-        return Err(Cause::UnusableServer("it has no public IPv4 address".to_owned()));
-    };
-    run.say(Scope::ProvisionVm, format!("Hetzner server created: id={}, ip={ip}", server.id));
+    let (ordered, addresses) = (run.settings.extras.attachments.public_net, server.addresses);
+    for (family, is_missing) in [
+        ("IPv4", ordered.enable_ipv4 && addresses.ipv4.is_none()),
+        ("IPv6", ordered.enable_ipv6 && !ordered.enable_ipv4 && addresses.ipv6.is_none()),
+    ] {
+        if is_missing {
+            return Err(Cause::UnusableServer(format!("it has no public {family} address")));
+        }
+    }
+    // Its private networks are attached later.
+    let ip = addresses.main().map(|ip| format!(", ip={ip}")).unwrap_or_default();
+    run.tell(Scope::ProvisionVm, format!("Hetzner server created: id={}{ip}", server.id), Detail::Server);
     let price = made.price.as_ref().map(|price| format!(", {} an hour", price.hourly)).unwrap_or_default();
-    run.say(Scope::Hetzner, format!("Server type {} in {}{price}", server.server_type, server.location));
+    let (server_type, location) = (server.server_type.clone(), server.location.clone());
+    let message = format!("Server type {server_type} in {location}{price}");
+    let tried = CandidateAttempt { server_type, location, refused: None };
+    run.tell(Scope::Hetzner, message, Detail::Candidate { tried, price: made.price.clone() });
     Ok(made)
+}
+
+/// Where a server is reached.
+pub(in super::super) fn address(server: &Server) -> Result<IpAddr, Cause> {
+    let no_address = || Cause::UnusableServer("it has no address".to_owned());
+    server.addresses.main().ok_or_else(no_address)
 }
 
 /// Orders one candidate. The inner error is a refusal of this candidate alone.
@@ -116,9 +139,9 @@ async fn order(
     candidate: &Candidate,
     user_data: &Secret,
     labels: &Labels,
-    prices: &[(String, Option<Price>)],
+    offers: &[Candidate],
 ) -> Result<Result<Made, HetznerError>, Cause> {
-    let location = run.place.location;
+    let location = candidate.location.as_str();
     let order = Order::new(&CreateServer {
         name: &run.job.name,
         server_type: &candidate.server_type,
@@ -127,6 +150,7 @@ async fn order(
         ssh_keys: &run.settings.ssh_keys,
         user_data,
         labels,
+        attachments: &run.settings.extras.attachments,
     });
     let refused =
         |source| Cause::Order { server_type: candidate.server_type.clone(), location: location.to_owned(), source };
@@ -142,7 +166,8 @@ async fn order(
         }
     };
     // A late order of an earlier candidate may be the one that was carried out.
-    let price = prices.iter().find(|(name, _)| *name == server.server_type).and_then(|(_, price)| price.clone());
+    let is_it = |offer: &&Candidate| (&offer.server_type, &offer.location) == (&server.server_type, &server.location);
+    let price = offers.iter().find(is_it).and_then(|offer| offer.price.clone());
     let actions = actions.into_iter().map(|action| action.id).collect();
     Ok(Ok(Made { price, server, actions, undo: undo.clone() }))
 }
@@ -253,9 +278,10 @@ async fn find_by_name(run: &Run<'_>, undo: &UndoServer) -> Result<Option<Server>
     }
     match adopt::classify(run, server)? {
         Standing::Absent => Ok(None),
-        Standing::Ready(server) | Standing::Underway(server) | Standing::Dead(server, _) => {
-            Err(Cause::Taken(Box::new(server)))
-        }
+        Standing::Ready(server)
+        | Standing::Underway(server)
+        | Standing::Begun(server, _)
+        | Standing::Dead(server, _) => Err(Cause::Taken(Box::new(server))),
     }
 }
 
@@ -271,7 +297,7 @@ fn found(run: &Run<'_>, undo: &UndoServer, server: Server) -> Placed {
 }
 
 /// The actions of a server whose order got no answer, from its own list.
-async fn read_actions(run: &Run<'_>, id: ServerId) -> Result<Vec<Action>, Cause> {
+pub(in super::super) async fn read_actions(run: &Run<'_>, id: ServerId) -> Result<Vec<Action>, Cause> {
     run.guard(async {
         match run.hetzner.list_server_actions(id, run.within()).await {
             Ok(actions) => Ok(actions),

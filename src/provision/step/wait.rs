@@ -3,7 +3,6 @@
 //! A look that fails for a passing reason is no reason to give up; only the deadline ends the wait then. The next look is
 //! the repetition, so a single one is not repeated, and looks that fail come ever more slowly.
 
-use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,12 +12,12 @@ use tokio::sync::oneshot;
 
 use super::super::enrollment::{Enrolled, Enrollment, Expected, Obstacle, judge};
 use super::super::error::Cause;
-use super::super::event::{Scope, Step};
+use super::super::event::{Detail, Scope, Step};
 use super::super::presence::{self, Place};
 use super::super::run::{Doing, Run};
 use super::auth_key::Key;
 use super::server::{Made, UndoServer};
-use crate::hetzner::{ActionId, ActionStatus, HetznerError, PowerSwitch, ServerId};
+use crate::hetzner::{ActionId, ActionStatus, Addresses, HetznerError, PowerSwitch, ServerId};
 use crate::tailscale::TailscaleError;
 use crate::transport::{Instant, Judge, Opinion, Pace, Patience, Within, sleep};
 
@@ -59,13 +58,7 @@ pub(in super::super) async fn both(
         blind_to_server: None,
         blind_to_devices: None,
     });
-    let proof = Proof {
-        key,
-        ip: made.server.ipv4,
-        key_word: Mutex::default(),
-        doubted_since: Mutex::default(),
-        has_had_rival: AtomicBool::new(false),
-    };
+    let proof = Proof::new(key, made);
     let (done, actions_done) = oneshot::channel();
     let joined = async {
         let enrolled = device(run, &proof, expected, &progress).await?;
@@ -92,6 +85,59 @@ pub(in super::super) async fn both(
     }
     let unfinished = || Cause::ActionTimeout("Hetzner did not finish making the server before the deadline".to_owned());
     Err(blind_to_server.unwrap_or_else(unfinished))
+}
+
+/// How one look at a machine ended that nobody waits for.
+pub(in super::super) enum Seen {
+    /// Every action succeeded, and the device is verified.
+    Joined(Enrolled),
+    /// It is on its way.
+    NotYet,
+    /// It will never join.
+    Failed(Cause),
+    /// What could not be seen is no verdict on the machine.
+    Blind(Cause),
+}
+
+/// Looks once at what [`both`] waits for.
+pub(in super::super) async fn once(run: &Run<'_>, made: &Made, key: &Key, expected: &Expected<'_>) -> Seen {
+    run.enter(Step::Wait);
+    let mut actions = Actions { pending: made.actions.clone(), unshown: 0 };
+    let mut server = Machine { id: made.server.id, undo: &made.undo, missing: 0, is_powered_on: false };
+    let proof = Proof::new(key, made);
+    let look = run.guard(async {
+        if !actions.pending.is_empty()
+            && let Err(trouble) = actions.look(run).await
+        {
+            return Ok(trouble.into());
+        }
+        if !actions.pending.is_empty() {
+            return Ok(Seen::NotYet);
+        }
+        match server.look(run, true).await {
+            Ok(None) => {}
+            // It was off, and has been given power.
+            Ok(Some(_)) => return Ok(Seen::NotYet),
+            Err(trouble) => return Ok(trouble.into()),
+        }
+        Ok(match proof.look(run, expected, run.within()).await.doing(DEVICES) {
+            Ok(Enrollment::Verified(enrolled)) => Seen::Joined(enrolled),
+            Ok(Enrollment::NotYet(_)) => Seen::NotYet,
+            Ok(Enrollment::Ambiguous(devices)) => Seen::Failed(Cause::EnrollAmbiguous(devices.len())),
+            Err(cause) => Seen::Blind(cause),
+        })
+    });
+    look.await.unwrap_or_else(Seen::Blind)
+}
+
+impl From<Trouble> for Seen {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            // An answer of the API's, such as a token that is refused, says nothing about the machine.
+            Trouble::Passing(_, cause) | Trouble::Final(cause @ Cause::Hetzner { .. }) => Self::Blind(cause),
+            Trouble::Final(cause) => Self::Failed(cause),
+        }
+    }
 }
 
 fn lock(progress: &Mutex<Progress>) -> MutexGuard<'_, Progress> {
@@ -235,7 +281,7 @@ impl Machine<'_> {
 /// What tells the machine of this attempt from another one that claims its name.
 struct Proof<'a> {
     key: &'a Key,
-    ip: Option<Ipv4Addr>,
+    addresses: Addresses,
     key_word: Mutex<KeyWord>,
     /// Since when the only device that fits connects from elsewhere.
     doubted_since: Mutex<Option<Instant>>,
@@ -257,7 +303,17 @@ enum KeyWord {
     Mute,
 }
 
-impl Proof<'_> {
+impl<'a> Proof<'a> {
+    fn new(key: &'a Key, made: &Made) -> Self {
+        Self {
+            key,
+            addresses: made.server.addresses,
+            key_word: Mutex::default(),
+            doubted_since: Mutex::default(),
+            has_had_rival: AtomicBool::new(false),
+        }
+    }
+
     /// Looks at the devices, and again at the one that verifies: has this attempt's key let it in, and does it connect from
     /// this attempt's server?
     async fn look(&self, run: &Run<'_>, expected: &Expected<'_>, within: Within) -> Result<Enrollment, TailscaleError> {
@@ -272,7 +328,7 @@ impl Proof<'_> {
         if self.key_word() == KeyWord::Unasked && self.ask_key(run, within).await? == KeyWord::Awaited {
             return another;
         }
-        let Some(place) = presence::place(run, enrolled, self.ip, within).await? else {
+        let Some(place) = presence::place(run, enrolled, self.addresses, within).await? else {
             return Ok(Enrollment::NotYet(Obstacle::Absent));
         };
         // One that does not verify yet may be the machine as well.
@@ -341,7 +397,8 @@ async fn device(
                 if progress.obstacle != obstacle {
                     tracing::debug!(?obstacle, "not verified yet");
                     if obstacle != Obstacle::Absent {
-                        run.say(Scope::Tailscale, format!("Waiting: {}", obstacle.as_str()));
+                        let why = obstacle.as_str();
+                        run.tell(Scope::Tailscale, format!("Waiting: {why}"), Detail::Waiting(why));
                     }
                     progress.obstacle = obstacle;
                 }

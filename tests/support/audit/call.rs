@@ -7,6 +7,7 @@ use provision_vm::provision::{Kind, Leftover, Params, Settings, Step};
 
 /// One call.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "a record of what was seen, each of its own")]
 pub struct Call {
     pub process: u32,
     /// How many callers share its flight.
@@ -17,6 +18,8 @@ pub struct Call {
     pub name: Option<String>,
     pub began: Duration,
     pub timeout: Duration,
+    /// Whether it waits for its machine.
+    pub waits: bool,
     /// By how much the last of those began later who waited for its departure: any of them may have begun the flight.
     pub spread: Duration,
     /// The key that the settings bring.
@@ -62,6 +65,8 @@ pub enum Settled {
     Died,
     /// With a machine, and these warnings.
     Well { warnings: Vec<String> },
+    /// With a server whose machine is on its way.
+    Underway,
     /// With an error.
     Badly { leftovers: Vec<Leftover> },
 }
@@ -76,6 +81,7 @@ impl Call {
             name: None,
             began,
             timeout: settings.timeout,
+            waits: true,
             spread: Duration::ZERO,
             given_key: settings.auth_key.as_ref().map(|key| key.expose().to_owned()),
             attempts: BTreeSet::new(),

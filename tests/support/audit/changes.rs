@@ -33,6 +33,8 @@ pub struct ServerRecord {
     pub removed_by: Option<Actor>,
     /// Somebody at the console has had a hand in it.
     pub meddled: bool,
+    /// Its attempt is anybody's to finish who calls for its job: nobody waits for it.
+    pub is_shared: bool,
 }
 
 impl ServerRecord {
@@ -113,7 +115,9 @@ impl Audit {
         // A late order belongs to the call that sent it, not to the last one of that name.
         let by_attempt = labels.get("attempt").and_then(|attempt| self.attempts.get(attempt)).copied();
         let maker = process.and_then(|process| by_attempt.or_else(|| self.call_of(process, &name)));
-        let record = ServerRecord { name, labels, maker, alive: true, removed_by: None, meddled: process.is_none() };
+        let is_shared = labels.get("resumable").is_some_and(|label| label == "yes");
+        let meddled = process.is_none();
+        let record = ServerRecord { name, labels, maker, alive: true, removed_by: None, meddled, is_shared };
         if process.is_some() {
             self.check_new_server(&record);
         }
@@ -142,10 +146,14 @@ impl Audit {
             ("managed_by", "provision-vm"),
             ("state", "creating"),
         ];
+        let waits = call.waits;
         let missing = ours.iter().find(|(key, value)| server.label(key) != *value).map(|(key, _)| *key);
         let (began, timeout, spread) = (call.began, call.timeout, call.spread.as_secs());
         if let Some(key) = missing {
             self.violated("I18", format!("a new server's label {key} is not right: {:?}", server.labels));
+        }
+        if server.is_shared == waits {
+            self.violated("I18", format!("whether anybody may finish a new server is not right: {:?}", server.labels));
         }
         let unix = |at: Duration| self.epoch + i64::try_from(at.as_secs()).unwrap_or(0);
         let started = server.label("attempt_started").parse().unwrap_or(0);
@@ -193,6 +201,7 @@ impl Audit {
         let (name, before) = basis.map_or((server.name.clone(), before), |shown| (shown.name, shown.labels));
         let mut expected = before.clone();
         expected.remove("expires");
+        expected.remove("resumable");
         expected.insert("state".to_owned(), "ready".to_owned());
         expected.extend(server.labels.get("node_id").map(|node| ("node_id".to_owned(), node.clone())));
         if renamed || server.labels != expected {
@@ -201,7 +210,7 @@ impl Audit {
         let was = ServerRecord { name, labels: before, ..server };
         let unix = self.unix();
         let ours = self.owns(process, &was);
-        let taken_over = was.is_dead(unix) && self.serves(process, &was);
+        let taken_over = (was.is_dead(unix) || was.is_shared) && self.serves(process, &was);
         if !(ours || taken_over || was.is_ready()) {
             self.violated("I03", format!("server {id} of another attempt is marked ready"));
         }
@@ -265,7 +274,7 @@ impl Audit {
             self.violated("I02", format!("server {id} is deleted and was not the job's: {:?}", server.labels));
         } else if server.is_ready() {
             self.violated("I03", format!("server {id} is deleted and was ready"));
-        } else if !self.owns(process, &server) && !server.is_dead(unix) {
+        } else if !self.owns(process, &server) && !server.is_dead(unix) && !server.is_shared {
             self.violated("I03", format!("server {id} of another living attempt is deleted"));
         }
         let Some(reaps) = self.reaps(process) else { return };
@@ -304,13 +313,14 @@ impl Audit {
         let Some(process) = process else { return };
         let call = key.call;
         let own = call.is_some_and(|call| self.calls[call].process == process);
-        // The key of a dead attempt goes with its server.
+        // The key of a dead attempt goes with its server, and that of one that anybody may finish with whoever does.
         let unix = self.unix();
-        let of_dead = self
+        let may_end = |server: &ServerRecord| server.is_dead(unix) || server.is_shared;
+        let of_other = self
             .servers
             .values()
-            .any(|server| server.label("auth_key") == id && server.is_dead(unix) && self.serves(process, server));
-        if !own && !of_dead {
+            .any(|server| server.label("auth_key") == id && may_end(server) && self.serves(process, server));
+        if !own && !of_other {
             self.violated("I02", format!("key {id} is revoked, but nobody here minted it"));
         }
     }

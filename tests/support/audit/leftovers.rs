@@ -45,10 +45,12 @@ impl Audit {
         orphans
     }
 
-    /// I18, after a pass of the reaper past the end of all attempts: nothing stands of those that died or failed, but what
+    /// I18, after a pass of the reaper past the end of all attempts: nothing stands of those that died, failed or were not finished, but what
     /// must not be removed without a person, and that somebody has named. Returns what stands all the same.
     pub fn check_orphans_of_the_dead(&mut self, last: Option<&ReapReport>, world: &World) -> Vec<Thing> {
-        let failed = |call: &&super::Call| matches!(call.settled, Some(Settled::Died | Settled::Badly { .. }));
+        let failed = |call: &&super::Call| {
+            matches!(call.settled, Some(Settled::Died | Settled::Underway | Settled::Badly { .. }))
+        };
         let calls: Vec<usize> = (0..self.calls.len()).filter(|call| failed(&&self.calls[*call])).collect();
         let standing = calls.into_iter().flat_map(|call| self.standing(call, world));
         let orphans: Vec<Thing> = standing.filter(|thing| !self.is_spared(thing, last)).collect();

@@ -145,7 +145,7 @@ impl Audit {
     }
 
     /// A call begins.
-    pub fn begin(&mut self, process: u32, params: &Params, settings: &Settings, now: Duration) -> usize {
+    pub fn begin(&mut self, process: u32, params: &Params, settings: &Settings, waits: bool, now: Duration) -> usize {
         self.advance_to(now);
         self.secrets.add(Kind::HetznerToken, settings.hetzner_token.expose());
         match &settings.tailscale_credentials {
@@ -156,9 +156,10 @@ impl Audit {
             self.secrets.add(Kind::GivenKey, key.expose());
         }
         self.processes.entry(process).or_default().begin(now);
-        // The same job twice in one process is one flight, unless the first was given up.
+        // The same job twice in one process is one flight, unless the first was given up. Who does not wait boards none.
         let shares = |call: &Call| {
-            call.process == process && call.settled.is_none() && call.cancelled_at.is_none() && call.is_for(params)
+            let is_flight = waits && call.waits && call.settled.is_none() && call.cancelled_at.is_none();
+            is_flight && call.process == process && call.is_for(params)
         };
         if let Some(flight) = self.calls.iter().rposition(shares) {
             let call = &mut self.calls[flight];
@@ -168,7 +169,7 @@ impl Audit {
             }
             return flight;
         }
-        self.calls.push(Call::new(process, params, settings, now));
+        self.calls.push(Call { waits, ..Call::new(process, params, settings, now) });
         let call = self.calls.len() - 1;
         self.note(|| format!("call {call} begins in process {process}"));
         call

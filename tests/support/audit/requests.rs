@@ -340,10 +340,10 @@ impl Audit {
         }
     }
 
-    /// I02: nobody's server is switched but the attempt's own.
+    /// I02: nobody's server is switched but the attempt's own, or one that is anybody's to finish.
     fn check_power(&mut self, process: u32, id: &str) {
         let server = id.parse().ok().and_then(|id: u64| self.servers.get(&id));
-        if server.is_none_or(|server| !server.meddled && !self.owns(process, server)) {
+        if server.is_none_or(|server| !server.meddled && !server.is_shared && !self.owns(process, server)) {
             self.violated("I02", format!("server {id} is switched and is not this process's"));
         }
     }

@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 use std::hash::Hash;
+use std::net::IpAddr;
 use std::time::Duration;
 
-use provision_vm::provision::{Code, Hold, ProvisionError, Provisioned, Step};
+use provision_vm::provision::{Code, Hold, ProvisionError, Provisioned, Step, Underway};
 use simulator::World;
 
 use super::call::Settled;
@@ -47,13 +48,33 @@ impl Audit {
             Ok(done) => Settled::Well { warnings: done.warnings.clone() },
             Err(error) => Settled::Badly { leftovers: error.leftovers.clone() },
         });
+        self.ended(call, outcome.is_ok());
+    }
+
+    fn ended(&mut self, call: usize, is_well: bool) {
         let Some(process) = self.processes.get_mut(&self.calls[call].process) else { return };
         process.running -= 1;
         if process.running == 0 {
             let counts = &mut self.counts;
-            let list = if outcome.is_ok() { &mut counts.requests } else { &mut counts.requests_of_failures };
+            let list = if is_well { &mut counts.requests } else { &mut counts.requests_of_failures };
             list.push(process.sent);
         }
+    }
+
+    /// A call has come to its end that does not wait for its machine, and leaves it on its way.
+    pub fn left_underway(&mut self, call: usize, underway: &Underway, world: &World) {
+        let (id, said) = (underway.server.id.0, format!("{underway:?}"));
+        (call, &said).hash(&mut self.trace);
+        self.note(|| format!("call {call} ends: {said}"));
+        self.search("an outcome", said.as_bytes(), &[]);
+        let job = self.calls[call].job.clone();
+        match (self.servers.get(&id), world.servers().find(|server| server.id == id)) {
+            (Some(record), _) if record.meddled || !record.alive => {}
+            (Some(record), Some(_)) if record.labels.get("provisioning_job_id") == Some(&job) => {}
+            _ => self.violated("I11", format!("the call left server {id} on its way, which is not there or another's")),
+        }
+        self.calls[call].settled = Some(Settled::Underway);
+        self.ended(call, true);
     }
 
     /// One of several callers of a flight leaves, or the first of them lands.
@@ -127,7 +148,7 @@ impl Audit {
                 if !meddled && (label("provisioning_job_id"), label("agent_id")) != (Some(&job), Some(&agent)) {
                     self.violated("I11", format!("server {id} is not the job's"));
                 }
-                if server.ipv4 != Some(done.server_ip) {
+                if server.ipv4.map(IpAddr::V4) != Some(done.server_ip) {
                     self.violated("I11", format!("{} is not the address of server {id}", done.server_ip));
                 }
             }

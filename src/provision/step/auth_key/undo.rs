@@ -122,7 +122,8 @@ impl UndoAuthKey {
                         state.unheard.retain(|unheard| *unheard != id);
                         state.revoked.push(id.clone());
                     });
-                    run.say(Scope::Tailscale, format!("Unheard auth key revoked: id={id}"));
+                    let message = format!("Unheard auth key revoked: id={id}");
+                    run.removed(Scope::Tailscale, message, Kind::AuthKey, &id);
                 }
                 Ok(true) => {}
                 Err(error) => outcome = Err(error),
@@ -163,7 +164,7 @@ impl UndoAuthKey {
                 Leftover::exists(Kind::AuthKey, "Tailscale still shows it as usable")
             }
             Ok(false) => {
-                scene.run.say(Scope::Tailscale, format!("Auth key revoked: id={id}"));
+                scene.run.removed(Scope::Tailscale, format!("Auth key revoked: id={id}"), Kind::AuthKey, id);
                 return None;
             }
             Err(_) if is_useless => return None,

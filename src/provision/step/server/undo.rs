@@ -1,6 +1,5 @@
 //! The undo of an order: the server goes by its id, or by its name while an order may still be carried out.
 
-use std::net::Ipv4Addr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use super::super::super::job::{Attempt, Claim, Job, attempt_of};
 use super::super::super::leftover::{Hold, Kind, Leftover};
 use super::super::super::saga::{Machine, Scene, Undo};
 use super::super::removal::{Guard, Removal, Target, find_primary_ips, remove_primary_ips, remove_server};
-use crate::hetzner::{PrimaryIpId, Server, ServerId};
+use crate::hetzner::{Addresses, PrimaryIpId, Server, ServerId};
 use crate::transport::{Judge, Opinion, sleep, sleep_until};
 
 /// How long an order that got no answer may still be carried out (fault P06).
@@ -42,7 +41,7 @@ struct State {
 #[derive(Clone)]
 struct Ordered {
     id: ServerId,
-    ip: Option<Ipv4Addr>,
+    addresses: Addresses,
     primary_ips: Vec<PrimaryIpId>,
     /// The order's own answer told of it. Only then are its addresses provably those that were made with it (design 6).
     is_answer: bool,
@@ -56,7 +55,7 @@ impl Ordered {
 
     /// As a read shows it.
     fn shown(server: &Server) -> Self {
-        Self { id: server.id, ip: server.ipv4, primary_ips: server.primary_ips.clone(), is_answer: false }
+        Self { id: server.id, addresses: server.addresses, primary_ips: server.primary_ips.clone(), is_answer: false }
     }
 }
 
@@ -66,7 +65,7 @@ impl UndoServer {
             name: job.name.clone(),
             attempt: attempt.id.clone(),
             expires: Some(attempt.expires),
-            guard: Guard::Own,
+            guard: if attempt.is_resumable { Guard::Resumable } else { Guard::Own },
             state: Mutex::default(),
         }
     }
@@ -81,6 +80,11 @@ impl UndoServer {
             guard,
             state: Mutex::new(State { server: Some(Ordered::shown(server)), ..State::default() }),
         }
+    }
+
+    /// The undo of a server that another call began and this one was to finish.
+    pub(in super::super::super) fn of_begun(server: &Server, claim: &Claim) -> Self {
+        Self { expires: claim.expires, ..Self::of_dead(server, claim, Guard::Resumable) }
     }
 
     /// The undo of an order in a caller's own words. It makes no job's server, so nobody follows it, and nobody reaps it.
@@ -142,7 +146,7 @@ impl UndoServer {
         let (shown, is_deleted) = match remove_server(scene.run, target, scene.within()).await {
             Removal::Left(leftover) => return vec![leftover.name(&self.name)],
             Removal::Deleted { primary_ips } => {
-                scene.set_machine(Machine::Deleted { ip: ordered.ip });
+                scene.set_machine(Machine::Deleted { addresses: ordered.addresses });
                 (primary_ips, true)
             }
             Removal::WasGone => (ordered.primary_ips.clone(), false),
@@ -167,7 +171,7 @@ impl UndoServer {
         }
         match scene.run.hetzner.find_server_by_name(&self.name, scene.within()).await {
             Ok(Some(server)) if server.id != ordered.id && self.is_of_attempt(&server) => {
-                scene.set_machine(Machine::NotDeletedByUs { ip: server.ipv4 });
+                scene.set_machine(Machine::NotDeletedByUs { addresses: server.addresses });
                 self.remove(scene, &Ordered::shown(&server)).await
             }
             Err(error) if left.iter().all(|left| left.kind != Kind::Server) => {
@@ -215,7 +219,7 @@ impl UndoServer {
                 // A list may still show what was removed a moment ago; that is no second server.
                 Ok(Some(server)) if self.is_of_attempt(&server) && !seen.contains(&server.id) => {
                     seen.push(server.id);
-                    scene.set_machine(Machine::NotDeletedByUs { ip: server.ipv4 });
+                    scene.set_machine(Machine::NotDeletedByUs { addresses: server.addresses });
                     left.extend(self.remove(scene, &Ordered::shown(&server)).await);
                     floating -= 1;
                 }
@@ -246,7 +250,8 @@ impl Undo for UndoServer {
             }
             if floating > 0 || server.is_some() {
                 // Until a read proves its deletion, there may be a machine, and a device of it.
-                scene.set_machine(Machine::NotDeletedByUs { ip: server.as_ref().and_then(|ordered| ordered.ip) });
+                let addresses = server.as_ref().map(|ordered| ordered.addresses).unwrap_or_default();
+                scene.set_machine(Machine::NotDeletedByUs { addresses });
             }
             let seen = server.iter().map(|ordered| ordered.id).collect();
             if let Some(ordered) = server {

@@ -1,0 +1,231 @@
+//! The options that say what a machine is to have beyond the usual. Every complaint names its path.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::fields::{Fields, is_plain};
+use crate::provision::settings::{
+    Additions, Attachments, Command, Extras, File, FirewallRef, Labels, PublicNet, is_label_key, is_label_value,
+    is_package, is_path, is_permissions,
+};
+use crate::provision::{Cause, is_own_label};
+use crate::secret::Secret;
+
+/// The names of these options.
+pub(super) const KNOWN: [&str; 10] = [
+    "location",
+    "locations",
+    "labels",
+    "tags",
+    "firewalls",
+    "networks",
+    "placementGroup",
+    "publicNet",
+    "userData",
+    "serverType",
+];
+
+const MOST_LOCATIONS: usize = 10;
+const MOST_LABELS: usize = 50;
+const MOST_TAGS: usize = 20;
+/// What Hetzner lets one server have (`facts/hetzner.md` 4).
+const MOST_FIREWALLS: usize = 5;
+const MOST_NETWORKS: usize = 3;
+const MOST_ADDITIONS: usize = 100;
+/// Ids of Hetzner's end here, as JavaScript's numbers do.
+const LARGEST_ID: u64 = (1 << 53) - 1;
+
+pub(super) fn read(fields: &Fields<'_>) -> Result<Extras, Cause> {
+    let attachments = Attachments {
+        firewalls: ids(fields, "firewalls", MOST_FIREWALLS)?
+            .into_iter()
+            .map(|firewall| FirewallRef { firewall })
+            .collect(),
+        networks: ids(fields, "networks", MOST_NETWORKS)?,
+        placement_group: fields.whole("placementGroup", 1, LARGEST_ID)?,
+        public_net: public_net(fields)?,
+    };
+    if !attachments.public_net.enable_ipv4 && !attachments.public_net.enable_ipv6 && attachments.networks.is_empty() {
+        return Err(fields.refuse("publicNet", "a server without public addresses needs one of options.networks"));
+    }
+    Ok(Extras {
+        locations: locations(fields)?,
+        labels: labels(fields)?,
+        tags: tags(fields)?,
+        attachments,
+        additions: additions(fields)?,
+    })
+}
+
+fn locations(fields: &Fields<'_>) -> Result<Vec<String>, Cause> {
+    let one = fields.text("location")?;
+    let several = fields.list("locations", MOST_LOCATIONS, "the name of a location", |value| {
+        value.as_str().filter(|name| is_plain(name)).map(str::to_owned)
+    })?;
+    match (one, several) {
+        (Some(_), Some(_)) => Err(fields.refuse("location", "cannot be given together with options.locations")),
+        (Some(name), None) if is_plain(&name) => Ok(vec![name]),
+        (Some(_), None) => Err(fields.refuse("location", "must be the name of a location")),
+        (None, several) => Ok(several.unwrap_or_default()),
+    }
+}
+
+fn labels(fields: &Fields<'_>) -> Result<Labels, Cause> {
+    let Some(given) = fields.object("labels")? else { return Ok(Labels::new()) };
+    if given.len() > MOST_LABELS {
+        return Err(fields.refuse("labels", format!("must be at most {MOST_LABELS}")));
+    }
+    let mut labels = Labels::new();
+    for (key, value) in given {
+        if !is_label_key(key) {
+            return Err(fields.refuse("labels", "a key is not one that Hetzner takes: at most 63 letters, digits, '-', '_' and '.', alphanumeric at both ends, with a DNS name and '/' before it or without"));
+        }
+        let path = format!("labels.{key}");
+        if is_own_label(key) {
+            return Err(fields.refuse(&path, "is a label of provision-vm's own"));
+        }
+        let text = value.as_str().filter(|text| text.is_empty() || is_label_value(text));
+        let why = "must be a string of at most 63 letters, digits, '-', '_' and '.', alphanumeric at both ends";
+        labels.insert(key.clone(), text.ok_or_else(|| fields.refuse(&path, why))?.to_owned());
+    }
+    Ok(labels)
+}
+
+/// Tailscale's tags are `tag:` and a name of letters, digits and hyphens that begins with a letter.
+fn tags(fields: &Fields<'_>) -> Result<Vec<String>, Cause> {
+    let is_tag = |text: &str| {
+        let name = text.strip_prefix("tag:").unwrap_or_default();
+        let starts_well = name.starts_with(|letter: char| letter.is_ascii_alphabetic());
+        starts_well && name.len() <= 50 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    let read = |value: &Value| value.as_str().filter(|text| is_tag(text)).map(str::to_owned);
+    let tags = fields.list("tags", MOST_TAGS, "a tag such as tag:prod", read)?.unwrap_or_default();
+    // Ours is always there, and twice is once.
+    let mut seen = BTreeSet::from(["tag:agent".to_owned()]);
+    Ok(tags.into_iter().filter(|tag| seen.insert(tag.clone())).collect())
+}
+
+fn ids(fields: &Fields<'_>, name: &'static str, most: usize) -> Result<Vec<u64>, Cause> {
+    let read = |value: &Value| value.as_u64().filter(|id| (1..=LARGEST_ID).contains(id));
+    Ok(fields.list(name, most, "an id", read)?.unwrap_or_default())
+}
+
+fn public_net(fields: &Fields<'_>) -> Result<PublicNet, Cause> {
+    let Some(_) = fields.object("publicNet")? else { return Ok(PublicNet::default()) };
+    let net = fields.below("publicNet", "options.publicNet")?;
+    net.refuse_unknown(&["ipv4", "ipv6"])?;
+    Ok(PublicNet { enable_ipv4: net.flag("ipv4")?.unwrap_or(true), enable_ipv6: net.flag("ipv6")?.unwrap_or(true) })
+}
+
+fn additions(fields: &Fields<'_>) -> Result<Additions, Cause> {
+    let Some(_) = fields.object("userData")? else { return Ok(Additions::default()) };
+    let data = fields.below("userData", "options.userData")?;
+    data.refuse_unknown(&["packages", "files", "commands"])?;
+    let package = |value: &Value| value.as_str().filter(|name| is_package(name)).map(str::to_owned);
+    Ok(Additions {
+        packages: data.list("packages", MOST_ADDITIONS, "the name of a package", package)?.unwrap_or_default(),
+        files: data.list("files", MOST_ADDITIONS, "a file: { path, content, permissions? }", file)?.unwrap_or_default(),
+        commands: data
+            .list("commands", MOST_ADDITIONS, "a command: a string or an array of strings", command)?
+            .unwrap_or_default(),
+    })
+}
+
+fn file(value: &Value) -> Option<File> {
+    let object = value.as_object()?;
+    if object.keys().any(|key| !matches!(key.as_str(), "path" | "content" | "permissions")) {
+        return None;
+    }
+    let permissions = match object.get("permissions") {
+        None | Some(Value::Null) => "0644",
+        Some(given) => given.as_str().filter(|text| is_permissions(text))?,
+    };
+    Some(File {
+        path: object.get("path")?.as_str().filter(|path| is_path(path))?.to_owned(),
+        content: Secret::new(object.get("content")?.as_str()?),
+        permissions: permissions.to_owned(),
+    })
+}
+
+fn command(value: &Value) -> Option<Command> {
+    let word = |word: &Value| word.as_str().filter(|text| !text.contains('\0')).map(str::to_owned);
+    match value {
+        Value::String(text) if !text.trim().is_empty() => word(value).map(Command::Text),
+        Value::Array(words) if !words.is_empty() => words.iter().map(word).collect::<Option<_>>().map(Command::Words),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn extras(options: &Value) -> Result<Extras, Cause> {
+        read(&Fields::new("options", Some(options)).unwrap())
+    }
+
+    #[test]
+    fn what_is_wanted_is_read() {
+        let found = extras(&json!({
+            "locations": ["fsn1", "hel1"], "labels": { "team": "blue", "example.com/x": "" }, "tags": ["tag:agent", "tag:prod"],
+            "firewalls": [1], "networks": [2, 3], "placementGroup": 4, "publicNet": { "ipv4": false },
+            "userData": {
+                "packages": ["jq"], "files": [{ "path": "/etc/a", "content": "x" }], "commands": ["id", ["touch", "/a b"]],
+            },
+        }));
+        let found = found.unwrap_or_else(|cause| panic!("{cause}"));
+        assert_eq!(found.locations, ["fsn1", "hel1"]);
+        assert_eq!((found.labels["team"].as_str(), found.labels["example.com/x"].as_str()), ("blue", ""));
+        assert_eq!(found.tags, ["tag:prod"]);
+        let wanted = Attachments {
+            firewalls: vec![FirewallRef { firewall: 1 }],
+            networks: vec![2, 3],
+            placement_group: Some(4),
+            public_net: PublicNet { enable_ipv4: false, enable_ipv6: true },
+        };
+        assert_eq!(found.attachments, wanted);
+        assert_eq!((found.additions.files[0].permissions.as_str(), found.additions.commands.len()), ("0644", 2));
+        assert_eq!(extras(&json!({ "location": "sin" })).map_err(drop).unwrap().locations, ["sin"]);
+        assert_eq!(extras(&json!({ "labels": null, "userData": null })).map_err(drop), Ok(Extras::default()));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_by_its_path() {
+        for (options, field) in [
+            (json!({ "location": "a b" }), "location"),
+            (json!({ "location": "a", "locations": ["b"] }), "location"),
+            (json!({ "locations": [] }), "locations"),
+            (json!({ "locations": ["a", 5] }), "locations[1]"),
+            (json!({ "labels": ["a"] }), "labels"),
+            (json!({ "labels": { "a b": "c" } }), "labels"),
+            (json!({ "labels": { "a": 5 } }), "labels.a"),
+            (json!({ "labels": { "a": "b c" } }), "labels.a"),
+            (json!({ "labels": { "state": "ready" } }), "labels.state"),
+            (json!({ "labels": { "resumable": "yes" } }), "labels.resumable"),
+            (json!({ "tags": ["prod"] }), "tags[0]"),
+            (json!({ "tags": ["tag:1a"] }), "tags[0]"),
+            (json!({ "firewalls": ["web"] }), "firewalls[0]"),
+            (json!({ "firewalls": [1, 2, 3, 4, 5, 6] }), "firewalls"),
+            (json!({ "networks": [1.5] }), "networks[0]"),
+            (json!({ "networks": { "a": 1 } }), "networks"),
+            (json!({ "placementGroup": 0 }), "placementGroup"),
+            (json!({ "publicNet": false }), "publicNet"),
+            (json!({ "publicNet": { "ipv4": "no" } }), "publicNet.ipv4"),
+            (json!({ "publicNet": { "ipV4": false } }), "publicNet.ipV4"),
+            (json!({ "publicNet": { "ipv4": false, "ipv6": false } }), "publicNet"),
+            (json!({ "userData": "#cloud-config" }), "userData"),
+            (json!({ "userData": { "package": ["jq"] } }), "userData.package"),
+            (json!({ "userData": { "packages": ["--yes"] } }), "userData.packages[0]"),
+            (json!({ "userData": { "files": [{ "path": "/a" }] } }), "userData.files[0]"),
+            (json!({ "userData": { "files": [{ "path": "/a", "content": "", "owner": "x" }] } }), "userData.files[0]"),
+            (json!({ "userData": { "commands": [["a", 5]] } }), "userData.commands[0]"),
+            (json!({ "userData": { "commands": [" "] } }), "userData.commands[0]"),
+        ] {
+            let cause = extras(&options).err().unwrap_or_else(|| panic!("{options} is accepted"));
+            assert_eq!(cause.field(), Some(format!("options.{field}").as_str()), "{options}: {cause}");
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Jobs that nobody waits for (`wait: false`): one call begins an attempt, any later one finishes it.
+//!
+//! For callers that live shorter than a machine takes to boot. The server's label says that its attempt is anybody's to
+//! finish, from the order on, so it does not matter whether the call that began it lives to say so. Since others may be
+//! finishing it at the same time, whoever fails to removes it only if no device stands that is its machine.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::enrollment::{Enrolled, Expected};
+use super::error::{Cause, ProvisionError};
+use super::event::{Observer, Scope, Step};
+use super::job::Claim;
+use super::leftover::{Kind, Leftover};
+use super::run::Run;
+use super::saga::Saga;
+use super::step::auth_key::{self, Key, UndoAuthKey};
+use super::step::device::UndoDevice;
+use super::step::server::{self, Made, UndoServer};
+use super::step::wait::{self, Seen};
+use super::{Failure, Params, Progress, Provisioned, Provisioner, Settings, State, Underway, conclude, or_undo};
+use crate::hetzner::{ActionStatus, Server};
+use crate::tailscale::NodeId;
+
+impl Provisioner {
+    /// Brings a job as far as it goes without waiting for its machine: makes its server if there is none, and finishes the
+    /// job if its machine has joined. [`Provisioner::provision`] finishes it as well, and waits for it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Provisioner::provision`]. What could not be seen of a machine that is on its way is no reason to undo it.
+    pub async fn begin(
+        &self,
+        params: &Params,
+        settings: &Settings,
+        cancel: CancellationToken,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Progress, Box<ProvisionError>> {
+        self.settle_alone(params, settings, cancel, observer, false).await
+    }
+}
+
+/// An attempt whose server stands, and whose machine has still to join.
+pub(super) struct Begun {
+    pub made: Made,
+    pub key: Key,
+    pub attempt: String,
+    pub started: i64,
+    /// Devices of its name that were there before.
+    pub known: Vec<NodeId>,
+    /// Begun by another call.
+    pub reused: bool,
+}
+
+impl Begun {
+    pub(super) fn expected<'a>(&'a self, run: &'a Run<'_>) -> Expected<'a> {
+        Expected { hostname: &run.job.name, attempt_started: self.started, known: &self.known }
+    }
+}
+
+/// Leaves an attempt of our own to whoever calls next.
+pub(super) async fn leave(run: &Run<'_>, begun: Begun) -> Underway {
+    auth_key::leave(run, &begun.key).await;
+    let price = begun.made.price;
+    let left = underway(run, begun.made.server, false);
+    Underway { price, ..left }
+}
+
+/// A job whose machine is on its way.
+pub(super) fn underway(run: &Run<'_>, server: Server, reused: bool) -> Underway {
+    run.know_server(&server);
+    run.say(Scope::ProvisionVm, format!("Not waiting for the machine, which is on its way: id={}", server.id));
+    run.end_step();
+    let expires = Claim::read(&server).and_then(|claim| claim.expires);
+    let left = |expires: i64| u64::try_from(expires.saturating_sub(run.clock.cloud_unix())).unwrap_or(0);
+    let mut notes = run.notes();
+    Underway {
+        state: if server.status == "running" { State::Booting } else { State::Creating },
+        reused,
+        used_snapshot: run.settings.source.is_snapshot(),
+        expires_in: expires.map(|expires| Duration::from_secs(left(expires))),
+        attempts: std::mem::take(&mut notes.candidates),
+        timings: std::mem::take(&mut notes.timings),
+        requests: (run.hetzner.sent(), run.tailscale.sent()),
+        price: None,
+        warnings: std::mem::take(&mut notes.warnings),
+        server,
+    }
+}
+
+/// Waits for the machine of an attempt that another call has begun, and finishes it; or undoes it.
+pub(super) async fn complete(run: &Run<'_>, server: Server, claim: &Claim) -> Result<Provisioned, Failure> {
+    run.say(Scope::ProvisionVm, format!("An attempt that another call began, finishing it: id={}", server.id));
+    run.keep_deadline_of(claim);
+    let outcome = or_undo(run, async |saga| {
+        let begun = take_up(run, saga, server, claim).await?;
+        let enrolled = wait::both(run, &begun.made, &begun.key, &begun.expected(run)).await?;
+        conclude(run, begun, &enrolled).await
+    });
+    outcome.await
+}
+
+/// Looks once at the machine of an attempt that another call has begun, and finishes it if the machine has joined. Undoes
+/// it if the machine never will.
+pub(super) async fn advance(run: &Run<'_>, server: Server, claim: &Claim) -> Result<Progress, Failure> {
+    let saga = Saga::default();
+    let spared = |cause: Cause, server: &Server| {
+        let why = "it is on its way, and the next call for this job goes on with it";
+        (cause, vec![Leftover::exists(Kind::Server, why).id(&server.id).name(&server.name)])
+    };
+    let begun = match take_up(run, &saga, server.clone(), claim).await {
+        Ok(begun) => begun,
+        Err(cause) => return Err(spared(cause, &server)),
+    };
+    let enrolled: Enrolled = match wait::once(run, &begun.made, &begun.key, &begun.expected(run)).await {
+        Seen::Joined(enrolled) => enrolled,
+        Seen::NotYet => return Ok(Progress::Underway(Box::new(underway(run, server, true)))),
+        Seen::Blind(cause) => return Err(spared(cause, &server)),
+        Seen::Failed(cause) => {
+            run.begin_undo(&cause);
+            return Err((cause, saga.compensate(run).await));
+        }
+    };
+    let done = or_undo(run, async |undos| {
+        undos.adopt(saga);
+        conclude(run, begun, &enrolled).await
+    });
+    done.await.map(|done| Progress::Ready(Box::new(done)))
+}
+
+/// Declares what undoes the attempt, and reads what has become of its server.
+async fn take_up(run: &Run<'_>, saga: &Saga, server: Server, claim: &Claim) -> Result<Begun, Cause> {
+    run.enter(Step::Wait);
+    run.is_at(&claim.attempt);
+    run.know_server(&server);
+    let description = run.job.key_description(&claim.attempt);
+    saga.declare(UndoDevice::new(&server.name, &claim.attempt, claim.started, Vec::new()));
+    if let Some(key) = &claim.auth_key {
+        saga.declare(UndoAuthKey::of_label(key, description.clone(), false));
+    }
+    let undo = saga.declare(UndoServer::of_begun(&server, claim));
+    let mut actions = server::read_actions(run, server.id).await?;
+    actions.retain(|action| action.status != ActionStatus::Success);
+    let actions = actions.into_iter().map(|action| action.id).collect();
+    Ok(Begun {
+        made: Made { server, actions, price: None, undo },
+        key: Key::of_label(claim.auth_key.as_deref(), description),
+        attempt: claim.attempt.clone(),
+        started: claim.started,
+        // What was there before is known to the call that began alone. Whose a device is, its key and its place tell.
+        known: Vec::new(),
+        reused: true,
+    })
+}
