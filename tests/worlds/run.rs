@@ -117,13 +117,11 @@ async fn call(cloud: &Cloud, plan: &Plan, processes: &[Process], caller: &Caller
     // Who does not wait boards no flight, so its calls are told apart by a process of their own.
     let own = caller.pauses.as_ref().map(|_| cloud.process(plan.seed + 500));
     let work = async {
-        match (&own, &caller.pauses) {
-            (Some(process), Some(pauses)) => in_pieces(process, pauses, &params, &settings, &cancel).await,
-            _ => {
-                let process = &processes[caller.process];
-                Some(process.provision(&params, &settings, cancel.clone(), Arc::new(Silent)).await)
-            }
+        if let (Some(process), Some(pauses)) = (&own, &caller.pauses) {
+            return in_pieces(process, pauses, &params, &settings, &cancel).await;
         }
+        let process = &processes[caller.process];
+        Some(process.provision(&params, &settings, cancel.clone(), Arc::new(Silent)).await)
     };
     let giving_up = async {
         tokio::time::sleep(caller.abort?).await;
