@@ -26,7 +26,7 @@ pub(crate) enum Happening {
     /// A machine that has joined asks once more.
     MachineAsksAgain(u64, Box<JoinPlan>),
     /// A machine that asked to join before it was deleted is let in.
-    QueuedJoin(u64, Box<JoinPlan>, std::net::Ipv4Addr),
+    QueuedJoin(u64, Box<JoinPlan>, Option<std::net::IpAddr>),
     /// The machine goes off.
     MachineOff(u64),
 }

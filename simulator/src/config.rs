@@ -56,6 +56,8 @@ pub struct HetznerConfig {
     pub create_action: ActionOutcome,
     /// How start actions end.
     pub start_action: ActionOutcome,
+    /// How the actions end that attach a server to a network, or apply a firewall to it.
+    pub attach_action: ActionOutcome,
     /// Whether a server may not be deleted while its create action runs (423 `locked`).
     pub locked_while_creating: bool,
     /// Whether a machine heeds the power button.
@@ -72,6 +74,8 @@ pub struct HetznerConfig {
     pub primary_ip_limit: usize,
     /// Whether primary IPs go with their server.
     pub primary_ips_auto_delete: bool,
+    /// The networks, by name, that lead servers without public addresses to the Internet: somebody keeps a NAT there.
+    pub nat_networks: BTreeSet<String>,
     /// Requests per hour.
     pub rate_limit: u32,
     /// How much of the bucket is filled at the beginning; all of it if absent.
@@ -100,6 +104,7 @@ impl Default for HetznerConfig {
             action_seconds: 2.0,
             create_action: ActionOutcome::Success,
             start_action: ActionOutcome::Success,
+            attach_action: ActionOutcome::Success,
             locked_while_creating: false,
             shutdown_works: true,
             stale_created_seconds: 0.0,
@@ -108,6 +113,7 @@ impl Default for HetznerConfig {
             server_limit: 1000,
             primary_ip_limit: 4000,
             primary_ips_auto_delete: true,
+            nat_networks: BTreeSet::new(),
             rate_limit: 3600,
             rate_remaining: None,
             out_of_stock: BTreeSet::new(),

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde::Serialize;
+
 /// Who caused a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Actor {
@@ -103,7 +105,43 @@ pub struct ServerView<'a> {
     pub labels: &'a BTreeMap<String, String>,
     pub node: Option<&'a str>,
     pub ipv4: Option<std::net::Ipv4Addr>,
+    /// Its /64 network, by its first address.
+    pub ipv6: Option<std::net::Ipv6Addr>,
+    pub networks: &'a [PrivateNet],
+    pub firewalls: &'a [AppliedFirewall],
+    pub placement_group: Option<u64>,
     pub protected: bool,
+}
+
+/// A server's place in a network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "the fields are a private interface's")]
+pub struct PrivateNet {
+    pub network: u64,
+    pub ip: std::net::Ipv4Addr,
+    #[serde(rename = "mac_address")]
+    pub mac: String,
+    /// Whether the action that attaches it has ended. Until then only the address is kept for it.
+    pub attached: bool,
+}
+
+/// A firewall before a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "the fields are what they say")]
+pub struct AppliedFirewall {
+    pub firewall: u64,
+    /// Whether the action that applies it has ended. Until then it stops nothing.
+    pub applied: bool,
+}
+
+/// A network, a firewall or a placement group as it truly is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "the fields are what they say")]
+pub struct BindingView<'a> {
+    pub id: u64,
+    pub name: &'a str,
+    /// The servers that it is bound to.
+    pub servers: Vec<u64>,
 }
 
 /// A device as it truly is.

@@ -33,7 +33,10 @@ pub use config::{ActionOutcome, BootOutcome, Config, HetznerConfig, MachineConfi
 pub use context::Context;
 pub use fault::{Api, Cut, Fault, FaultKind};
 pub use hetzner::PlantedServer;
-pub use history::{Actor, Applied, Change, DeviceView, Fate, KeyView, PrimaryIpView, SecretKind, ServerView, What};
+pub use history::{
+    Actor, Applied, AppliedFirewall, BindingView, Change, DeviceView, Fate, KeyView, PrimaryIpView, PrivateNet,
+    SecretKind, ServerView, What,
+};
 pub use machine::{FirstBoot, JoinPlan, first_boot};
 pub use tailscale::{NodeId, OAuthClient, PlantedDevice, PlantedKey, TailscaleConfig};
 pub use world::{Delivery, Entry, World};

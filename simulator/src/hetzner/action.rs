@@ -20,9 +20,8 @@ const MOST_ACTION_IDS: usize = 25;
 pub(crate) struct Action {
     pub id: u64,
     pub command: &'static str,
-    pub server: u64,
-    /// Shown beside the server where a create uses one.
-    pub image: Option<u64>,
+    /// What it works on, with the kind of each: its server, if it has one, stands first.
+    pub resources: Vec<(u64, &'static str)>,
     /// The create that it follows. On the wire, though in no document.
     pub parent: Option<u64>,
     pub started: Duration,
@@ -38,6 +37,16 @@ pub(crate) enum ActionState {
 }
 
 impl Action {
+    /// The server that it works on.
+    pub(crate) fn server(&self) -> Option<u64> {
+        self.one("server")
+    }
+
+    /// The thing of this kind that it works on.
+    pub(crate) fn one(&self, kind: &str) -> Option<u64> {
+        self.resources.iter().find(|(_, its)| *its == kind).map(|(id, _)| *id)
+    }
+
     /// As the API writes it.
     pub(crate) fn json(&self, cx: &Context) -> Value {
         let (status, progress, finished, error) = match &self.state {
@@ -47,8 +56,7 @@ impl Action {
                 ("error", 100, Some(*at), json!({ "code": code, "message": message }))
             }
         };
-        let mut resources = vec![json!({ "id": self.server, "type": "server" })];
-        resources.extend(self.image.map(|id| json!({ "id": id, "type": "image" })));
+        let resources: Vec<Value> = self.resources.iter().map(|(id, kind)| json!({ "id": id, "type": kind })).collect();
         let mut json = json!({
             "id": self.id, "command": self.command, "status": status, "progress": progress,
             "started": cx.timestamp_at(self.started), "finished": finished.map(|at| cx.timestamp_at(at)),
@@ -85,7 +93,7 @@ impl Hetzner {
         let (ids, statuses) = (values(query, "id"), values(query, "status"));
         let fits = |action: &&Action| {
             let json = action.json(cx);
-            server.is_none_or(|server| action.server == server)
+            server.is_none_or(|server| action.server() == Some(server))
                 && (ids.is_empty() || ids.iter().any(|id| parse(id) == Some(action.id)))
                 && (statuses.is_empty() || statuses.iter().any(|status| json["status"] == *status))
         };

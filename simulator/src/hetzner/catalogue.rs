@@ -230,6 +230,15 @@ pub(crate) fn location(name: &str) -> Value {
     LOCATIONS.iter().find(|row| row.1 == name).map_or(Value::Null, location_json)
 }
 
+/// The network zone of a location.
+pub(crate) fn zone(location: &str) -> &'static str {
+    LOCATIONS.iter().find(|row| row.1 == location).map_or("", |row| row.7)
+}
+
+pub(crate) fn is_zone(name: &str) -> bool {
+    LOCATIONS.iter().any(|row| row.7 == name)
+}
+
 fn location_json(row: &LocationRow) -> Value {
     json!({
         "id": row.0, "name": row.1, "description": row.2, "country": row.3, "city": row.4,

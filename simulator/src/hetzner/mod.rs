@@ -1,21 +1,30 @@
 //! Hetzner Cloud: one project, its servers, and the rules of the API (`facts/hetzner.md`).
 //!
 //! This file holds the state and what happens to it. `routes.rs` takes requests in; `server.rs`, `action.rs`,
-//! `ssh_key.rs` and `primary_ip.rs` answer those about their own, `order.rs` is `POST /servers`.
+//! `ssh_key.rs`, `primary_ip.rs`, `network.rs`, `firewall.rs` and `placement_group.rs` answer those about their own,
+//! `order.rs` is `POST /servers`, `binding.rs` what of the last three it binds a server to. `reach.rs` says whether the
+//! machine of a server that is bound so reaches the Internet.
 
 mod action;
+mod binding;
 mod bucket;
 mod catalogue;
+mod cidr;
+mod firewall;
+mod input;
+mod network;
 mod order;
+mod placement_group;
 mod primary_ip;
 mod query;
+mod reach;
 mod routes;
 mod selector;
 mod server;
 mod ssh_key;
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -23,6 +32,9 @@ use serde_json::{Value, json};
 use action::{Action, ActionState};
 use bucket::Bucket;
 use catalogue::{Image, Type};
+use firewall::Firewall;
+use network::Network;
+use placement_group::PlacementGroup;
 use primary_ip::PrimaryIp;
 use selector::Labels;
 use server::Server;
@@ -45,12 +57,17 @@ pub(crate) struct Hetzner {
     actions: BTreeMap<u64, Action>,
     primary_ips: BTreeMap<u64, PrimaryIp>,
     ssh_keys: BTreeMap<u64, SshKey>,
+    networks: BTreeMap<u64, Network>,
+    firewalls: BTreeMap<u64, Firewall>,
+    placement_groups: BTreeMap<u64, PlacementGroup>,
     held_names: BTreeMap<String, Duration>,
     bucket: Bucket,
     next_server: u64,
     next_action: u64,
     next_ip: u64,
     next_key: u64,
+    /// The next id of a network, a firewall or a placement group: one series, so that no id fits two kinds.
+    next_binding: u64,
     ever: u64,
     unplugged: Vec<String>,
 }
@@ -70,12 +87,16 @@ impl Hetzner {
             actions: BTreeMap::new(),
             primary_ips: BTreeMap::new(),
             ssh_keys: BTreeMap::from([(key.id, key)]),
+            networks: BTreeMap::new(),
+            firewalls: BTreeMap::new(),
+            placement_groups: BTreeMap::new(),
             held_names: BTreeMap::new(),
             bucket: Bucket::new(config),
             next_server: 131_072_001,
             next_action: 734_200_118_400_512,
             next_ip: 120_000_001,
             next_key: 4712,
+            next_binding: 10_500_001,
             ever: 0,
             unplugged: Vec::new(),
         }
@@ -90,9 +111,16 @@ impl Hetzner {
         id: u64,
     ) -> String {
         let Some(action) = self.actions.get_mut(&id) else { return "forgotten".to_owned() };
+        let server = action.server().and_then(|id| self.servers.get(&id));
         let outcome = match action.command {
             "create_server" => config.create_action.clone(),
+            // Code and text: hetznercloud/terraform-provider-hcloud#1264.
+            "start_server" if server.is_some_and(|server| !server.has_interface()) => ActionOutcome::Error {
+                code: "invalid_input".to_owned(),
+                message: "no public or private network interfaces found, cannot start server".to_owned(),
+            },
             "start_server" => config.start_action.clone(),
+            "attach_to_network" | "apply_firewall" => config.attach_action.clone(),
             _ => ActionOutcome::Success,
         };
         let said = match outcome {
@@ -107,43 +135,34 @@ impl Hetzner {
                 said
             }
         };
-        let (command, server, failed) = (action.command, action.server, said != "success");
-        self.after_action(cx, agenda, config, id, command, server, failed);
+        let action = action.clone();
+        self.after_action(cx, agenda, config, &action, said != "success");
         said
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the end of an action is one event with all its particulars")]
     fn after_action(
         &mut self,
         cx: &mut Context,
         agenda: &mut Agenda,
         config: &HetznerConfig,
-        id: u64,
-        command: &str,
-        server: u64,
+        action: &Action,
         failed: bool,
     ) {
-        let follower = self.actions.values().find(|next| next.parent == Some(id)).map(|next| next.id);
-        let Some(server) = self.servers.get_mut(&server) else { return };
-        match command {
+        let Some(server) = action.server().and_then(|id| self.servers.get_mut(&id)) else { return };
+        match action.command {
             "create_server" => {
                 server.locked = false;
                 server.status = "off";
-                match follower {
-                    // A start cannot succeed on a server that was not made.
-                    Some(next) if failed => {
-                        if let Some(next) = self.actions.get_mut(&next) {
-                            next.state =
-                                ActionState::Error(cx.now, "action_failed".to_owned(), "Action failed".to_owned());
-                        }
-                    }
-                    Some(next) => {
-                        server.status = "starting";
-                        let (least, most) = config.start_seconds;
-                        agenda.put(cx.now + between(cx, least, most), Happening::ActionEnds(next));
-                    }
-                    None => {}
-                }
+                self.after_create(cx, agenda, config, action, failed);
+            }
+            "attach_to_network" if !failed => {
+                let nets = server.networks.iter_mut().filter(|net| action.one("network") == Some(net.network));
+                nets.for_each(|net| net.attached = true);
+            }
+            "apply_firewall" if !failed => {
+                let firewalls = server.firewalls.iter_mut();
+                let firewalls = firewalls.filter(|firewall| action.one("firewall") == Some(firewall.firewall));
+                firewalls.for_each(|firewall| firewall.applied = true);
             }
             "start_server" | "reboot_server" | "reset_server" if !failed => {
                 server.status = "running";
@@ -161,19 +180,53 @@ impl Hetzner {
         }
     }
 
+    /// The actions that follow a create begin, or fail with it. A server is bound before it starts: one whose only
+    /// interface is a private one could not start otherwise.
+    fn after_create(
+        &mut self,
+        cx: &mut Context,
+        agenda: &mut Agenda,
+        config: &HetznerConfig,
+        create: &Action,
+        failed: bool,
+    ) {
+        let followers = self.actions.values_mut().filter(|next| next.parent == Some(create.id));
+        if failed {
+            // Nothing can succeed on a server that was not made.
+            return followers.for_each(|next| {
+                next.state = ActionState::Error(cx.now, "action_failed".to_owned(), "Action failed".to_owned());
+            });
+        }
+        let (starts, binds): (Vec<u64>, Vec<u64>) = {
+            let (starts, binds): (Vec<&mut Action>, Vec<_>) =
+                followers.partition(|next| next.command == "start_server");
+            (starts.iter().map(|next| next.id).collect(), binds.iter().map(|next| next.id).collect())
+        };
+        let bound = cx.now + Duration::from_secs_f64(if binds.is_empty() { 0.0 } else { config.action_seconds });
+        for next in binds {
+            agenda.put(bound, Happening::ActionEnds(next));
+        }
+        for next in starts {
+            if let Some(server) = create.server().and_then(|id| self.servers.get_mut(&id)) {
+                server.status = "starting";
+            }
+            let (least, most) = config.start_seconds;
+            agenda.put(bound + between(cx, least, most), Happening::ActionEnds(next));
+        }
+    }
+
     /// Begins an action that will end by itself.
     fn begin_action(
         &mut self,
         cx: &Context,
         agenda: &mut Agenda,
         command: &'static str,
-        server: u64,
+        resources: Vec<(u64, &'static str)>,
         length: Option<Duration>,
     ) -> u64 {
         self.next_action += 1;
         let id = self.next_action;
-        let action =
-            Action { id, command, server, image: None, parent: None, started: cx.now, state: ActionState::Running };
+        let action = Action { id, command, resources, parent: None, started: cx.now, state: ActionState::Running };
         self.actions.insert(id, action);
         if let Some(length) = length {
             agenda.put(cx.now + length, Happening::ActionEnds(id));
@@ -269,6 +322,7 @@ impl Hetzner {
         } else {
             Ipv4Addr::new(198, 51, 100, last)
         };
+        let part = |number: u64| u16::try_from(number & 0xffff).unwrap_or_default();
         Server {
             id,
             name,
@@ -280,10 +334,13 @@ impl Hetzner {
             location,
             image,
             user_data: None,
-            ipv4,
-            has_ipv4: true,
+            ipv4: Some(ipv4),
+            ipv6: Some(Ipv6Addr::new(0x2001, 0xdb8, part(id >> 16), part(id), 0, 0, 0, 0)),
             ipv4_id: 0,
             ipv6_id: 0,
+            networks: Vec::new(),
+            firewalls: Vec::new(),
+            placement_group: None,
             locked: false,
             protected: false,
             first_boot_done: false,

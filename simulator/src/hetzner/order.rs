@@ -1,13 +1,16 @@
 //! `POST /servers`: the checks in the order in which the real API seems to make them, then the server.
 
+use std::net::IpAddr;
+
 use bytes::Bytes;
 use http::Response;
 use serde_json::{Map, Value, json};
 
-use super::Hetzner;
-use super::action::{Action, ActionState};
+use super::binding::Bindings;
 use super::catalogue::{self, Image, Sale, Type};
-use super::selector::{Labels, complaint};
+use super::input::{Checked, invalid, read_body, read_labels};
+use super::selector::Labels;
+use super::{Hetzner, Server};
 use crate::agenda::{Agenda, Happening};
 use crate::config::HetznerConfig;
 use crate::context::Context;
@@ -27,15 +30,19 @@ struct Order {
     user_data: Option<String>,
     has_keys: bool,
     start: bool,
-    ipv4: bool,
-    ipv6: bool,
-    /// An address of the project that the server is to have instead of a new one.
-    given_ipv4: Option<u64>,
+    ipv4: Address,
+    ipv6: Address,
+    bindings: Bindings,
 }
 
-fn invalid(field: &str, message: &str) -> Response<Bytes> {
-    let details = json!({ "fields": [{ "name": field, "messages": [message] }] });
-    hetzner_error(422, "invalid_input", &format!("invalid input in field '{field}'"), details)
+/// A public address of an order.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Address {
+    None,
+    /// A new one.
+    New,
+    /// One of the project.
+    Given(u64),
 }
 
 impl Hetzner {
@@ -46,21 +53,13 @@ impl Hetzner {
         config: &HetznerConfig,
         body: &[u8],
     ) -> Response<Bytes> {
-        let Ok(Value::Object(body)) = serde_json::from_slice::<Value>(body) else {
-            return hetzner_error(400, "json_error", "could not parse the request body as JSON", Value::Null);
-        };
-        match self.check(cx, config, &body) {
+        match read_body(body).and_then(|body| self.check(cx, config, &body)) {
             Ok(order) => self.carry_out(cx, agenda, config, order),
             Err(refusal) => *refusal,
         }
     }
 
-    fn check(
-        &self,
-        cx: &Context,
-        config: &HetznerConfig,
-        body: &Map<String, Value>,
-    ) -> Result<Order, Box<Response<Bytes>>> {
+    fn check(&self, cx: &Context, config: &HetznerConfig, body: &Map<String, Value>) -> Checked<Order> {
         let name = body.get("name").and_then(Value::as_str).unwrap_or_default();
         if !is_hostname(name) {
             return Err(invalid("name", "must be a valid hostname").into());
@@ -89,45 +88,45 @@ impl Hetzner {
             return Err(invalid("user_data", "Length must be between 0 and 32768.").into());
         }
         let labels = read_labels(body.get("labels"))?;
-        let net = |field: &str| {
-            body.get("public_net").and_then(|net| net.get(field)).and_then(Value::as_bool).unwrap_or(true)
-        };
-        let (ipv4, ipv6) = (net("enable_ipv4"), net("enable_ipv6"));
-        if !ipv4 && !ipv6 {
-            return Err(invalid("public_net", "server needs at least one network").into());
-        }
-        let given_ipv4 = self.check_given_ip(body.get("public_net"))?;
+        let (ipv4, ipv6) = (self.check_address(body, "ipv4", location)?, self.check_address(body, "ipv6", location)?);
         let held = self.held_names.get(name).is_some_and(|until| *until > cx.now);
         if held || self.servers.values().any(|server| server.name == name) {
             let details = json!({ "fields": [{ "name": "name" }] });
             return Err(hetzner_error(409, "uniqueness_error", "server name is already used", details).into());
         }
+        let is_public = [ipv4, ipv6] != [Address::None; 2];
+        let bindings = self.check_bindings(body, location, is_public)?;
+        let start = body.get("start_after_create").and_then(Value::as_bool).unwrap_or(true);
+        if start && !is_public && bindings.networks.is_empty() {
+            // Only what is not to be started at once can do without (ansible-collections/hetzner.hcloud#150, #356).
+            return Err(invalid("public_net", "server needs at least one network").into());
+        }
         if self.servers.len() >= config.server_limit {
             let details = json!({ "limits": [{ "name": "server_limit" }] });
             return Err(hetzner_error(403, "resource_limit_exceeded", "server limit exceeded", details).into());
         }
-        if self.primary_ips.len() + usize::from(ipv4) + usize::from(ipv6) > config.primary_ip_limit {
+        let new_ips = [ipv4, ipv6].into_iter().filter(|address| *address == Address::New).count();
+        if self.primary_ips.len() + new_ips > config.primary_ip_limit {
             let details = json!({ "limits": [{ "name": "primary_ip_limit" }] });
             return Err(hetzner_error(403, "resource_limit_exceeded", "primary ip limit exceeded", details).into());
         }
         check_sale(config, server_type, location)?;
-        let start = body.get("start_after_create").and_then(Value::as_bool).unwrap_or(true);
         let name = name.to_owned();
-        Ok(Order { name, server_type, location, image, labels, user_data, has_keys, start, ipv4, ipv6, given_ipv4 })
+        Ok(Order { name, server_type, location, image, labels, user_data, has_keys, start, ipv4, ipv6, bindings })
     }
 
-    fn check_given_ip(&self, net: Option<&Value>) -> Result<Option<u64>, Box<Response<Bytes>>> {
-        let Some(id) = net.and_then(|net| net.get("ipv4")).and_then(Value::as_u64) else { return Ok(None) };
-        match self.primary_ips.get(&id) {
-            None => Err(hetzner_error(404, "not_found", "primary ip not found", Value::Null).into()),
-            Some(ip) if ip.assignee.is_some() => {
-                Err(hetzner_error(422, "primary_ip_assigned", "primary ip is already assigned", json!({})).into())
-            }
-            Some(_) => Ok(Some(id)),
+    /// What an order says of its address of this family. An id counts for nothing where the family is switched off.
+    fn check_address(&self, body: &Map<String, Value>, family: &str, location: &str) -> Checked<Address> {
+        let net = body.get("public_net");
+        let switch = net.and_then(|net| net.get(format!("enable_{family}"))).and_then(Value::as_bool);
+        if switch == Some(false) {
+            return Ok(Address::None);
         }
+        let given = self.check_given_ip(net.and_then(|net| net.get(family)), family == "ipv6", location)?;
+        Ok(given.map_or(Address::New, Address::Given))
     }
 
-    fn check_ssh_keys(&self, keys: Option<&Value>) -> Result<bool, Box<Response<Bytes>>> {
+    fn check_ssh_keys(&self, keys: Option<&Value>) -> Checked<bool> {
         let Some(keys) = keys.filter(|keys| !keys.is_null()) else { return Ok(false) };
         let Some(keys) = keys.as_array() else { return Err(invalid("ssh_keys", "Not a valid list.").into()) };
         for key in keys {
@@ -147,78 +146,68 @@ impl Hetzner {
     ) -> Response<Bytes> {
         let mut server = self.new_server(cx, order.name, order.labels, order.server_type, order.location, order.image);
         server.user_data = order.user_data;
-        server.has_ipv4 = order.ipv4;
         server.locked = config.locked_while_creating;
-        let given = order.given_ipv4.and_then(|id| self.primary_ips.get_mut(&id));
-        if let Some(ip) = given {
-            ip.assignee = Some(server.id);
-            server.ipv4_id = ip.id;
-            server.ipv4 = ip.ip.parse().unwrap_or(server.ipv4);
-        } else if order.ipv4 {
-            server.ipv4_id = self.new_ip(cx, &server, false, config.primary_ips_auto_delete);
-        }
-        if order.ipv6 {
-            server.ipv6_id = self.new_ip(cx, &server, true, config.primary_ips_auto_delete);
-        }
+        let made_ips = self.address(cx, config, &mut server, order.ipv4, order.ipv6);
         let (least, most) = config.create_seconds;
         let length = between(cx, least, most);
-        let create = self.begin_action(cx, agenda, "create_server", server.id, None);
-        if let Some(action) = self.actions.get_mut(&create) {
-            action.image = Some(order.image.id);
-        }
+        let resources = vec![(server.id, "server"), (order.image.id, "image")];
+        let create = self.begin_action(cx, agenda, "create_server", resources, None);
         agenda.put(cx.now + length, Happening::ActionEnds(create));
         let mut next = Vec::new();
         if order.start {
-            self.next_action += 1;
-            let start = Action {
-                id: self.next_action,
-                command: "start_server",
-                server: server.id,
-                image: None,
-                parent: Some(create),
-                started: cx.now,
-                state: ActionState::Running,
-            };
-            next.push(start.json(cx));
-            self.actions.insert(start.id, start);
+            next.push(self.follow_create(cx, "start_server", create, vec![(server.id, "server")]));
         }
+        next.extend(self.bind(cx, &mut server, create, &order.bindings));
         let password = (!order.has_keys || config.always_root_password)
             .then(|| cx.text(20, "abcdefghijkmnopqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"));
         if let Some(text) = password.clone() {
             cx.note(What::SecretIssued { kind: SecretKind::RootPassword, text });
         }
+        let (id, name, labels) = (server.id, server.name.clone(), server.labels.clone());
+        self.servers.insert(id, server);
         let body = object([
-            ("server", server.json(cx, config)),
+            ("server", self.server_json(cx, config, &self.servers[&id])),
             ("action", self.actions[&create].json(cx)),
             ("next_actions", Value::Array(next)),
             ("root_password", password.map_or(Value::Null, Value::String)),
         ]);
-        let (id, name, labels) = (server.id, server.name.clone(), server.labels.clone());
-        let ips = [server.ipv4_id, server.ipv6_id];
-        self.servers.insert(id, server);
         cx.note(What::ServerMade { id, name, labels });
-        for ip in ips.into_iter().filter(|ip| *ip != 0) {
+        for ip in made_ips {
             cx.note(What::PrimaryIpMade { id: ip, server: id });
         }
         json_reply(201, &body)
     }
-}
 
-fn read_labels(labels: Option<&Value>) -> Result<Labels, Box<Response<Bytes>>> {
-    let labels = match labels {
-        None | Some(Value::Null) => Labels::new(),
-        Some(labels) => {
-            serde_json::from_value(labels.clone()).map_err(|_| invalid("labels", "Not a valid mapping."))?
+    /// Gives a server the addresses of its order. Returns the ids of those that are noted as having come with it.
+    fn address(
+        &mut self,
+        cx: &Context,
+        config: &HetznerConfig,
+        server: &mut Server,
+        ipv4: Address,
+        ipv6: Address,
+    ) -> Vec<u64> {
+        let mut ids = Vec::new();
+        let own = [server.ipv4.take().map(IpAddr::from), server.ipv6.take().map(IpAddr::from)];
+        for (address, own) in [ipv4, ipv6].into_iter().zip(own) {
+            let (id, ip) = match (address, own) {
+                (Address::Given(id), _) => (id, self.assign_ip(id, server.id)),
+                (Address::New, Some(ip)) => (self.new_ip(cx, server, ip, config.primary_ips_auto_delete), Some(ip)),
+                _ => continue,
+            };
+            match ip {
+                Some(IpAddr::V4(ip)) => (server.ipv4, server.ipv4_id) = (Some(ip), id),
+                Some(IpAddr::V6(ip)) => (server.ipv6, server.ipv6_id) = (Some(ip), id),
+                None => {}
+            }
+            ids.push(id);
         }
-    };
-    match complaint(&labels) {
-        Some(complaint) => Err(invalid("labels", &complaint).into()),
-        None => Ok(labels),
+        ids
     }
 }
 
 /// Whether a type can be had in a place, now.
-fn check_sale(config: &HetznerConfig, server_type: &Type, location: &str) -> Result<(), Box<Response<Bytes>>> {
+fn check_sale(config: &HetznerConfig, server_type: &Type, location: &str) -> Checked<()> {
     match server_type.sale(location) {
         Sale::Unlisted => {
             Err(hetzner_error(422, "invalid_input", "unsupported location for server type", json!({})).into())

@@ -1,11 +1,13 @@
 //! Primary IPs, and the requests about them.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Response};
 use serde_json::{Value, json};
 
+use super::input::Checked;
 use super::query::{Query, paged, parse, value};
 use super::routes::not_found;
 use super::server::Server;
@@ -41,17 +43,36 @@ impl PrimaryIp {
 }
 
 impl Hetzner {
-    pub(super) fn new_ip(&mut self, cx: &Context, server: &Server, v6: bool, auto_delete: bool) -> u64 {
+    /// Makes an address that comes with its server.
+    pub(super) fn new_ip(&mut self, cx: &Context, server: &Server, ip: IpAddr, auto_delete: bool) -> u64 {
         self.next_ip += 1;
-        let ip = if v6 {
-            format!("2001:db8:{:x}:{:x}::", server.id >> 16 & 0xffff, server.id & 0xffff)
-        } else {
-            server.ipv4.to_string()
-        };
         let (id, location) = (self.next_ip, server.location);
-        let assignee = Some(server.id);
+        let (assignee, v6, ip) = (Some(server.id), ip.is_ipv6(), ip.to_string());
         self.primary_ips.insert(id, PrimaryIp { id, ip, v6, assignee, auto_delete, location, created: cx.now });
         id
+    }
+
+    /// The address that an order asks for instead of a new one. Refusals: the table of the API description of
+    /// `POST /servers`.
+    pub(super) fn check_given_ip(&self, id: Option<&Value>, v6: bool, location: &str) -> Checked<Option<u64>> {
+        let Some(id) = id.and_then(Value::as_u64) else { return Ok(None) };
+        let Some(ip) = self.primary_ips.get(&id) else { return Err(not_found("primary ip").into()) };
+        let (status, code, message) = match ip {
+            ip if ip.v6 != v6 => (412, "primary_ip_version_mismatch", "primary ip has the wrong ip version"),
+            ip if ip.assignee.is_some() => (422, "primary_ip_assigned", "primary ip is already assigned"),
+            ip if ip.location != location => {
+                (422, "primary_ip_datacenter_mismatch", "primary ip is in a different location")
+            }
+            ip => return Ok(Some(ip.id)),
+        };
+        Err(hetzner_error(status, code, message, json!({})).into())
+    }
+
+    /// Gives an address of the project to a server; returns what it is.
+    pub(super) fn assign_ip(&mut self, id: u64, server: u64) -> Option<IpAddr> {
+        let ip = self.primary_ips.get_mut(&id)?;
+        ip.assignee = Some(server);
+        ip.ip.parse().ok()
     }
 
     pub(super) fn primary_ips(

@@ -1,6 +1,6 @@
 //! Requests in, answers out: the limit, the token, and the table of routes.
 //!
-//! What is asked of servers, actions, SSH keys and primary IPs is answered in the file of each.
+//! What is asked of servers, actions, SSH keys, addresses and what servers are bound to is answered in the file of each.
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response};
@@ -15,8 +15,20 @@ use crate::context::Context;
 use crate::reply::{bearer_of, hetzner_error, json_reply, object, query_of, text_reply};
 
 /// The first parts of all paths; anything else is answered before the token is looked at.
-const ROOMS: [&str; 9] =
-    ["servers", "actions", "server_types", "locations", "images", "ssh_keys", "primary_ips", "pricing", "datacenters"];
+const ROOMS: [&str; 12] = [
+    "servers",
+    "actions",
+    "server_types",
+    "locations",
+    "images",
+    "ssh_keys",
+    "primary_ips",
+    "networks",
+    "firewalls",
+    "placement_groups",
+    "pricing",
+    "datacenters",
+];
 
 impl Hetzner {
     /// One request to the API.
@@ -91,7 +103,7 @@ impl Hetzner {
             }
             ("GET", ["actions"]) => self.get_actions(cx, query),
             ("GET", ["servers", id]) => match self.visible(cx, config, id) {
-                Some(server) => json_reply(200, &object([("server", server.json(cx, config))])),
+                Some(server) => json_reply(200, &object([("server", self.server_json(cx, config, server))])),
                 None => not_found("server"),
             },
             ("PUT", ["servers", id]) => self.update_server(cx, config, id, body),
@@ -126,6 +138,9 @@ impl Hetzner {
             },
             ("GET" | "POST" | "DELETE", ["ssh_keys", ..]) => self.ssh_keys(cx, method, &parts[1..], query, body),
             ("GET" | "DELETE", ["primary_ips", ..]) => self.primary_ips(cx, method, &parts[1..], query),
+            (_, ["networks", rest @ ..]) => self.networks(cx, method, rest, query, body),
+            (_, ["firewalls", rest @ ..]) => self.firewalls(cx, agenda, config, method, rest, query, body),
+            (_, ["placement_groups", rest @ ..]) => self.placement_groups(cx, method, rest, query, body),
             ("GET", ["pricing"]) => json_reply(200, &pricing(config)),
             (_, ["datacenters", ..]) => {
                 let details =

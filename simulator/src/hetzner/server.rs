@@ -1,6 +1,6 @@
 //! Servers, how the API writes them (`facts/hetzner.md` 1.3), and the requests that read, change and delete them.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,13 +10,13 @@ use serde_json::{Value, json};
 use super::Hetzner;
 use super::catalogue::{self, Image, Type};
 use super::order::is_hostname;
-use super::query::{Query, paged, parse, value, values};
+use super::query::{Named, Query, paged, parse, selector, sort, value, values};
 use super::routes::not_found;
-use super::selector::{Labels, Selector, complaint};
+use super::selector::{Labels, complaint};
 use crate::agenda::Agenda;
 use crate::config::HetznerConfig;
 use crate::context::Context;
-use crate::history::{ServerView, What};
+use crate::history::{AppliedFirewall, PrivateNet, ServerView, What};
 use crate::machine::JoinPlan;
 use crate::memo::piece;
 use crate::reply::{hetzner_error, json_reply, object};
@@ -35,10 +35,14 @@ pub(crate) struct Server {
     pub location: &'static str,
     pub image: &'static Image,
     pub user_data: Option<String>,
-    pub ipv4: Ipv4Addr,
-    pub has_ipv4: bool,
+    pub ipv4: Option<Ipv4Addr>,
+    /// Its /64 network, by its first address.
+    pub ipv6: Option<Ipv6Addr>,
     pub ipv4_id: u64,
     pub ipv6_id: u64,
+    pub networks: Vec<PrivateNet>,
+    pub firewalls: Vec<AppliedFirewall>,
+    pub placement_group: Option<u64>,
     pub locked: bool,
     pub protected: bool,
     /// The first-boot document was read.
@@ -50,24 +54,51 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// As the API writes it.
-    pub(crate) fn json(&self, cx: &Context, config: &HetznerConfig) -> Value {
-        let octets = self.ipv4.octets();
-        let [a, b, c, d] = octets;
-        let ipv4 = json!({
-            "id": self.ipv4_id, "ip": self.ipv4.to_string(), "blocked": false,
-            "dns_ptr": format!("static.{d}.{c}.{b}.{a}.clients.your-server.de"),
+    /// Whether it has a public interface.
+    pub(crate) fn is_public(&self) -> bool {
+        self.ipv4.is_some() || self.ipv6.is_some()
+    }
+
+    /// Whether it could be started: without an interface it cannot.
+    pub(crate) fn has_interface(&self) -> bool {
+        self.is_public() || self.networks.iter().any(|net| net.attached)
+    }
+
+    /// Whether an address of a network is its own, or kept for it.
+    pub(super) fn has_private_ip(&self, network: u64, ip: Ipv4Addr) -> bool {
+        self.networks.iter().any(|net| net.network == network && net.ip == ip)
+    }
+
+    /// Where its machine connects from, as others see it. Behind a NAT that is not its own address.
+    pub(crate) fn public_ip(&self) -> Option<IpAddr> {
+        let first = self.ipv6.map(|net| IpAddr::from(Ipv6Addr::from(u128::from(net) + 1)));
+        self.ipv4.map(IpAddr::from).or(first)
+    }
+
+    /// As the API writes it, but for its placement group, which the project knows.
+    fn json(&self, cx: &Context, config: &HetznerConfig) -> Value {
+        let ipv4 = self.ipv4.map(|ip| {
+            let [a, b, c, d] = ip.octets();
+            json!({
+                "id": self.ipv4_id, "ip": ip.to_string(), "blocked": false,
+                "dns_ptr": format!("static.{d}.{c}.{b}.{a}.clients.your-server.de"),
+            })
         });
-        let ipv6 = json!({
-            "id": self.ipv6_id, "ip": format!("2001:db8:{:x}:{:x}::/64", self.id >> 16 & 0xffff, self.id & 0xffff),
-            "blocked": false, "dns_ptr": [],
+        let ipv6 = self
+            .ipv6
+            .map(|ip| json!({ "id": self.ipv6_id, "ip": format!("{ip}/64"), "blocked": false, "dns_ptr": [] }));
+        let firewalls = self.firewalls.iter().map(|firewall| {
+            json!({ "id": firewall.firewall, "status": if firewall.applied { "applied" } else { "pending" } })
         });
+        let networks = self.networks.iter().filter(|net| net.attached);
+        let networks = networks
+            .map(|net| json!({ "network": net.network, "ip": net.ip, "alias_ips": [], "mac_address": net.mac }));
         let mut json = json!({
             "id": self.id, "name": self.name, "status": self.status, "created": cx.timestamp_at(self.created),
             "public_net": {
-                "ipv4": null, "ipv6": null, "floating_ips": [], "firewalls": [],
+                "ipv4": null, "ipv6": null, "floating_ips": [], "firewalls": firewalls.collect::<Vec<_>>(),
             },
-            "private_net": [],
+            "private_net": networks.collect::<Vec<_>>(),
             "server_type": null, "location": null, "image": null,
             "iso": null, "rescue_enabled": false, "locked": self.locked, "backup_window": null,
             "outgoing_traffic": 0, "ingoing_traffic": 0, "included_traffic": 0,
@@ -75,8 +106,8 @@ impl Server {
             "labels": self.shown_labels(cx, config),
             "volumes": [], "load_balancers": [], "primary_disk_size": self.kind.disk, "placement_group": null,
         });
-        json["public_net"]["ipv4"] = if self.has_ipv4 { ipv4 } else { Value::Null };
-        json["public_net"]["ipv6"] = ipv6;
+        json["public_net"]["ipv4"] = ipv4.unwrap_or_default();
+        json["public_net"]["ipv6"] = ipv6.unwrap_or_default();
         json["server_type"] = self.kind.piece(config);
         json["location"] = piece(format!("location {}", self.location), || catalogue::location(self.location));
         json["image"] = self.image.json(cx, config.show_deprecated);
@@ -105,7 +136,11 @@ impl Server {
             name: &self.name,
             labels: &self.labels,
             node: self.node.as_deref(),
-            ipv4: self.has_ipv4.then_some(self.ipv4),
+            ipv4: self.ipv4,
+            ipv6: self.ipv6,
+            networks: &self.networks,
+            firewalls: &self.firewalls,
+            placement_group: self.placement_group,
             protected: self.protected,
         }
     }
@@ -115,7 +150,8 @@ impl Server {
         json!({
             "id": self.id, "name": self.name, "status": self.status, "labels": self.labels,
             "location": self.location, "server_type": self.kind.name, "image": self.image.id,
-            "ipv4": self.has_ipv4.then(|| self.ipv4.to_string()), "node": self.node,
+            "ipv4": self.ipv4, "ipv6": self.ipv6, "networks": self.networks, "firewalls": self.firewalls,
+            "placement_group": self.placement_group, "node": self.node,
             "protected": self.protected, "first_boot_done": self.first_boot_done,
         })
     }
@@ -137,7 +173,30 @@ pub struct PlantedServer {
     pub protected: bool,
 }
 
+impl Named for Server {
+    fn id(&self) -> u64 {
+        self.id
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn labels(&self) -> &Labels {
+        &self.labels
+    }
+}
+
 impl Hetzner {
+    /// A server as the API writes it.
+    pub(super) fn server_json(&self, cx: &Context, config: &HetznerConfig, server: &Server) -> Value {
+        let mut json = server.json(cx, config);
+        if let Some(group) = server.placement_group.and_then(|id| self.placement_groups.get(&id)) {
+            json["placement_group"] = self.placement_group_json(cx, group);
+        }
+        json
+    }
+
     /// A server as reads show it: a new one perhaps not yet, a deleted one perhaps still.
     pub(super) fn visible(&self, cx: &Context, config: &HetznerConfig, id: &str) -> Option<&Server> {
         let id = parse(id)?;
@@ -148,9 +207,9 @@ impl Hetzner {
     }
 
     pub(super) fn list_servers(&self, cx: &Context, config: &HetznerConfig, query: &Query) -> Response<Bytes> {
-        let selector = match value(query, "label_selector").map(Selector::parse) {
-            Some(None) => return hetzner_error(422, "invalid_input", "invalid label selector", json!({})),
-            selector => selector.flatten(),
+        let selector = match selector(query) {
+            Ok(selector) => selector,
+            Err(refusal) => return *refusal,
         };
         let (name, statuses) = (value(query, "name"), values(query, "status"));
         let dead = self.graves.values().filter(|(_, gone)| is_haunting(*gone, cx, config)).map(|(server, _)| server);
@@ -161,18 +220,8 @@ impl Hetzner {
                 && (statuses.is_empty() || statuses.contains(&server.status))
                 && selector.as_ref().is_none_or(|selector| selector.fits(server.shown_labels(cx, config)))
         });
-        for key in values(query, "sort").into_iter().rev() {
-            let (field, down) = key.split_once(':').map_or((key, false), |(field, order)| (field, order == "desc"));
-            match field {
-                "name" => servers.sort_by(|a, b| a.name.cmp(&b.name)),
-                "id" | "created" => servers.sort_by_key(|server| server.id),
-                _ => {}
-            }
-            if down {
-                servers.reverse();
-            }
-        }
-        paged("servers", servers.into_iter().map(|server| server.json(cx, config)).collect(), query)
+        sort(&mut servers, query);
+        paged("servers", servers.into_iter().map(|server| self.server_json(cx, config, server)).collect(), query)
     }
 
     pub(super) fn update_server(
@@ -203,9 +252,11 @@ impl Hetzner {
                 return hetzner_error(409, "uniqueness_error", "server name is already used", details);
             }
         }
-        let Some(server) = parse(id).and_then(|id| self.servers.get_mut(&id)) else { return not_found("server") };
-        server.relabel(cx, name, labels);
-        json_reply(200, &object([("server", server.json(cx, config))]))
+        let Some(id) = parse(id).filter(|id| self.servers.contains_key(id)) else { return not_found("server") };
+        if let Some(server) = self.servers.get_mut(&id) {
+            server.relabel(cx, name, labels);
+        }
+        json_reply(200, &object([("server", self.server_json(cx, config, &self.servers[&id]))]))
     }
 
     pub(super) fn delete_server(
@@ -225,7 +276,7 @@ impl Hetzner {
         let id = server.id;
         self.remove(cx, config, id);
         let length = Duration::from_secs_f64(config.action_seconds);
-        let action = self.begin_action(cx, agenda, "delete_server", id, Some(length));
+        let action = self.begin_action(cx, agenda, "delete_server", vec![(id, "server")], Some(length));
         json_reply(200, &json!({ "action": self.actions[&action].json(cx) }))
     }
 
@@ -251,7 +302,7 @@ impl Hetzner {
         }
         let id = server.id;
         let length = Duration::from_secs_f64(config.action_seconds);
-        let action = self.begin_action(cx, agenda, command, id, Some(length));
+        let action = self.begin_action(cx, agenda, command, vec![(id, "server")], Some(length));
         json_reply(201, &json!({ "action": self.actions[&action].json(cx) }))
     }
 }

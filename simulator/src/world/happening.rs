@@ -1,6 +1,6 @@
 //! What happens by itself: actions end, and machines boot, join the tailnet and go off.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::{World, between};
@@ -29,7 +29,7 @@ impl World {
             Happening::MachineAsks(id, wait) => {
                 let Some(server) = self.hetzner.running_server(id) else { return };
                 let Some(plan) = server.plan.take() else { return };
-                let queued = Happening::QueuedJoin(id, Box::new(plan), server.ipv4);
+                let queued = Happening::QueuedJoin(id, Box::new(plan), server.public_ip());
                 self.agenda.put(self.cx.now + wait, queued);
             }
             Happening::QueuedJoin(server, plan, ip) => self.join(server, *plan, ip),
@@ -39,7 +39,7 @@ impl World {
                     if machine.queued_joins { Duration::from_secs_f64(machine.join_seconds) } else { Duration::ZERO };
                 let asks = machine.joins_again_after_seconds.is_some();
                 let Some(server) = self.hetzner.running_server(id).filter(|_| asks) else { return };
-                let again = Happening::QueuedJoin(id, plan, server.ipv4);
+                let again = Happening::QueuedJoin(id, plan, server.public_ip());
                 self.agenda.put(self.cx.now + wait, again);
             }
             Happening::MachineOff(server) => {
@@ -51,6 +51,7 @@ impl World {
     }
 
     fn machine_up(&mut self, id: u64) {
+        let way_out = self.hetzner.way_out(&self.config.hetzner, id);
         let Some(server) = self.hetzner.running_server(id) else { return };
         if let Some(node) = server.node.clone() {
             // Not its first boot: tailscaled comes back with the state it has.
@@ -61,7 +62,8 @@ impl World {
             return;
         }
         server.first_boot_done = true;
-        let plan = machine::first_boot(server.user_data.as_deref(), &server.name).join;
+        let boot = machine::first_boot(server.user_data.as_deref(), &server.name);
+        let plan = boot.join.and_then(|plan| way_out.map(|()| plan));
         let said = match plan {
             Err(why) => format!("will not join: {why}"),
             Ok(_) if self.config.machine.boot == BootOutcome::NeverJoins => "will not join: told not to".to_owned(),
@@ -91,13 +93,13 @@ impl World {
 
     fn machine_joins(&mut self, id: u64) {
         let Some(server) = self.hetzner.running_server(id) else { return };
-        let (Some(plan), ip) = (server.plan.take(), server.ipv4) else { return };
+        let (Some(plan), ip) = (server.plan.take(), server.public_ip()) else { return };
         self.join(id, plan, ip);
     }
 
-    fn join(&mut self, id: u64, plan: JoinPlan, ip: Ipv4Addr) {
+    fn join(&mut self, id: u64, plan: JoinPlan, public_ip: Option<IpAddr>) {
         let JoinPlan { auth_key, hostname, .. } = plan;
-        let join = Join { auth_key, hostname, public_ip: Some(ip.into()), server: id };
+        let join = Join { auth_key, hostname, public_ip, server: id };
         let said = match self.tailscale.join(&mut self.cx, join) {
             Ok(node) => {
                 let said = format!("as {}", node.0);

@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::context::Context;
 use crate::fault::{Fault, FaultKind, Faults};
 use crate::hetzner::Hetzner;
-use crate::history::{Change, DeviceView, Fate, KeyView, PrimaryIpView, ServerView};
+use crate::history::{BindingView, Change, DeviceView, Fate, KeyView, PrimaryIpView, ServerView};
 use crate::tailscale::{NodeId, Tailscale};
 
 pub use exchange::Delivery;
@@ -150,6 +150,21 @@ impl World {
         self.hetzner.primary_ip_views()
     }
 
+    /// The networks, with the servers that are attached to them.
+    pub fn networks(&self) -> impl Iterator<Item = BindingView<'_>> {
+        self.hetzner.network_views()
+    }
+
+    /// The firewalls, with the servers that they are applied to, or will be.
+    pub fn firewalls(&self) -> impl Iterator<Item = BindingView<'_>> {
+        self.hetzner.firewall_views()
+    }
+
+    /// The placement groups, with their servers.
+    pub fn placement_groups(&self) -> impl Iterator<Item = BindingView<'_>> {
+        self.hetzner.placement_group_views()
+    }
+
     /// The history so far.
     pub fn journal(&self) -> &[Entry] {
         &self.journal
@@ -163,6 +178,9 @@ impl World {
             "elapsed_ms": millis(self.cx.now),
             "servers": self.hetzner.snapshot_servers(),
             "primary_ips": self.hetzner.snapshot_primary_ips(),
+            "networks": self.networks().collect::<Vec<_>>(),
+            "firewalls": self.firewalls().collect::<Vec<_>>(),
+            "placement_groups": self.placement_groups().collect::<Vec<_>>(),
             "servers_ever": self.hetzner.servers_ever(),
             "keys": tailscale["keys"],
             "devices": tailscale["devices"],

@@ -2,6 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
+use http::Response;
+use serde_json::Value;
+
 use super::World;
 use crate::hetzner::PlantedServer;
 use crate::history::Actor;
@@ -15,6 +19,35 @@ impl World {
         self.cx.by = Actor::World;
         self.note("world", format!("server {id} is planted"), String::new(), None);
         id
+    }
+
+    /// Makes a network as somebody at the console would, from the body of the API's request; returns its id.
+    ///
+    /// # Errors
+    ///
+    /// The API's refusal, as text.
+    pub fn plant_network(&mut self, body: &Value) -> Result<u64, String> {
+        told(self.hetzner.create_network(&self.cx, body.to_string().as_bytes()))
+    }
+
+    /// Makes a firewall in the same way.
+    ///
+    /// # Errors
+    ///
+    /// The API's refusal, as text.
+    pub fn plant_firewall(&mut self, body: &Value) -> Result<u64, String> {
+        let body = body.to_string();
+        let made = self.hetzner.create_firewall(&self.cx, &mut self.agenda, &self.config.hetzner, body.as_bytes());
+        told(made.map(|(id, _)| id))
+    }
+
+    /// Makes a placement group in the same way.
+    ///
+    /// # Errors
+    ///
+    /// The API's refusal, as text.
+    pub fn plant_placement_group(&mut self, body: &Value) -> Result<u64, String> {
+        told(self.hetzner.create_placement_group(&self.cx, body.to_string().as_bytes()))
     }
 
     /// Changes a server as an operator at the console would: its labels, or its protection.
@@ -55,4 +88,8 @@ impl World {
         self.tailscale.remove_device(&mut self.cx, node);
         self.cx.by = Actor::World;
     }
+}
+
+fn told(made: Result<u64, Box<Response<Bytes>>>) -> Result<u64, String> {
+    made.map_err(|refusal| String::from_utf8_lossy(refusal.body()).into_owned())
 }
