@@ -6,141 +6,17 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
 #![allow(clippy::disallowed_methods, reason = "the place of the descriptions comes from the environment")]
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::Request;
 use serde_json::{Value, json};
 use simulator::{ActionOutcome, Config, PlantedDevice, World};
 
-/// A description, or the reason why there is none.
-fn description(name: &str) -> Option<Value> {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/specs");
-    let folder = std::env::var_os("PROVISION_VM_SPECS").map_or(beside, PathBuf::from);
-    if let Ok(text) = std::fs::read(folder.join(name)) {
-        return Some(serde_json::from_slice(&text).unwrap());
-    }
-    let excused = std::env::var_os("PROVISION_VM_NO_SPECS").is_some();
-    assert!(std::env::var_os("CI").is_none() || excused, "{name} is missing; set PROVISION_VM_SPECS");
-    println!("skipped: {name} is not there; set PROVISION_VM_SPECS to the folder that holds it");
-    None
-}
+#[path = "contract/tour.rs"]
+mod tour;
 
-/// A world, and a judge who sees every answer.
-struct Tour {
-    world: World,
-    now: Duration,
-    spec: Value,
-    base: &'static str,
-    bearer: String,
-    seen: BTreeSet<String>,
-}
-
-impl Tour {
-    fn new(config: Config, spec: Value, base: &'static str, bearer: String) -> Self {
-        Self { world: World::new(config), now: Duration::ZERO, spec, base, bearer, seen: BTreeSet::new() }
-    }
-
-    fn pass(&mut self, seconds: u64) {
-        self.now += Duration::from_secs(seconds);
-        self.world.advance(self.now);
-    }
-
-    fn send(&mut self, method: &str, path: &str, body: Option<&Value>, bearer: &str) -> Response<Bytes> {
-        let request = Request::builder()
-            .method(method)
-            .uri(format!("https://api.example{}{path}", self.base))
-            .header("authorization", format!("Bearer {bearer}"))
-            .header("content-type", "application/json")
-            .body(body.map(|body| Bytes::from(body.to_string())).unwrap_or_default())
-            .unwrap();
-        self.world.exchange(self.now, request).outcome.unwrap()
-    }
-
-    /// One request; its answer must be what the description says for this path, method and status.
-    #[track_caller]
-    fn call(&mut self, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
-        let bearer = self.bearer.clone();
-        self.call_as(method, path, body, &bearer)
-    }
-
-    #[track_caller]
-    fn call_as(&mut self, method: &str, path: &str, body: Option<&Value>, bearer: &str) -> (u16, Value) {
-        let answer = self.send(method, path, body, bearer);
-        let status = answer.status().as_u16();
-        let text = answer.body();
-        let value: Value = if text.is_empty() { Value::Null } else { serde_json::from_slice(text).unwrap() };
-        self.judge(method, path, status, &value);
-        (status, value)
-    }
-
-    #[track_caller]
-    fn judge(&mut self, method: &str, path: &str, status: u16, value: &Value) {
-        let path = path.split('?').next().unwrap();
-        let (template, operation) = find_operation(&self.spec, method, path);
-        let responses = &operation["responses"];
-        let class = format!("{}xx", status / 100);
-        let response =
-            [status.to_string(), class].into_iter().map(|key| &responses[key]).find(|found| !found.is_null());
-        let response = response.unwrap_or_else(|| panic!("{method} {template} knows no status {status}"));
-        let response = resolve(&self.spec, response);
-        let schema = &response["content"]["application/json"]["schema"];
-        self.seen.insert(format!("{method} {template} {status}"));
-        if schema.is_null() {
-            return;
-        }
-        let mut schema = schema.clone();
-        forgive_deprecated(&mut schema);
-        let mut components = self.spec["components"].clone();
-        forgive_deprecated(&mut components);
-        schema["components"] = components;
-        let validator = jsonschema::validator_for(&schema).unwrap();
-        let complaints: Vec<String> =
-            validator.iter_errors(value).map(|error| format!("{}: {error}", error.instance_path())).collect();
-        assert!(complaints.is_empty(), "{method} {template} {status}:\n{}", complaints.join("\n"));
-    }
-}
-
-fn find_operation<'a>(spec: &'a Value, method: &str, path: &str) -> (&'a str, &'a Value) {
-    let parts: Vec<&str> = path.split('/').collect();
-    let fits = |template: &str| {
-        let wanted: Vec<&str> = template.split('/').collect();
-        wanted.len() == parts.len() && wanted.iter().zip(&parts).all(|(w, p)| w == p || w.starts_with('{'))
-    };
-    let mut found: Vec<(&str, &Value)> = spec["paths"]
-        .as_object()
-        .unwrap()
-        .iter()
-        .filter(|(template, item)| fits(template) && item.get(method.to_lowercase()).is_some())
-        .map(|(template, item)| (template.as_str(), &item[method.to_lowercase()]))
-        .collect();
-    // The template with the fewest variables is the one that is meant.
-    found.sort_by_key(|(template, _)| template.matches('{').count());
-    *found.first().unwrap_or_else(|| panic!("no operation for {method} {path}"))
-}
-
-fn resolve<'a>(spec: &'a Value, value: &'a Value) -> &'a Value {
-    match value["$ref"].as_str().and_then(|reference| reference.strip_prefix('#')) {
-        Some(pointer) => spec.pointer(pointer).unwrap(),
-        None => value,
-    }
-}
-
-/// The field `deprecated` disappeared on 2026-11-02, though the description still requires it.
-fn forgive_deprecated(schema: &mut Value) {
-    match schema {
-        Value::Object(object) => {
-            if let Some(Value::Array(required)) = object.get_mut("required") {
-                required.retain(|name| name != "deprecated");
-            }
-            object.values_mut().for_each(forgive_deprecated);
-        }
-        Value::Array(items) => items.iter_mut().for_each(forgive_deprecated),
-        _ => {}
-    }
-}
+use tour::{Tour, description};
 
 fn order(name: &str) -> Value {
     json!({ "name": name, "server_type": "cpx11", "image": "ubuntu-22.04", "location": "ash", "ssh_keys": [4711], "labels": { "a": "b" } })
@@ -212,6 +88,77 @@ fn hetzners_answers_conform() {
         assert_eq!(tour.call("DELETE", &server, None).0, 200);
         assert!(tour.seen.len() >= 33, "{:?}", tour.seen);
     }
+}
+
+#[test]
+fn hetzners_answers_about_what_servers_are_bound_to_conform() {
+    let Some(spec) = description("hetzner-cloud.openapi.json") else { return };
+    let config = Config::default();
+    let (token, read_only) = (config.hetzner.token.clone(), config.hetzner.read_only_token.clone());
+    let mut tour = Tour::new(config, spec, "/v1", token);
+    let subnets = json!([{ "type": "cloud", "network_zone": "us-east", "ip_range": "10.0.1.0/24" }]);
+    let routes = json!([{ "destination": "0.0.0.0/0", "gateway": "10.0.1.2" }]);
+    let labels = json!({ "a": "b" });
+    let rules = json!([
+        { "direction": "in", "protocol": "icmp", "source_ips": ["0.0.0.0/0", "::/0"], "description": "ping" },
+        { "direction": "out", "protocol": "tcp", "port": "443", "destination_ips": ["0.0.0.0/0"] },
+    ]);
+    let net = json!({ "name": "n", "ip_range": "10.0.0.0/16", "subnets": subnets, "routes": routes, "labels": labels });
+    let wall = json!({ "name": "f", "rules": rules, "labels": labels });
+    let group = json!({ "name": "g", "type": "spread", "labels": labels });
+    let kinds =
+        [("networks", "network", net), ("firewalls", "firewall", wall), ("placement_groups", "placement_group", group)];
+    let mut ids = Vec::new();
+    for (room, one, body) in &kinds {
+        let (status, made) = tour.call("POST", &format!("/{room}"), Some(body));
+        assert_eq!(status, 201, "{made}");
+        ids.push(made[one]["id"].clone());
+        assert_eq!(tour.call("POST", &format!("/{room}"), Some(body)).0, 409);
+        assert_eq!(
+            tour.call("POST", &format!("/{room}"), Some(&json!({ "name": "x" , "ip_range": "x", "rules": [1] }))).0,
+            422
+        );
+        assert_eq!(tour.call_as("POST", &format!("/{room}"), Some(body), &read_only).0, 403);
+    }
+    let mut bound = order("a");
+    (bound["networks"], bound["firewalls"], bound["placement_group"]) =
+        (json!([ids[0]]), json!([{ "firewall": ids[1] }]), ids[2].clone());
+    let (status, created) = tour.call("POST", "/servers", Some(&bound));
+    assert_eq!((status, created["next_actions"].as_array().unwrap().len()), (201, 3), "{created}");
+    let apply = json!([{ "type": "server", "server": { "id": created["server"]["id"] } }]);
+    assert_eq!(tour.call("POST", "/firewalls", Some(&json!({ "name": "second", "apply_to": apply }))).0, 201);
+    let mut hidden = order("b");
+    (hidden["networks"], hidden["public_net"]) =
+        (json!([ids[0]]), json!({ "enable_ipv4": false, "enable_ipv6": false }));
+    assert_eq!(tour.call("POST", "/servers", Some(&hidden)).0, 201);
+    tour.pass(60);
+    for server in tour.call("GET", "/servers", None).1["servers"].as_array().unwrap() {
+        assert_eq!(server["private_net"][0]["network"], ids[0]);
+    }
+    for (field, nobody) in
+        [("networks", json!([1])), ("firewalls", json!([{ "firewall": 1 }])), ("placement_group", json!(1))]
+    {
+        let mut refused = order("c");
+        refused[field] = nobody;
+        assert_eq!(tour.call("POST", "/servers", Some(&refused)).0, 404, "{field}");
+    }
+    let server = format!("/servers/{}", created["server"]["id"]);
+    tour.call("GET", &format!("{server}/actions"), None);
+    for ((room, _, _), id) in kinds.iter().zip(&ids) {
+        for path in
+            [format!("/{room}"), format!("/{room}?name=x&label_selector=a%3Db&sort=id:desc"), format!("/{room}/{id}")]
+        {
+            assert_eq!(tour.call("GET", &path, None).0, 200, "{path}");
+        }
+        assert_eq!(tour.call("GET", &format!("/{room}/1"), None).0, 404);
+        let in_use = if *room == "networks" { 204 } else { 422 };
+        assert_eq!(tour.call("DELETE", &format!("/{room}/{id}"), None).0, in_use);
+    }
+    assert_eq!(tour.call("DELETE", &server, None).0, 200);
+    for ((room, _, _), id) in kinds.iter().zip(&ids).skip(1) {
+        assert_eq!(tour.call("DELETE", &format!("/{room}/{id}"), None).0, 204);
+    }
+    assert!(tour.seen.len() >= 30, "{:?}", tour.seen);
 }
 
 #[test]
