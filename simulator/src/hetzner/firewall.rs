@@ -18,7 +18,7 @@ use crate::agenda::Agenda;
 use crate::config::HetznerConfig;
 use crate::context::Context;
 use crate::history::AppliedFirewall;
-use crate::reply::{hetzner_error, json_reply, text_reply};
+use crate::reply::{hetzner_error, json_reply, no_content};
 
 const MOST_RULES: usize = 50;
 const MOST_BLOCKS: usize = 100;
@@ -164,7 +164,7 @@ impl Hetzner {
                 }
                 Some(id) => {
                     self.firewalls.remove(&id);
-                    text_reply(204, "application/json", "")
+                    no_content()
                 }
             },
             _ => hetzner_error(405, "method_not_allowed", "method not allowed", Value::Null),

@@ -17,7 +17,7 @@ use super::routes::not_found;
 use super::selector::Labels;
 use super::{Hetzner, catalogue};
 use crate::context::Context;
-use crate::reply::{hetzner_error, json_reply, text_reply};
+use crate::reply::{hetzner_error, json_reply, no_content};
 
 /// The smallest network and the smallest subnet, as lengths of their prefixes.
 const SMALLEST_NETWORK: u8 = 24;
@@ -163,7 +163,7 @@ impl Hetzner {
                     for server in self.servers.values_mut() {
                         server.networks.retain(|net| net.network != network.id);
                     }
-                    text_reply(204, "application/json", "")
+                    no_content()
                 }
                 None => not_found("network"),
             },

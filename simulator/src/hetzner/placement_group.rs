@@ -12,7 +12,7 @@ use super::routes::not_found;
 use super::selector::Labels;
 use super::{Hetzner, Server};
 use crate::context::Context;
-use crate::reply::{hetzner_error, json_reply, text_reply};
+use crate::reply::{hetzner_error, json_reply, no_content};
 
 /// How many servers a group of the type `spread` holds (Hetzner's documentation, "Placement Groups", overview).
 pub(super) const MOST_SERVERS: usize = 10;
@@ -80,7 +80,7 @@ impl Hetzner {
                 }
                 Some(id) => {
                     self.placement_groups.remove(&id);
-                    text_reply(204, "application/json", "")
+                    no_content()
                 }
             },
             _ => hetzner_error(405, "method_not_allowed", "method not allowed", Value::Null),

@@ -14,7 +14,7 @@ use super::server::Server;
 use super::{Hetzner, catalogue};
 use crate::context::Context;
 use crate::history::What;
-use crate::reply::{hetzner_error, json_reply, text_reply};
+use crate::reply::{hetzner_error, json_reply, no_content};
 
 /// An address of the project, with a server or without.
 #[derive(Clone, Debug)]
@@ -99,7 +99,7 @@ impl Hetzner {
                 Some((id, None)) => {
                     self.primary_ips.remove(&id);
                     cx.note(What::PrimaryIpRemoved { id });
-                    text_reply(204, "application/json", "")
+                    no_content()
                 }
             },
             _ => hetzner_error(405, "method_not_allowed", "method not allowed", Value::Null),

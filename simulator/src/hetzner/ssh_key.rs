@@ -11,7 +11,7 @@ use super::query::{Query, paged, parse, value};
 use super::routes::not_found;
 use super::selector::Labels;
 use crate::context::Context;
-use crate::reply::{hetzner_error, json_reply, text_reply};
+use crate::reply::{hetzner_error, json_reply, no_content};
 
 /// An SSH key of the project.
 #[derive(Clone, Debug)]
@@ -55,7 +55,7 @@ impl Hetzner {
                 None => not_found("ssh key"),
             },
             ("DELETE", [id]) => match parse(id).and_then(|id| self.ssh_keys.remove(&id)) {
-                Some(_) => text_reply(204, "application/json", ""),
+                Some(_) => no_content(),
                 None => not_found("ssh key"),
             },
             _ => hetzner_error(405, "method_not_allowed", "method not allowed", Value::Null),
