@@ -26,14 +26,14 @@ async function missing(command, args, what) {
   }
 }
 
-test('the Python client creates, waits, relabels, powers and deletes', async (t) => {
+test('the Python client creates, waits, relabels, powers and deletes, and binds servers to what it makes', async (t) => {
   const python = process.env.PROVISION_VM_PYTHON ?? 'python3'
   const reason = await missing(python, ['-c', 'import hcloud'], 'hcloud (PyPI)')
   if (reason) return t.skip(reason)
   const script = path.join(__dirname, 'clients', 'hcloud_client.py')
   const { stdout } = await run(python, ['-W', 'error::DeprecationWarning:hcloud', script, cloud.greeting.hetzner, cloud.greeting.hetznerToken])
   const stations = stdout.trim().split('\n').map((line) => JSON.parse(line))
-  const [created, relabelled, off, on, taken, types, deleted] = stations
+  const [created, relabelled, off, on, taken, types, deleted, ...binding] = stations
   assert.deepEqual([created.status, created.password], ['running', null])
   assert.deepEqual(relabelled.found, [created.id])
   assert.deepEqual(relabelled.labels, { 'made-by': 'python', state: 'relabelled' })
@@ -41,7 +41,24 @@ test('the Python client creates, waits, relabels, powers and deletes', async (t)
   assert.deepEqual([taken.code, taken.correlation], ['uniqueness_error', true])
   assert.deepEqual(types.cpx12, ['fsn1', 'nbg1', 'hel1', 'sin'])
   assert.equal(deleted.code, 'not_found')
-  assert.deepEqual((await cloud.world()).servers, [])
+
+  const [made, bound, listed, refused, gone] = binding
+  assert.deepEqual(made.subnets, [['10.0.1.0/24', 'us-east', '10.0.0.1']])
+  assert.deepEqual(made.rules, [['in', 'icmp', null, ['0.0.0.0/0', '::/0'], []], ['out', 'tcp', '443', [], ['0.0.0.0/0', '::/0']]])
+  assert.equal(made.type, 'spread')
+  assert.deepEqual(bound.commands, ['start_server', 'attach_to_network', 'apply_firewall'])
+  assert.deepEqual([bound.status, bound.ipv4], ['running', null])
+  assert.match(bound.ipv6, /^2001:db8:.*::\/64$/)
+  assert.deepEqual([bound.private, bound.firewalls, bound.group], [[[true, '10.0.1.1', []]], [[true, 'applied']], true])
+  assert.deepEqual(bound.hidden, ['running', null, null, '10.0.1.2'])
+  assert.deepEqual([listed.networks, listed.firewalls, listed.groups], [['python-net'], ['python-wall'], ['python-group']])
+  const [first, second] = listed.ids
+  assert.deepEqual(listed.members, [[first, second], [first], [first]])
+  const { station, ...codes } = refused
+  assert.deepEqual(codes, { name: 'uniqueness_error', firewall: 'resource_in_use', group: 'resource_in_use', zone: 'invalid_input' })
+  assert.deepEqual(gone.left, [0, 0, 0, 0])
+  const { servers, primary_ips: addresses } = await cloud.world()
+  assert.deepEqual([servers, addresses], [[], []])
 })
 
 test("Debian's hcloud creates, waits, relabels, powers and deletes", async (t) => {
@@ -70,4 +87,37 @@ test("Debian's hcloud creates, waits, relabels, powers and deletes", async (t) =
   await assert.rejects(hcloud('server', 'create', '--name', 'go-2', '--type', 'cpx11', '--image', 'ubuntu-22.04', '--location', 'nbg1'), /invalid_input/)
   await hcloud('server', 'delete', 'go-1')
   assert.deepEqual((await cloud.world()).servers, [])
+})
+
+test("Debian's hcloud binds a server to what it makes", async (t) => {
+  const reason = await missing('hcloud', ['version'], 'hcloud-cli (Debian)')
+  if (reason) return t.skip(reason)
+  const env = {
+    PATH: process.env.PATH,
+    HOME: process.env.HOME,
+    HCLOUD_ENDPOINT: cloud.greeting.hetzner,
+    HCLOUD_TOKEN: cloud.greeting.hetznerToken,
+  }
+  const hcloud = async (...args) => (await run('hcloud', ['--poll-interval', '50ms', ...args], { env })).stdout
+  const order = ['--type', 'cpx11', '--image', 'ubuntu-22.04', '--location', 'ash', '--ssh-key', 'ci']
+
+  await hcloud('placement-group', 'create', '--name', 'go-group', '--type', 'spread')
+  await hcloud('firewall', 'create', '--name', 'go-wall')
+  await hcloud('network', 'create', '--name', 'go-net', '--ip-range', '10.0.0.0/16')
+  // Without a subnet there is no place for anybody.
+  await assert.rejects(hcloud('server', 'create', '--name', 'go-3', ...order, '--network', 'go-net'), /invalid_input/)
+  await hcloud('server', 'create', '--name', 'go-3', ...order, '--firewall', 'go-wall', '--placement-group', 'go-group', '--without-ipv4')
+  const world = await cloud.world()
+  const [server] = world.servers
+  assert.deepEqual([server.ipv4, server.placement_group], [null, world.placement_groups[0].id])
+  assert.deepEqual(server.firewalls, [{ firewall: world.firewalls[0].id, applied: true }])
+  const described = JSON.parse(await hcloud('server', 'describe', 'go-3', '--output', 'json'))
+  assert.deepEqual(described.placement_group.servers, [server.id])
+  await assert.rejects(hcloud('firewall', 'delete', 'go-wall'), /resource_in_use/)
+  await hcloud('server', 'delete', 'go-3')
+  await hcloud('firewall', 'delete', 'go-wall')
+  await hcloud('placement-group', 'delete', 'go-group')
+  await hcloud('network', 'delete', 'go-net')
+  const { networks, firewalls, placement_groups: groups } = await cloud.world()
+  assert.deepEqual([networks, firewalls, groups], [[], [], []])
 })
