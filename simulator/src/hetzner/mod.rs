@@ -197,21 +197,22 @@ impl Hetzner {
                 next.state = ActionState::Error(cx.now, "action_failed".to_owned(), "Action failed".to_owned());
             });
         }
-        let (starts, binds): (Vec<u64>, Vec<u64>) = {
-            let (starts, binds): (Vec<&mut Action>, Vec<_>) =
-                followers.partition(|next| next.command == "start_server");
-            (starts.iter().map(|next| next.id).collect(), binds.iter().map(|next| next.id).collect())
+        let mut followers: Vec<(bool, u64)> = followers.map(|next| (next.command == "start_server", next.id)).collect();
+        followers.sort_unstable();
+        let bound = match followers.first() {
+            Some((false, _)) => cx.now + Duration::from_secs_f64(config.action_seconds),
+            _ => cx.now,
         };
-        let bound = cx.now + Duration::from_secs_f64(if binds.is_empty() { 0.0 } else { config.action_seconds });
-        for next in binds {
-            agenda.put(bound, Happening::ActionEnds(next));
-        }
-        for next in starts {
-            if let Some(server) = create.server().and_then(|id| self.servers.get_mut(&id)) {
-                server.status = "starting";
+        for (starts, id) in followers {
+            let mut end = bound;
+            if starts {
+                let (least, most) = config.start_seconds;
+                end += between(cx, least, most);
+                if let Some(server) = create.server().and_then(|id| self.servers.get_mut(&id)) {
+                    server.status = "starting";
+                }
             }
-            let (least, most) = config.start_seconds;
-            agenda.put(bound + between(cx, least, most), Happening::ActionEnds(next));
+            agenda.put(end, Happening::ActionEnds(id));
         }
     }
 
