@@ -5,25 +5,26 @@ const native = load()
 /**
  * Provisions one VM for one job. What it takes and returns: `index.d.ts`.
  *
- * Being `async`, it never throws; being JavaScript, its errors carry the caller's stack.
+ * Being `async`, it never throws; being JavaScript, its errors carry the caller's stack. It awaits what it returns, as do
+ * all below, because the stacks of Bun go back through awaits only.
  */
 async function provisionVM(params, options) {
-  return call(native.provisionVm, { params: toData(params) }, options)
+  return await call(native.provisionVm, { params: toData(params) }, options)
 }
 
 /** Finds what dead attempts left, and finishes or removes it. What it takes and returns: `index.d.ts`. */
 async function reap(options) {
-  return call(native.reap, {}, options)
+  return await call(native.reap, {}, options)
 }
 
 /** Removes what stands for a job, with all that hangs on it. What it takes and returns: `index.d.ts`. */
 async function deprovisionVM(target, options) {
-  return call(native.deprovisionVm, { target: toData(target) }, options)
+  return await call(native.deprovisionVm, { target: toData(target) }, options)
 }
 
 /** Looks where a job stands. What it takes and returns: `index.d.ts`. */
 async function getProvisioning(target, options) {
-  return call(native.getProvisioning, { target: toData(target) }, options)
+  return await call(native.getProvisioning, { target: toData(target) }, options)
 }
 
 // The functions of the app's old modules, by their old names. What they take and return: `index.d.ts`.
@@ -38,7 +39,7 @@ const powerOffServer = (id, options) => perform('powerOffServer', { id }, option
 const getOAuthToken = (options) => perform('getOAuthToken', {}, options)
 const createAuthKey = (options) => perform('createAuthKey', {}, options)
 const verifyEnrollment = async (hostname, polling, options) =>
-  perform('verifyEnrollment', { hostname }, joined(polling, options))
+  await perform('verifyEnrollment', { hostname }, joined(polling, options))
 const listDevices = async (options) => (await perform('listDevices', {}, options)).devices ?? []
 const deleteDevice = (id, options) => perform('deleteDevice', { id }, options)
 const findDeviceByIp = (ip, options) => perform('findDeviceByIp', { ip }, options)
