@@ -1,0 +1,51 @@
+'use strict'
+
+// What is published: the tarball, as npm makes it.
+
+const assert = require('node:assert/strict')
+const { spawnSync } = require('node:child_process')
+const { mkdtempSync, readFileSync, rmSync } = require('node:fs')
+const { tmpdir } = require('node:os')
+const path = require('node:path')
+const { after, test } = require('node:test')
+
+const { ROOT } = require('../scripts/setup.js')
+const { pack } = require('./support/packed.js')
+
+const folder = mkdtempSync(path.join(tmpdir(), 'provision-vm-package-'))
+after(() => rmSync(folder, { recursive: true }))
+const { tarball, files } = pack(folder)
+
+test('what is meant is in it, and nothing else', () => {
+  // The native modules have packages of their own, one for each platform.
+  assert.deepEqual(files, [
+    'LICENSE',
+    'README.md',
+    'index.d.ts',
+    'index.js',
+    'js/webhook.d.ts',
+    'js/webhook.js',
+    'native.d.ts',
+    'native.js',
+    'package.json',
+    'scripts/provision.js',
+    'scripts/support/actions.js',
+    'scripts/support/display.js',
+  ])
+})
+
+test('publint has nothing to say', async () => {
+  const { publint } = await import('publint')
+  const { buffer } = readFileSync(tarball)
+  const { messages } = await publint({ pack: { tarball: buffer }, level: 'suggestion', strict: true })
+  assert.deepEqual(messages, [])
+})
+
+// The strict profile: also as TypeScript resolved before there was `exports`, which old configurations still ask for.
+test('Are The Types Wrong finds none, however they are resolved', () => {
+  const attw = path.join(ROOT, 'node_modules', '@arethetypeswrong', 'cli', 'dist', 'index.js')
+  const args = [attw, tarball, '--profile', 'strict', '--format', 'ascii', '--no-color', '--no-emoji']
+  const { status, stdout, stderr } = spawnSync(process.execPath, args, { cwd: folder, encoding: 'utf8' })
+  assert.equal(status, 0, stdout + stderr)
+  for (const entry of ['"provision-vm"', '"provision-vm/webhook"']) assert.ok(stdout.includes(entry), stdout)
+})
