@@ -1,7 +1,7 @@
 'use strict'
 
 const assert = require('node:assert/strict')
-const { execFileSync } = require('node:child_process')
+const { execFileSync, spawnSync } = require('node:child_process')
 const { existsSync, readFileSync, readdirSync } = require('node:fs')
 const path = require('node:path')
 const { test } = require('node:test')
@@ -10,20 +10,28 @@ const { ROOT } = require('../scripts/setup.js')
 
 const read = (file) => readFileSync(path.join(ROOT, file), 'utf8')
 
-test('the package exports what its types say', async () => {
-  const commonjs = require('..')
-  const declared = [...read('index.d.ts').matchAll(/^export declare (?:function|class) (\w+)/gm)].map(([, name]) => name)
-  assert.ok(declared.length > 15)
-  assert.deepEqual(Object.keys(commonjs), declared)
-  const esm = await import('../index.js')
-  assert.equal(esm.provisionVM, commonjs.provisionVM)
-  assert.equal(esm.ProvisionError, commonjs.ProvisionError)
-})
+for (const [name, types] of [['provision-vm', 'index.d.ts'], ['provision-vm/webhook', 'js/webhook.d.ts']]) {
+  test(`${name} exports what its types say, to \`require\` and by name to \`import\``, async () => {
+    const commonjs = require(name)
+    const declared = [...read(types).matchAll(/^export declare (?:function|class) (\w+)/gm)].map(([, name]) => name)
+    assert.ok(declared.length > 3)
+    assert.deepEqual(new Set(Object.keys(commonjs)), new Set(declared))
+    // Newer Node.js has `module.exports` beside `default`.
+    const { default: whole, 'module.exports': same, ...named } = await import(name)
+    assert.deepEqual(named, { ...commonjs })
+    assert.equal(whole, commonjs)
+  })
+}
 
-test('the types compile under strict, and know the error codes', () => {
-  const tsc = path.join(ROOT, 'node_modules', 'typescript', 'bin', 'tsc')
-  execFileSync(process.execPath, [tsc, '--project', path.join(__dirname, 'types')], { stdio: 'pipe' })
-})
+// For Node.js from an ES module and from CommonJS, without the types of a browser; and for what a bundler puts together.
+for (const [reader, project] of [['Node.js', 'tsconfig.json'], ['a bundler', 'tsconfig.bundler.json']]) {
+  test(`the types compile under strict, as ${reader} resolves them`, () => {
+    const tsc = path.join(ROOT, 'node_modules', 'typescript', 'bin', 'tsc')
+    const args = [tsc, '--pretty', 'false', '--project', path.join(__dirname, 'types', project)]
+    const { status, stdout } = spawnSync(process.execPath, args, { encoding: 'utf8' })
+    assert.equal(status, 0, stdout)
+  })
+}
 
 test('the codes of the types, of the core and of the pages are the same', () => {
   const types = [...read('index.d.ts').matchAll(/^ {2}\| '([A-Z_]+)'$/gm)].map(([, code]) => code)
@@ -40,10 +48,10 @@ test('the generated files are those that the build writes', (t) => {
   execFileSync('git', ['diff', '--exit-code', '--stat', 'HEAD', '--', 'native.js', 'native.d.ts'], { cwd: ROOT, stdio: 'pipe' })
 })
 
-test('what the package lists is there, and the lock file names no address', () => {
+test('what the package lists is there, and no lock file names an address', () => {
   const { files, exports, main, types } = require('../package.json')
   for (const file of [...files, main, types, exports['.'].types, exports['.'].default]) {
     assert.ok(existsSync(path.join(ROOT, file)), file)
   }
-  assert.ok(!read('package-lock.json').includes('"resolved"'))
+  for (const lock of ['package-lock.json', '__test__/smoke/package-lock.json']) assert.ok(!read(lock).includes('"resolved"'), lock)
 })
