@@ -214,15 +214,15 @@ export interface CreateServerConfig {
   /** Name or id of the image; a snapshot by its id. */
   image: string | number
   /** Name or id of the location. Hetzner chooses one if absent. */
-  location?: string
+  location?: string | undefined
   /** Ids or names of SSH keys. Without any, Hetzner makes a root password. */
-  ssh_keys?: (string | number)[]
+  ssh_keys?: (string | number)[] | undefined
   /** The first-boot document, at most 32 KiB. */
-  user_data?: string
+  user_data?: string | undefined
   /** Labels: keys and values of 1 to 63 letters, digits, `-`, `_` and `.`, alphanumeric at both ends. */
-  labels?: Record<string, string>
+  labels?: Record<string, string> | undefined
   /** Whether it gets power at once. Default: true. */
-  start_after_create?: boolean
+  start_after_create?: boolean | undefined
   [field: string]: unknown
 }
 

@@ -74,8 +74,10 @@ function joined(polling, options) {
 async function call(run, what, options) {
   const { signal, onProgress, onSecret, env, logger, others } = takeOptions(options)
   const input = JSON.stringify({ ...what, options: toData(others), env: pickSettings(env) })
+  // Some loggers with methods are functions themselves.
+  const takesLines = logger && hasMethods(logger, 'info', 'warn')
   const log = guard('logger', (event) =>
-    typeof logger === 'function' ? logger(event) : logger[event.level](`[${event.scope}] ${event.message}`),
+    takesLines ? logger[event.level](`[${event.scope}] ${event.message}`) : logger(event),
   )
   const report = guard('onProgress', onProgress)
   const onEvent = (event) => {
@@ -169,7 +171,7 @@ function chain(causes) {
 
 /** What each option that stays in JavaScript has to be. The core reads and checks all others. */
 const OWN_OPTIONS = {
-  signal: ['an AbortSignal', (it) => typeof it.aborted === 'boolean' && typeof it.addEventListener === 'function'],
+  signal: ['an AbortSignal', isSignal],
   onProgress: ['a function', (it) => typeof it === 'function'],
   onSecret: ['a function', (it) => typeof it === 'function'],
   env: ['an object', (it) => typeof it === 'object' && Object.keys(it).length >= 0],
@@ -205,8 +207,16 @@ function takeOwn(options, name) {
   return isFit ? value : refuse(`options.${name}`, `expected ${wanted}`)
 }
 
+function isSignal(it) {
+  return typeof it.aborted === 'boolean' && hasMethods(it, 'addEventListener', 'removeEventListener')
+}
+
 function isLogger(it) {
-  return it === false || typeof it === 'function' || (typeof it === 'object' && typeof it.info === 'function' && typeof it.warn === 'function')
+  return it === false || typeof it === 'function' || hasMethods(it, 'info', 'warn')
+}
+
+function hasMethods(it, ...names) {
+  return names.every((name) => typeof it[name] === 'function')
 }
 
 function refuse(field, why) {

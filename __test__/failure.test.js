@@ -93,6 +93,8 @@ test('arguments that JSON cannot hold, and options that stay in JavaScript, are 
     [newJob(), { serverTypes: ['cpx11', 5n] }, 'options.serverTypes[1]'],
     [newJob(), { strictRegion: () => true }, 'options.strictRegion'],
     [newJob(), { signal: {} }, 'options.signal'],
+    // It would be found out only when the call is over, and hide how it ended.
+    [newJob(), { signal: { aborted: false, addEventListener() {} } }, 'options.signal'],
     [newJob(), { onProgress: 'log' }, 'options.onProgress'],
     [newJob(), { onSecret: 1 }, 'options.onSecret'],
     [newJob(), { logger: { info() {} } }, 'options.logger'],

@@ -165,9 +165,10 @@ export function misuse(): void {
 
 // What is easily refused by mistake.
 
-export function use(env: NodeJS.ProcessEnv, signal: AbortSignal | undefined, seconds: number | undefined): void {
+export function use(env: NodeJS.ProcessEnv, signal?: AbortSignal, seconds?: number, location?: string): void {
   void api.provisionVM(job, { env, signal, logger: console, timeoutMs: seconds && seconds * 1000 })
   void api.waitForAction(1, null, { signal })
   void api.waitForAction(1, { maxRetries: 5, signal })
   void api.provisionVM(job, { serverTypes: ['cpx11', 'cpx22'] as const, onProgress: async () => {} })
+  void api.createServer({ name: 'a', server_type: 'cpx11', image: 1, location, public_net: { enable_ipv6: false } })
 }
