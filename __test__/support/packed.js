@@ -8,7 +8,11 @@ const path = require('node:path')
 
 const { ROOT } = require('../../scripts/setup.js')
 
-const npm = (args, cwd) => execFileSync('npm', [...args, '--no-audit', '--no-fund'], { cwd, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] })
+function npm(args, cwd) {
+  // npm is a script on Windows, which only a shell starts.
+  const options = { cwd, shell: process.platform === 'win32', encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] }
+  return execFileSync('npm', [...args, '--no-audit', '--no-fund'], options)
+}
 
 /** Packs the package into a folder: the tarball, and the names of the files in it. */
 function pack(folder) {
