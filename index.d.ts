@@ -1,24 +1,24 @@
 import type {
   CandidateAttempt,
   DeprovisionReport,
-  JobStatus,
-  Leftover as NativeLeftover,
+  JobStatus as NativeStatus,
+  Leftover,
   Price,
   ProgressEvent as NativeEvent,
   ProvisionVMResult as NativeResult,
   ReapReport,
+  Timing as NativeTiming,
 } from './native'
 
 export type {
   CandidateAttempt,
   DeprovisionReport,
-  JobStatus,
+  Leftover,
   Price,
   Reaped,
   ReapReport,
   RemovedServer,
   Requests,
-  Timing,
 } from './native'
 
 /**
@@ -32,7 +32,7 @@ export type {
  */
 export declare function provisionVM(
   params: ProvisionVMParams,
-  options?: ProvisionOptions & { wait?: true | null | undefined },
+  options?: ProvisionOptions & { wait?: true | null | undefined } | null,
 ): Promise<ProvisionVMResult>
 /**
  * With `wait: false`, for callers that live shorter than a machine takes to boot, such as serverless functions. It returns as
@@ -58,7 +58,7 @@ export declare function provisionVM(
  * @throws {ProvisionError} `NAME_CONFLICT` for a server that is not provably this package's: nothing is touched then. With
  * `serverId` and `force` it is deleted all the same, alone.
  */
-export declare function deprovisionVM(target: DeprovisionTarget, options?: DeprovisionOptions): Promise<DeprovisionReport>
+export declare function deprovisionVM(target: DeprovisionTarget, options?: DeprovisionOptions | null): Promise<DeprovisionReport>
 
 /**
  * Looks where a job stands, and changes nothing: at most two requests to each cloud, but for one repetition of what failed.
@@ -67,7 +67,7 @@ export declare function deprovisionVM(target: DeprovisionTarget, options?: Depro
  * @throws {ProvisionError} If a cloud cannot be read; `NAME_CONFLICT` if the job's label is on a server that is not this
  * package's.
  */
-export declare function getProvisioning(target: { jobId: string }, options?: CallOptions): Promise<JobStatus>
+export declare function getProvisioning(target: { jobId: string }, options?: CallOptions | null): Promise<JobStatus>
 
 /**
  * Finds the servers of attempts that died without their undo (killed, machine lost, function frozen) by their labels, and
@@ -77,7 +77,7 @@ export declare function getProvisioning(target: { jobId: string }, options?: Cal
  *
  * @throws {ProvisionError} If the servers cannot be listed. Trouble with a single one is in the report.
  */
-export declare function reap(options?: ReapOptions): Promise<ReapReport>
+export declare function reap(options?: ReapOptions | null): Promise<ReapReport>
 
 /**
  * Orders a server in Hetzner's own words, as the app's old module did. The label `attempt` is added to yours: by it an
@@ -86,7 +86,7 @@ export declare function reap(options?: ReapOptions): Promise<ReapReport>
  *
  * @throws {ProvisionError} `INVALID_INPUT` for what Hetzner refuses in it, `NAME_CONFLICT`, `CAPACITY`, `QUOTA` and others.
  */
-export declare function createServer(config: CreateServerConfig, options?: CallOptions): Promise<CreateServerResponse>
+export declare function createServer(config: CreateServerConfig, options?: CallOptions | null): Promise<CreateServerResponse>
 
 /**
  * Waits until an action has ended well, and returns it. Default: 150 looks, 2 s apart. Options may stand in the second
@@ -97,7 +97,7 @@ export declare function createServer(config: CreateServerConfig, options?: CallO
 export declare function waitForAction(
   id: number,
   polling?: (Polling & CallOptions) | null,
-  options?: CallOptions,
+  options?: CallOptions | null,
 ): Promise<HetznerAction>
 
 /**
@@ -106,7 +106,7 @@ export declare function waitForAction(
  *
  * @throws {ProvisionError} With the server in `leftovers`, for example because it is protected.
  */
-export declare function deleteServer(id: number, options?: CallOptions): Promise<void>
+export declare function deleteServer(id: number, options?: CallOptions | null): Promise<void>
 
 /**
  * Asks a machine to shut down and returns when the server is off. A minute after the button was pressed, its power is cut. A server
@@ -116,22 +116,22 @@ export declare function deleteServer(id: number, options?: CallOptions): Promise
  * @throws {ProvisionError} `NOT_FOUND`, `ACTION_TIMEOUT`. Trouble with reading its state is an error too, and no reason
  * to cut the power.
  */
-export declare function shutdownServer(id: number, options?: CallOptions): Promise<void>
+export declare function shutdownServer(id: number, options?: CallOptions | null): Promise<void>
 
 /** Gives a server power and returns when it runs, within 60 s. One that runs already is no error. */
-export declare function powerOnServer(id: number, options?: CallOptions): Promise<void>
+export declare function powerOnServer(id: number, options?: CallOptions | null): Promise<void>
 
 /** Cuts a server's power and returns when it is off, within 60 s. See {@link shutdownServer} about the device. */
-export declare function powerOffServer(id: number, options?: CallOptions): Promise<void>
+export declare function powerOffServer(id: number, options?: CallOptions | null): Promise<void>
 
 /** An access token for Tailscale's API. It lives about an hour; `onSecret` gets it as well. Keep it out of logs. */
-export declare function getOAuthToken(options?: CallOptions): Promise<string>
+export declare function getOAuthToken(options?: CallOptions | null): Promise<string>
 
 /**
  * Mints an auth key for one machine: single use, pre-approved, tagged `tag:agent`. It is yours from then on; only a key
  * of a call that fails is revoked. Keep it out of logs.
  */
-export declare function createAuthKey(options?: AuthKeyOptions): Promise<AuthKey>
+export declare function createAuthKey(options?: AuthKeyOptions | null): Promise<AuthKey>
 
 /**
  * Waits until the one device of this host name is tagged, approved and connected. Default: 60 looks, 5 s apart. Options
@@ -142,11 +142,11 @@ export declare function createAuthKey(options?: AuthKeyOptions): Promise<AuthKey
 export declare function verifyEnrollment(
   hostname: string,
   polling?: (Polling & CallOptions) | null,
-  options?: CallOptions,
+  options?: CallOptions | null,
 ): Promise<Enrollment>
 
 /** All devices of the tailnet, in Tailscale's own words. */
-export declare function listDevices(options?: CallOptions): Promise<TailscaleDevice[]>
+export declare function listDevices(options?: CallOptions | null): Promise<TailscaleDevice[]>
 
 /**
  * Deletes a device by either of its ids, whoever's it is, and returns when a read shows that it is gone. One that is not
@@ -154,10 +154,10 @@ export declare function listDevices(options?: CallOptions): Promise<TailscaleDev
  *
  * @throws {ProvisionError} With the device in `leftovers`.
  */
-export declare function deleteDevice(id: string, options?: CallOptions): Promise<void>
+export declare function deleteDevice(id: string, options?: CallOptions | null): Promise<void>
 
 /** The device that has this address in the tailnet now. Addresses are given anew: look at its name before you delete it. */
-export declare function findDeviceByIp(ip: string, options?: CallOptions): Promise<TailscaleDevice | undefined>
+export declare function findDeviceByIp(ip: string, options?: CallOptions | null): Promise<TailscaleDevice | undefined>
 
 /**
  * The first-boot document that installs Tailscale on a stock image and joins. It holds the key: keep it out of logs.
@@ -182,6 +182,7 @@ export interface ProvisionVMResult extends NativeResult {
   tailscaleIp: string
   deviceId: string
   nodeId: string
+  timings: Timing[]
   /** Never there. */
   expiresInMs?: never
 }
@@ -195,15 +196,21 @@ export interface ProvisionVMUnderway extends NativeResult {
   deviceId?: never
   /** Not yet known. */
   nodeId?: never
+  timings: Timing[]
 }
 
-/** Something of a call that is still there, or may be. */
-export interface Leftover extends NativeLeftover {
-  kind: ResourceKind
+/** How long one step took. */
+export interface Timing extends NativeTiming {
+  step: Step
 }
 
-/** What a call makes. A server is named with what hangs on it: its addresses, and its machine. */
-export type ResourceKind = 'server' | 'device' | 'auth_key' | 'primary_ip'
+/** Where a job stands. */
+export interface JobStatus extends NativeStatus {
+  step?: Step
+}
+
+/** What a call makes, and may leave. */
+export type ResourceKind = Leftover['kind']
 
 /** The body of Hetzner's `POST /servers`. Fields that are not named here are passed on as they are. */
 export interface CreateServerConfig {
@@ -216,7 +223,7 @@ export interface CreateServerConfig {
   /** Name or id of the location. Hetzner chooses one if absent. */
   location?: string | undefined
   /** Ids or names of SSH keys. Without any, Hetzner makes a root password. */
-  ssh_keys?: (string | number)[] | undefined
+  ssh_keys?: readonly (string | number)[] | undefined
   /** The first-boot document, at most 32 KiB. */
   user_data?: string | undefined
   /** Labels: keys and values of 1 to 63 letters, digits, `-`, `_` and `.`, alphanumeric at both ends. */
@@ -445,9 +452,9 @@ export interface AuthKeyOptions extends CallOptions {
 
 /** What is to go: one of three. */
 export type DeprovisionTarget =
-  | { jobId: string; serverId?: never; serverName?: never }
-  | { serverId: number; jobId?: never; serverName?: never }
-  | { serverName: string; jobId?: never; serverId?: never }
+  | { jobId: string; serverId?: undefined; serverName?: undefined }
+  | { serverId: number; jobId?: undefined; serverName?: undefined }
+  | { serverName: string; jobId?: undefined; serverId?: undefined }
 
 /** How to remove. */
 export interface DeprovisionOptions extends CallOptions {
@@ -543,18 +550,14 @@ export type ProvisionErrorCode =
   | 'SUPERSEDED'
   | 'INTERNAL'
 
-/** Why a call failed, told apart by `code`: what each kind has beyond {@link ProvisionError}. */
-export type ProvisionFailure =
-  | (ProvisionError & { readonly name: 'AbortError'; readonly code: 'ABORTED'; readonly field?: undefined })
-  /** An argument or a setting is at fault, nothing was sent or nothing made. */
-  | (ProvisionError & { readonly name: 'ProvisionError'; readonly code: 'INVALID_INPUT' | 'CONFIG' })
-  /** None of `attempts` is to be had. */
-  | (ProvisionError & { readonly name: 'ProvisionError'; readonly code: 'CAPACITY' | 'QUOTA'; readonly field?: undefined })
-  | (ProvisionError & {
-      readonly name: 'ProvisionError'
-      readonly code: Exclude<ProvisionErrorCode, 'ABORTED' | 'INVALID_INPUT' | 'CONFIG' | 'CAPACITY' | 'QUOTA'>
-      readonly field?: undefined
-    })
+/** Why a call failed, told apart by `code`: `ABORTED` has the name `AbortError`, and some name the argument or setting at fault. */
+export type ProvisionFailure = {
+  [Code in ProvisionErrorCode]: ProvisionError & {
+    readonly code: Code
+    readonly name: Code extends 'ABORTED' ? 'AbortError' : 'ProvisionError'
+    readonly field?: Code extends 'INVALID_INPUT' | 'CONFIG' ? string : undefined
+  }
+}[ProvisionErrorCode]
 
 /** Why a call failed. Holds no secret; `JSON.stringify` shows all of it but the stack. */
 export declare class ProvisionError extends Error {

@@ -153,8 +153,8 @@ export interface JobStatus {
 
 /** Something of a failed call that is still there, or may be. */
 export interface Leftover {
-  /** `server`, `device`, `auth_key` or `primary_ip`. */
-  kind: string
+  /** What it is. A server is named with what hangs on it: its addresses, and its machine. */
+  kind: 'server' | 'device' | 'auth_key' | 'primary_ip'
   /** Its id, where known. */
   id?: string
   /** Its name, where known. */
@@ -187,10 +187,7 @@ export interface Price {
 
 /** One thing that happened, for `onProgress` and the log. */
 export interface ProgressEvent {
-  /**
-   * Where the job stands: `validate`, `lookup`, `follow`, `auth_key`, `first_boot`, `server`, `wait`, `verify`,
-   * `ready` or `undo`.
-   */
+  /** Where the call stands; `index.d.ts` has the list. */
   step: string
   /** Who speaks. */
   scope: 'ProvisionVM' | 'Hetzner' | 'Tailscale' | 'CloudInit'

@@ -3,7 +3,7 @@
 //! `provision.rs` has the calls that end with a machine, `failure.rs` those that do not, `adopt.rs` jobs that are called
 //! for again, `undo.rs` what an undo must survive, `spared.rs` what nobody may touch, `doubt.rs` what must not be believed at
 //! once, `lies.rs` answers that are wrong, `reap.rs` the reaper, `drop_in.rs` the single operations,
-//! `resume.rs` jobs that nobody waits for, and `deprovision.rs` the end of a job.
+//! `resume.rs` jobs that nobody waits for, `options.rs` what is wanted beyond the usual, and `deprovision.rs` the end of a job.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
 #[path = "calls/adopt.rs"]
@@ -18,6 +18,8 @@ mod drop_in;
 mod failure;
 #[path = "calls/lies.rs"]
 mod lies;
+#[path = "calls/options.rs"]
+mod options;
 #[path = "calls/provision.rs"]
 mod provision;
 #[path = "calls/reap.rs"]

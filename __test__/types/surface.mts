@@ -6,25 +6,28 @@ import type * as webhook from 'provision-vm/webhook'
 
 /** Every function. One that is new, gone or changed in any argument or result does not compile. */
 interface Functions {
-  provisionVM(params: t.ProvisionVMParams, options?: t.ProvisionOptions): Promise<t.ProvisionVMResult>
-  deprovisionVM(target: t.DeprovisionTarget, options?: t.DeprovisionOptions): Promise<t.DeprovisionReport>
-  getProvisioning(target: { jobId: string }, options?: t.CallOptions): Promise<t.JobStatus>
-  reap(options?: t.ReapOptions): Promise<t.ReapReport>
-  createServer(config: t.CreateServerConfig, options?: t.CallOptions): Promise<t.CreateServerResponse>
-  waitForAction(id: number, polling?: PollingToo, options?: t.CallOptions): Promise<t.HetznerAction>
-  deleteServer(id: number, options?: t.CallOptions): Promise<void>
-  shutdownServer(id: number, options?: t.CallOptions): Promise<void>
-  powerOnServer(id: number, options?: t.CallOptions): Promise<void>
-  powerOffServer(id: number, options?: t.CallOptions): Promise<void>
-  getOAuthToken(options?: t.CallOptions): Promise<string>
-  createAuthKey(options?: t.AuthKeyOptions): Promise<t.AuthKey>
-  verifyEnrollment(hostname: string, polling?: PollingToo, options?: t.CallOptions): Promise<t.Enrollment>
-  listDevices(options?: t.CallOptions): Promise<t.TailscaleDevice[]>
-  deleteDevice(id: string, options?: t.CallOptions): Promise<void>
-  findDeviceByIp(ip: string, options?: t.CallOptions): Promise<t.TailscaleDevice | undefined>
+  provisionVM: {
+    (params: t.ProvisionVMParams, options?: (t.ProvisionOptions & { wait?: true | Nothing }) | null): Promise<t.ProvisionVMResult>
+    (params: t.ProvisionVMParams, options: t.ProvisionOptions & { wait: boolean | Nothing }): Promise<t.ProvisionVMResult | t.ProvisionVMUnderway>
+  }
+  deprovisionVM(target: t.DeprovisionTarget, options?: t.DeprovisionOptions | null): Promise<t.DeprovisionReport>
+  getProvisioning(target: { jobId: string }, options?: t.CallOptions | null): Promise<t.JobStatus>
+  reap(options?: t.ReapOptions | null): Promise<t.ReapReport>
+  createServer(config: t.CreateServerConfig, options?: t.CallOptions | null): Promise<t.CreateServerResponse>
+  waitForAction(id: number, polling?: PollingToo, options?: t.CallOptions | null): Promise<t.HetznerAction>
+  deleteServer(id: number, options?: t.CallOptions | null): Promise<void>
+  shutdownServer(id: number, options?: t.CallOptions | null): Promise<void>
+  powerOnServer(id: number, options?: t.CallOptions | null): Promise<void>
+  powerOffServer(id: number, options?: t.CallOptions | null): Promise<void>
+  getOAuthToken(options?: t.CallOptions | null): Promise<string>
+  createAuthKey(options?: t.AuthKeyOptions | null): Promise<t.AuthKey>
+  verifyEnrollment(hostname: string, polling?: PollingToo, options?: t.CallOptions | null): Promise<t.Enrollment>
+  listDevices(options?: t.CallOptions | null): Promise<t.TailscaleDevice[]>
+  deleteDevice(id: string, options?: t.CallOptions | null): Promise<void>
+  findDeviceByIp(ip: string, options?: t.CallOptions | null): Promise<t.TailscaleDevice | undefined>
   generateCloudInitConfig(params: t.CloudInitParams): string
   generateSnapshotCloudInitConfig(params: t.CloudInitParams): string
-  isProvisionError(error: unknown): error is t.ProvisionError
+  isProvisionError(error: unknown): error is t.ProvisionFailure
 }
 type PollingToo = (t.Polling & t.CallOptions) | null
 type Exported = Omit<typeof api, 'default' | 'ProvisionError'>
@@ -53,7 +56,7 @@ interface CallOptions {
   onProgress?: ((event: t.ProgressEvent) => unknown) | Nothing
   onSecret?: ((secret: string) => unknown) | Nothing
   env?: Readonly<Record<string, string | undefined>> | Nothing
-  logger?: t.Logger | false | Nothing
+  logger?: t.Logger | ((event: t.ProgressEvent) => unknown) | false | Nothing
   timeoutMs?: number | Nothing
   hetznerToken?: string | Nothing
   hetznerApiUrl?: string | Nothing
@@ -63,7 +66,24 @@ interface CallOptions {
 }
 expectTypeOf<t.CallOptions>().toEqualTypeOf<CallOptions>()
 interface ProvisionOptions extends CallOptions {
+  wait?: boolean | Nothing
   serverTypes?: readonly string[] | Nothing
+  serverType?: string | Nothing
+  locations?: readonly string[] | Nothing
+  location?: string | Nothing
+  labels?: Readonly<Record<string, string>> | Nothing
+  tags?: readonly string[] | Nothing
+  firewalls?: readonly number[] | Nothing
+  networks?: readonly number[] | Nothing
+  placementGroup?: number | Nothing
+  publicNet?: { ipv4?: boolean | Nothing; ipv6?: boolean | Nothing } | Nothing
+  userData?:
+    | {
+        packages?: readonly string[] | Nothing
+        files?: readonly { path: string; content: string; permissions?: string | Nothing }[] | Nothing
+        commands?: readonly (string | readonly string[])[] | Nothing
+      }
+    | Nothing
   image?: string | Nothing
   sshKeys?: readonly (string | number)[] | Nothing
   snapshotId?: string | number | Nothing
@@ -90,7 +110,10 @@ expectTypeOf<t.ReapOptions>().toEqualTypeOf<ReapOptions>()
 
 // What is given.
 
-expectTypeOf<t.ProvisionVMResult>().toEqualTypeOf<{
+type Told = Pick<t.ProvisionVMResult, keyof t.ProvisionVMResult>
+expectTypeOf<Told>().toEqualTypeOf<{
+  state: 'ready'
+  expiresInMs?: never
   serverId: number
   serverIp: string
   tailscaleIp: string
@@ -102,7 +125,7 @@ expectTypeOf<t.ProvisionVMResult>().toEqualTypeOf<{
   nodeId: string
   reused: boolean
   attempts: { serverType: string; location: string; refused?: string }[]
-  timings: { step: string; ms: number }[]
+  timings: t.Timing[]
   requests: { hetzner: number; tailscale: number }
   price?: { hourly: string; monthly: string }
   warnings: string[]
@@ -117,7 +140,60 @@ expectTypeOf<t.Enrollment>().toEqualTypeOf<{ tailscaleIp: string; deviceId: stri
 expectTypeOf((response: t.CreateServerResponse) => response.server.public_net.ipv4?.ip).returns.toEqualTypeOf<string | undefined>()
 expectTypeOf((response: t.CreateServerResponse) => response.action.id).returns.toEqualTypeOf<number>()
 
-// Events and errors.
+// Told apart by one field: a machine and one on its way, events, errors.
+
+export function address(result: t.ProvisionVMResult | t.ProvisionVMUnderway): string {
+  if (result.state === 'ready') return result.tailscaleIp
+  expectTypeOf(result.state).toEqualTypeOf<'creating' | 'booting'>()
+  expectTypeOf(result.tailscaleIp).toEqualTypeOf<undefined>()
+  return `${result.serverIp ?? 'no address yet'}, for ${result.expiresInMs} ms`
+}
+expectTypeOf(api.provisionVM).toBeCallableWith(job(), { wait: false })
+expectTypeOf(() => api.provisionVM(job(), { wait: true })).returns.resolves.toEqualTypeOf<t.ProvisionVMResult>()
+expectTypeOf(() => api.provisionVM(job(), { wait: false })).returns.resolves.toEqualTypeOf<
+  t.ProvisionVMResult | t.ProvisionVMUnderway
+>()
+
+export function line({ detail }: t.ProgressEvent): string {
+  switch (detail.kind) {
+    case 'note':
+    case 'server':
+      return ''
+    case 'candidate':
+      return detail.refused ?? `${detail.serverType} in ${detail.location} for ${detail.price?.hourly}`
+    case 'enrolled':
+      return detail.nodeId
+    case 'waiting':
+    case 'undo':
+      return detail.why
+    case 'removed':
+      expectTypeOf(detail.id).toEqualTypeOf<string>()
+      return detail.resource
+    case 'left':
+      expectTypeOf(detail.id).toEqualTypeOf<string | undefined>()
+      return detail.why
+    default:
+      // Every kind has its case.
+      return detail satisfies never
+  }
+}
+
+export function advice(error: unknown): string {
+  if (!api.isProvisionError(error)) return ''
+  if (error.code === 'ABORTED') {
+    expectTypeOf(error.name).toEqualTypeOf<'AbortError'>()
+    return ''
+  }
+  expectTypeOf(error.name).toEqualTypeOf<'ProvisionError'>()
+  if (error.code === 'INVALID_INPUT' || error.code === 'CONFIG') return error.field ?? ''
+  expectTypeOf(error.field).toEqualTypeOf<undefined>()
+  return error.code === 'CAPACITY' ? error.attempts.map(({ refused }) => refused).join() : error.hint
+}
+
+expectTypeOf<t.Leftover['kind']>().toEqualTypeOf<'server' | 'device' | 'auth_key' | 'primary_ip'>()
+expectTypeOf<t.ResourceKind>().toEqualTypeOf<t.Leftover['kind']>()
+expectTypeOf<t.JobStatus['step']>().toEqualTypeOf<t.Step | undefined>()
+expectTypeOf<t.Timing['step']>().toEqualTypeOf<t.Step>()
 
 expectTypeOf<t.ProgressEvent['step']>().toEqualTypeOf<t.Step>()
 expectTypeOf<t.ProgressEvent['serverId']>().toEqualTypeOf<number | undefined>()
@@ -132,19 +208,27 @@ export function codeOf(error: unknown): t.ProvisionErrorCode | undefined {
 
 // What is refused.
 
-const job = { jobId: 'a', agentId: 'b', region: 'us-east' }
+function job(): t.ProvisionVMParams {
+  return { jobId: 'a', agentId: 'b', region: 'us-east' }
+}
 
 export function misuse(): void {
   // @ts-expect-error a job needs an agent
   void api.provisionVM({ jobId: 'a', region: 'us-east' })
   // @ts-expect-error ids are texts
-  void api.provisionVM({ ...job, jobId: 1 })
+  void api.provisionVM({ ...job(), jobId: 1 })
   // @ts-expect-error there is no such option
-  void api.provisionVM(job, { serverType: 'cpx22' })
-  // @ts-expect-error a logger has `info` and `warn`; to be silent it is `false`
-  void api.provisionVM(job, { logger: true })
+  void api.provisionVM(job(), { servertype: 'cpx22' })
+  // @ts-expect-error Hetzner's ids are numbers
+  void api.provisionVM(job(), { firewalls: ['web'] })
+  // @ts-expect-error a document of one's own cannot be merged
+  void api.provisionVM(job(), { userData: '#cloud-config' })
+  // @ts-expect-error who does not wait may have no address yet
+  void api.provisionVM(job(), { wait: false }).then(({ tailscaleIp }) => tailscaleIp.length)
+  // @ts-expect-error a logger is a function or has `info` and `warn`; to be silent it is `false`
+  void api.provisionVM(job(), { logger: true })
   // @ts-expect-error a controller is no signal
-  void api.provisionVM(job, { signal: new AbortController() })
+  void api.provisionVM(job(), { signal: new AbortController() })
   // @ts-expect-error one of three says what is to go
   void api.deprovisionVM({})
   // @ts-expect-error and only one
@@ -166,9 +250,12 @@ export function misuse(): void {
 // What is easily refused by mistake.
 
 export function use(env: NodeJS.ProcessEnv, signal?: AbortSignal, seconds?: number, location?: string): void {
-  void api.provisionVM(job, { env, signal, logger: console, timeoutMs: seconds && seconds * 1000 })
+  void api.provisionVM(job(), { env, signal, logger: console, timeoutMs: seconds && seconds * 1000 })
+  void api.provisionVM(job(), null)
+  void api.deprovisionVM({ jobId: 'a', serverId: undefined }, null)
+  void api.provisionVM(job(), { logger: (event) => console.log(event.detail.kind), locations: ['fsn1', 'hel1'] as const })
   void api.waitForAction(1, null, { signal })
   void api.waitForAction(1, { maxRetries: 5, signal })
-  void api.provisionVM(job, { serverTypes: ['cpx11', 'cpx22'] as const, onProgress: async () => {} })
+  void api.provisionVM(job(), { serverTypes: ['cpx11', 'cpx22'] as const, onProgress: async () => {} })
   void api.createServer({ name: 'a', server_type: 'cpx11', image: 1, location, public_net: { enable_ipv6: false } })
 }

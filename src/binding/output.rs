@@ -124,7 +124,8 @@ pub struct Fault {
 /// Something of a failed call that is still there, or may be.
 #[napi(object)]
 pub struct Leftover {
-    /// `server`, `device`, `auth_key` or `primary_ip`.
+    /// What it is. A server is named with what hangs on it: its addresses, and its machine.
+    #[napi(ts_type = "'server' | 'device' | 'auth_key' | 'primary_ip'")]
     pub kind: String,
     /// Its id, where known.
     pub id: Option<String>,

@@ -11,8 +11,7 @@ use crate::secret::Secret;
 /// One thing that happened, for `onProgress` and the log.
 #[napi(object)]
 pub struct ProgressEvent {
-    /// Where the job stands: `validate`, `lookup`, `follow`, `auth_key`, `first_boot`, `server`, `wait`, `verify`,
-    /// `ready` or `undo`.
+    /// Where the call stands; `index.d.ts` has the list.
     pub step: String,
     /// Who speaks.
     #[napi(ts_type = "'ProvisionVM' | 'Hetzner' | 'Tailscale' | 'CloudInit'")]

@@ -42,7 +42,7 @@ pub(super) enum Standing {
     Underway(Server),
     /// A server that another attempt has begun, and that any call for its job may finish.
     Begun(Server, Claim),
-    /// A server whose attempt is past its end.
+    /// A server whose attempt is past its end, or past its deadline with nobody waiting.
     Dead(Server, Claim),
 }
 
@@ -81,7 +81,7 @@ pub(super) fn classify(run: &Run<'_>, server: Server) -> Result<Standing, Cause>
     }
     Ok(if claim.ready {
         Standing::Ready(server)
-    } else if run.is_dead(&claim) {
+    } else if run.is_dead(&claim) || run.is_overdue(&claim) {
         Standing::Dead(server, claim)
     } else if claim.is_resumable {
         Standing::Begun(server, claim)
@@ -203,13 +203,16 @@ pub(super) enum Taken {
 pub(super) async fn take_over(run: &Run<'_>, server: &Server, claim: &Claim) -> Result<Taken, (Cause, Vec<Leftover>)> {
     let still_there = |cause| {
         let why = "left by a dead attempt of this job, and neither finished nor removed by this call";
-        (cause, vec![Leftover::exists(Kind::Server, why).id(&server.id).name(&server.name)])
+        // Another call may be removing it just now.
+        (cause, vec![Leftover::unconfirmed(Kind::Server, why).id(&server.id).name(&server.name)])
     };
     let unfinished = |cause: Cause| {
         let why = "its machine has joined, and whether it is marked ready now is not known";
         let hold = if cause.code().is_retryable() { Hold::None } else { Hold::Person };
         (cause, vec![Leftover::unconfirmed(Kind::Server, why).id(&server.id).name(&server.name).hold(hold)])
     };
+    // It may have shown itself only when an attempt of our own yielded to it.
+    run.enter(Step::Lookup);
     match look_patiently(run, server, PATIENCE_WITH_DEAD).await.map_err(still_there)? {
         Enrollment::Verified(enrolled) => {
             let server = finish(run, server, claim, &enrolled).await.map_err(unfinished)?;

@@ -222,8 +222,8 @@ impl Cause {
         match self {
             Self::Input { field, .. } => Some(field),
             Self::Setting { setting, .. } => Some(setting),
-            Self::Order { source, .. } if self.code() == Code::Config => {
-                source.names("ssh_keys").then_some("HETZNER_SSH_KEY_ID")
+            Self::Order { source, .. } if matches!(self.code(), Code::Config | Code::InvalidInput) => {
+                ORDERED.iter().find(|(name, _)| source.names(name)).map(|(_, field)| *field)
             }
             _ => None,
         }
@@ -281,6 +281,16 @@ fn hetzner_code(error: &HetznerError) -> Code {
 }
 
 /// A refused order mostly points at what the settings ask for: an image, a key, a type that does not exist.
+/// What Hetzner calls the fields of an order, and where the caller has them from.
+const ORDERED: [(&str, &str); 6] = [
+    ("ssh_keys", "HETZNER_SSH_KEY_ID"),
+    ("networks", "options.networks"),
+    ("firewalls", "options.firewalls"),
+    ("placement_group", "options.placementGroup"),
+    ("public_net", "options.publicNet"),
+    ("labels", "options.labels"),
+];
+
 fn order_code(error: &HetznerError) -> Code {
     const FROM_SETTINGS: [&str; 4] = ["image", "ssh_keys", "server_type", "location"];
     match error {

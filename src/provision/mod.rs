@@ -53,7 +53,7 @@ use adopt::{Standing, Taken};
 use enrollment::Enrolled;
 use flight::Flights;
 use job::{Claim, Job};
-use resume::Begun;
+use resume::{Begun, Completed};
 use run::{Clouds, Run};
 use saga::Saga;
 use step::auth_key::FreshKey;
@@ -303,9 +303,13 @@ async fn take_turns(run: &Run<'_>, before: &mut Vec<Leftover>) -> Result<Progres
                 let left = vec![left_ready(&server)];
                 return finish(run, server, &enrolled, true, None).map(ready).map_err(|cause| (cause, left));
             }
-            Standing::Begun(server, claim) if run.waits => {
-                return resume::complete(run, server, &claim).await.map(ready);
-            }
+            Standing::Begun(server, claim) if run.waits => match resume::complete(run, server, &claim).await? {
+                Completed::Finished(done) => return Ok(ready(done)),
+                Completed::Cleared(left) => {
+                    before.extend(left);
+                    adopt::look_up(run).await.map_err(nothing_left)?
+                }
+            },
             Standing::Begun(server, claim) => return resume::advance(run, server, &claim).await,
             Standing::Underway(server) if !run.waits => {
                 return Ok(Progress::Underway(Box::new(resume::underway(run, server, true))));

@@ -90,16 +90,36 @@ pub(super) fn underway(run: &Run<'_>, server: Server, reused: bool) -> Underway 
     }
 }
 
+/// What became of an attempt that another call began.
+pub(super) enum Completed {
+    /// Its machine has joined, and is handed over.
+    Finished(Provisioned),
+    /// Its time was up before ours, and its server is gone; with what stays of the rest.
+    Cleared(Vec<Leftover>),
+}
+
 /// Waits for the machine of an attempt that another call has begun, and finishes it; or undoes it.
-pub(super) async fn complete(run: &Run<'_>, server: Server, claim: &Claim) -> Result<Provisioned, Failure> {
-    run.say(Scope::ProvisionVm, format!("An attempt that another call began, finishing it: id={}", server.id));
-    run.keep_deadline_of(claim);
+pub(super) async fn complete(run: &Run<'_>, server: Server, claim: &Claim) -> Result<Completed, Failure> {
+    let own_deadline = run.keep_deadline_of(claim);
     let outcome = or_undo(run, async |saga| {
         let begun = take_up(run, saga, server, claim).await?;
         let enrolled = wait::both(run, &begun.made, &begun.key, &begun.expected(run)).await?;
         conclude(run, begun, &enrolled).await
     });
-    outcome.await
+    let outcome = outcome.await;
+    let is_over = run.clock.now() >= run.deadline();
+    run.set_deadline(own_deadline);
+    match outcome {
+        Ok(done) => Ok(Completed::Finished(done)),
+        // It had all the time that it was given, so it is the attempt that failed, and not this call.
+        Err((_, left)) if is_over && run.ended().is_none() && left.iter().all(|left| left.kind != Kind::Server) => {
+            run.end_undo();
+            run.enter(Step::Lookup);
+            run.say(Scope::ProvisionVm, "The attempt that another call began has had its time, beginning anew");
+            Ok(Completed::Cleared(left))
+        }
+        Err(failure) => Err(failure),
+    }
 }
 
 /// Looks once at the machine of an attempt that another call has begun, and finishes it if the machine has joined. Undoes
@@ -108,7 +128,7 @@ pub(super) async fn advance(run: &Run<'_>, server: Server, claim: &Claim) -> Res
     let saga = Saga::default();
     let spared = |cause: Cause, server: &Server| {
         let why = "it is on its way, and the next call for this job goes on with it";
-        (cause, vec![Leftover::exists(Kind::Server, why).id(&server.id).name(&server.name)])
+        (cause, vec![Leftover::unconfirmed(Kind::Server, why).id(&server.id).name(&server.name)])
     };
     let begun = match take_up(run, &saga, server.clone(), claim).await {
         Ok(begun) => begun,
@@ -135,6 +155,7 @@ async fn take_up(run: &Run<'_>, saga: &Saga, server: Server, claim: &Claim) -> R
     run.enter(Step::Wait);
     run.is_at(&claim.attempt);
     run.know_server(&server);
+    run.say(Scope::ProvisionVm, format!("Going on with an attempt that another call began: id={}", server.id));
     let description = run.job.key_description(&claim.attempt);
     saga.declare(UndoDevice::new(&server.name, &claim.attempt, claim.started, Vec::new()));
     if let Some(key) = &claim.auth_key {

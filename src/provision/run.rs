@@ -171,19 +171,32 @@ impl<'a> Run<'a> {
         self.notes().deadline = deadline;
     }
 
-    /// Goes on with an attempt that another call has begun, so its deadline counts, unless our own comes first.
-    pub(super) fn keep_deadline_of(&self, claim: &Claim) {
-        let Some(expires) = claim.expires else { return };
-        let left = u64::try_from(expires.saturating_sub(self.clock.cloud_unix())).unwrap_or(0);
-        let left = Duration::from_secs(left).saturating_sub(BEYOND_DEADLINE);
-        self.set_deadline(self.deadline().min(self.clock.now() + left));
+    /// Goes on with an attempt that another call has begun, so its deadline counts, unless our own comes first. Returns our
+    /// own.
+    pub(super) fn keep_deadline_of(&self, claim: &Claim) -> Instant {
+        let own = self.deadline();
+        if let Some(expires) = claim.expires {
+            let left = u64::try_from(expires.saturating_sub(self.clock.cloud_unix())).unwrap_or(0);
+            let left = Duration::from_secs(left).saturating_sub(BEYOND_DEADLINE);
+            self.set_deadline(own.min(self.clock.now() + left));
+        }
+        own
     }
 
     /// Whether an attempt is past its end. As long as no answer has shown the cloud's clock, nobody is, nor if the other
     /// cloud's clock denies it: a wrong clock, here or on the way, must not cost a living attempt its server.
     pub(super) fn is_dead(&self, claim: &Claim) -> bool {
-        let is_denied = self.witness.is_settled() && !claim.is_dead(self.witness.cloud_unix());
-        self.clock.is_settled() && claim.is_dead(self.clock.cloud_unix()) && !is_denied
+        self.is_past(|now| claim.is_dead(now))
+    }
+
+    /// Whether nobody waits for the machine of an attempt any more that is anybody's to finish: its deadline is past.
+    pub(super) fn is_overdue(&self, claim: &Claim) -> bool {
+        claim.is_resumable && self.is_past(|now| claim.is_dead(now.saturating_add_unsigned(BEYOND_DEADLINE.as_secs())))
+    }
+
+    fn is_past(&self, at: impl Fn(i64) -> bool) -> bool {
+        let is_denied = self.witness.is_settled() && !at(self.witness.cloud_unix());
+        self.clock.is_settled() && at(self.clock.cloud_unix()) && !is_denied
     }
 
     /// The limits of an ordinary request.

@@ -113,10 +113,25 @@ async fn its_deadline_is_that_of_the_call_that_began_it() {
     let cloud = Cloud::that_never_joins();
     assert!(matches!(begin_with(&cloud, &with_timeout(100)).await.unwrap(), Progress::Underway(_)));
     pass(50).await;
-    let error = cloud.provision(&settings()).await.unwrap_err();
-    assert_eq!((error.cause.code(), error.leftovers.as_slice()), (Code::EnrollTimeout, &[][..]));
-    assert!((100..170).contains(&cloud.now().as_secs()), "{:?}", cloud.now());
-    cloud.truth().assert_empty();
+    cloud.world().configure(|config| config.machine.boot = BootOutcome::Joins);
+    let outcome = cloud.provision(&settings()).await;
+    // It had its time, so the call that still has some makes it anew.
+    assert!((125..200).contains(&cloud.now().as_secs()), "{:?}", cloud.now());
+    assert_eq!(cloud.truth().servers_ever(), 2);
+    cloud.truth().assert_one_ready(&outcome);
+}
+
+#[tokio::test(start_paused = true)]
+async fn past_its_deadline_it_is_finished_if_its_machine_has_joined_and_else_made_anew() {
+    for joins in [true, false] {
+        let cloud = if joins { Cloud::usual() } else { Cloud::that_never_joins() };
+        assert!(matches!(begin_with(&cloud, &with_timeout(60)).await.unwrap(), Progress::Underway(_)));
+        pass(90).await;
+        cloud.world().configure(|config| config.machine.boot = BootOutcome::Joins);
+        let outcome = cloud.provision(&settings()).await;
+        cloud.truth().assert_one_ready(&outcome);
+        assert_eq!(cloud.truth().servers_ever(), if joins { 1 } else { 2 });
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,7 +5,7 @@
 // each, in how many runs. `node tests/planted/run.js [--check] [--runs N] [name ...]`
 
 const { execFileSync, spawnSync } = require('node:child_process')
-const { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } = require('node:fs')
+const { cpSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } = require('node:fs')
 const path = require('node:path')
 
 const bugs = require('./bugs.js')
@@ -117,9 +117,22 @@ function build() {
   return Object.fromEntries(tests.map(({ executable, target }) => [target.name, executable]))
 }
 
+/** The target folder is shared, for the sake of the dependencies. */
 function cargo(args, stdout) {
   const env = { ...process.env, CARGO_TARGET_DIR: TARGET }
-  return execFileSync('cargo', args, { cwd: TREE, env, stdio: ['ignore', stdout, 'inherit'], maxBuffer: 1 << 28 })
+  try {
+    return execFileSync('cargo', args, { cwd: TREE, env, stdio: ['ignore', stdout, 'inherit'], maxBuffer: 1 << 28 })
+  } finally {
+    forget()
+  }
+}
+
+/** To cargo the copy is the same package, so it would take what was built of it for what the tree needs. */
+function forget() {
+  const fingerprints = path.join(TARGET, 'debug', '.fingerprint')
+  for (const name of readdirSync(fingerprints).filter((name) => /^(simulator|provision-vm)-/.test(name))) {
+    rmSync(path.join(fingerprints, name), { recursive: true, force: true })
+  }
 }
 
 /** Runs a suite with one defect: how many runs there were, how many were caught, and by which invariants. */

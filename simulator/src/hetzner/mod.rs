@@ -345,6 +345,7 @@ impl Hetzner {
             locked: false,
             protected: false,
             first_boot_done: false,
+            boot: Vec::new(),
             plan: None,
             node: None,
         }

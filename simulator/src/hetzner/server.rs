@@ -47,6 +47,8 @@ pub(crate) struct Server {
     pub protected: bool,
     /// The first-boot document was read.
     pub first_boot_done: bool,
+    /// What its machine did then, a line each.
+    pub boot: Vec<String>,
     /// What the document makes of it, until it has joined.
     pub plan: Option<JoinPlan>,
     /// The device that its machine became.
@@ -152,7 +154,7 @@ impl Server {
             "location": self.location, "server_type": self.kind.name, "image": self.image.id,
             "ipv4": self.ipv4, "ipv6": self.ipv6, "networks": self.networks, "firewalls": self.firewalls,
             "placement_group": self.placement_group, "node": self.node,
-            "protected": self.protected, "first_boot_done": self.first_boot_done,
+            "protected": self.protected, "first_boot_done": self.first_boot_done, "boot": self.boot,
         })
     }
 }

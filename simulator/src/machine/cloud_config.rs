@@ -12,8 +12,9 @@ use serde_saphyr::options;
 use super::system::System;
 use super::user_data::gunzip;
 
-/// Reads a document, puts its files onto the machine, and returns the script that its `runcmd` becomes.
-pub(super) fn apply(system: &mut System, text: &str) -> Result<String, String> {
+/// Reads a document, puts its files onto the machine, and returns the lines of the script that its `runcmd` becomes, an item
+/// each.
+pub(super) fn apply(system: &mut System, text: &str) -> Result<Vec<String>, String> {
     let document = parse(text)?;
     name(system, &document);
     match document.get("write_files") {
@@ -32,7 +33,7 @@ pub(super) fn apply(system: &mut System, text: &str) -> Result<String, String> {
     if document.contains_key("bootcmd") {
         system.note("bootcmd is not read here");
     }
-    script(document.get("runcmd"))
+    lines(document.get("runcmd"))
 }
 
 fn parse(text: &str) -> Result<Map<String, Value>, String> {
@@ -103,26 +104,22 @@ fn write(system: &mut System, file: &Value) -> Result<(), String> {
 }
 
 /// The script that `runcmd` becomes: lists are words that no shell touches, texts are lines of it.
-fn script(runcmd: Option<&Value>) -> Result<String, String> {
+fn lines(runcmd: Option<&Value>) -> Result<Vec<String>, String> {
     let items = match runcmd {
-        None | Some(Value::Null) => return Ok(String::new()),
+        None | Some(Value::Null) => return Ok(Vec::new()),
         Some(Value::Array(items)) => items,
         Some(_) => return Err("runcmd is no list, so nothing of it is run".to_owned()),
     };
-    let mut script = "#!/bin/sh\n".to_owned();
-    for item in items {
-        match item {
-            Value::String(line) => script.push_str(line),
-            Value::Array(words) => {
-                let quote = |word: &Value| format!("'{}'", as_python_writes(word).replace('\'', r"'\''"));
-                script.push_str(&words.iter().map(quote).collect::<Vec<_>>().join(" "));
-            }
-            Value::Null => {}
-            _ => return Err("an item of runcmd is neither text nor list, so nothing of it is run".to_owned()),
+    let line = |item: &Value| match item {
+        Value::String(line) => Ok(line.clone()),
+        Value::Array(words) => {
+            let quote = |word: &Value| format!("'{}'", as_python_writes(word).replace('\'', r"'\''"));
+            Ok(words.iter().map(quote).collect::<Vec<_>>().join(" "))
         }
-        script.push('\n');
-    }
-    Ok(script)
+        Value::Null => Ok(String::new()),
+        _ => Err("an item of runcmd is neither text nor list, so nothing of it is run".to_owned()),
+    };
+    items.iter().map(line).collect()
 }
 
 /// What Python's `str` makes of a value.

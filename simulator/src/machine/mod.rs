@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use shell::Flow;
 use system::System;
 use user_data::UserData;
 
@@ -58,11 +59,24 @@ pub fn first_boot(user_data: Option<&str>, server_name: &str) -> FirstBoot {
 }
 
 fn plan(system: &mut System, user_data: &str) -> Result<JoinPlan, String> {
-    let script = match user_data::open(user_data)? {
+    let lines = match user_data::open(user_data)? {
         UserData::CloudConfig(text) => cloud_config::apply(system, &text)?,
-        UserData::Script(text) => text,
+        UserData::Script(text) => vec![text],
     };
-    shell::run(system, &script, vec!["runcmd".to_owned()], BTreeMap::new());
+    let run = |system: &mut System, lines: &[String]| {
+        shell::run(system, &lines.join("\n"), vec!["runcmd".to_owned()], BTreeMap::new())
+    };
+    let before = (lines.len() > 1).then(|| system.clone());
+    if run(system, &lines) == Flow::Joined
+        && let Some(before) = before
+    {
+        // What comes after the join is not followed, but told.
+        let joins = |count: &usize| run(&mut before.clone(), &lines[..*count]) == Flow::Joined;
+        let joined = (1..=lines.len()).find(joins).unwrap_or(lines.len());
+        for line in &lines[joined..] {
+            system.note(&format!("then runs {line}"));
+        }
+    }
     match system.join.take() {
         Some(Ok(join)) => Ok(JoinPlan { auth_key: join.auth_key, hostname: join.hostname, installs: system.installs }),
         Some(Err(why)) => Err(why),

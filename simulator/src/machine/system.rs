@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::tailscale_up::Join;
 
 /// A machine during its first boot.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct System {
     /// The files that its document or its scripts wrote. What an image brings is not known.
     files: BTreeMap<String, File>,

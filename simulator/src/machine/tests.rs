@@ -366,3 +366,14 @@ fn the_log_tells_the_story_and_no_secret() {
     assert_eq!(seen, expected);
     assert!(!format!("{boot:?}").contains(KEY));
 }
+
+#[test]
+fn what_comes_after_the_join_is_told_in_order() {
+    let boot = boot(
+        "#cloud-config\n{\"runcmd\": [\"true\", [\"tailscale\", \"up\", \"--auth-key=tskey-auth-k1-x\"], [\"sh\", \"-c\", \"echo 'it is\"], \"touch /tmp/x\"]}",
+    );
+    assert!(boot.join.is_ok(), "{:?}", boot.join);
+    let told: Vec<&String> = boot.log.iter().filter(|line| line.starts_with("then runs")).collect();
+    assert_eq!(told.len(), 2, "{:?}", boot.log);
+    assert!(told[0].contains("echo") && told[1].contains("touch /tmp/x"), "{told:?}");
+}

@@ -63,6 +63,7 @@ impl World {
         }
         server.first_boot_done = true;
         let boot = machine::first_boot(server.user_data.as_deref(), &server.name);
+        server.boot = boot.log;
         let plan = boot.join.and_then(|plan| way_out.map(|()| plan));
         let said = match plan {
             Err(why) => format!("will not join: {why}"),

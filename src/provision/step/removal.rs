@@ -58,7 +58,8 @@ pub(in super::super) enum Guard {
     Resumable,
     /// Nothing: somebody has said that this very server shall go, also if it is ready.
     Told,
-    /// Its attempt is past its end, and no device verifies that may be its machine. Its job is to be made anew.
+    /// Its attempt is past its end, or past its deadline with nobody waiting, and no device verifies that may be its machine. Its
+    /// job is to be made anew.
     Dead,
     /// Its attempt is past its end, and no device stands that may be its machine. Nobody asked for the job.
     DeadAndAlone,
@@ -205,7 +206,11 @@ fn objection(run: &Run<'_>, target: Target<'_>, server: &Server) -> Option<(&'st
             Some(("it is marked ready; the next call for this job returns it", Hold::None))
         }
         Some(claim) if server.name == job.name && job.owns(&claim) && claim.attempt == target.attempt => {
-            let lives = target.guard.is_of_dead() && !run.is_dead(&claim);
+            let lives = match target.guard {
+                Guard::Dead => !run.is_dead(&claim) && !run.is_overdue(&claim),
+                Guard::DeadAndAlone => !run.is_dead(&claim),
+                _ => false,
+            };
             lives.then(|| ("its attempt is not past its end", claim.expires.map_or(Hold::Person, Hold::Until)))
         }
         _ => Some(changed),

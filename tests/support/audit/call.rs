@@ -24,6 +24,8 @@ pub struct Call {
     pub spread: Duration,
     /// The key that the settings bring.
     pub given_key: Option<String>,
+    /// The tags that its machine is to have.
+    pub tags: Vec<String>,
     /// The attempts that it minted.
     pub attempts: BTreeSet<String>,
     pub cancelled_at: Option<Duration>,
@@ -84,6 +86,7 @@ impl Call {
             waits: true,
             spread: Duration::ZERO,
             given_key: settings.auth_key.as_ref().map(|key| key.expose().to_owned()),
+            tags: std::iter::once("tag:agent".to_owned()).chain(settings.extras.tags.iter().cloned()).collect(),
             attempts: BTreeSet::new(),
             cancelled_at: None,
             cancelled_in_undo: false,

@@ -83,8 +83,7 @@ impl Audit {
             What::ServerLabelled { id, name, after, .. } => self.server_labelled(process, id, name, after),
             What::ServerRemoved { id, .. } => self.server_removed(change.by, process, id),
             What::KeyMade { id, description, reusable, preauthorized, tags } => {
-                let capable = !reusable && preauthorized && tags == [TAG];
-                self.key_made(process, &id, &description, capable);
+                self.key_made(process, &id, &description, &tags, !reusable && preauthorized);
             }
             What::KeyRevoked { id } => self.key_revoked(process, &id),
             What::KeyUsed { .. } => {}
@@ -286,11 +285,12 @@ impl Audit {
         }
     }
 
-    fn key_made(&mut self, process: Option<u32>, id: &str, description: &str, capable: bool) {
+    fn key_made(&mut self, process: Option<u32>, id: &str, description: &str, tags: &[String], is_plain: bool) {
         let attempt = description.strip_prefix("provision-vm ").and_then(|rest| rest.split(' ').next_back());
         let attempt = attempt.filter(|_| process.is_some()).map(str::to_owned);
         let call = attempt.as_ref().and_then(|attempt| self.attempts.get(attempt)).copied();
         self.search("a key's description", description.as_bytes(), &[]);
+        let capable = is_plain && call.map_or_else(|| tags == [TAG], |call| tags == self.calls[call].tags);
         if process.is_some() && (!capable || call.is_none()) {
             self.violated("I04", format!("key {id} ({description}) is not the single-use, tagged key of an attempt"));
         }
@@ -316,10 +316,9 @@ impl Audit {
         // The key of a dead attempt goes with its server, and that of one that anybody may finish with whoever does.
         let unix = self.unix();
         let may_end = |server: &ServerRecord| server.is_dead(unix) || server.is_shared;
-        let of_other = self
-            .servers
-            .values()
-            .any(|server| server.label("auth_key") == id && may_end(server) && self.serves(process, server));
+        let of_other = self.servers.values().any(|server| {
+            server.label("auth_key") == id && may_end(server) && (server.meddled || self.serves(process, server))
+        });
         if !own && !of_other {
             self.violated("I02", format!("key {id} is revoked, but nobody here minted it"));
         }

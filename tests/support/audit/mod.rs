@@ -254,6 +254,7 @@ impl Audit {
         if event.message.starts_with("Removing what a dead attempt") {
             (call.took_over, call.is_clearing) = (true, true);
         }
+        call.took_over |= event.message.starts_with("Going on with an attempt");
     }
 
     pub(super) fn note(&mut self, text: impl FnOnce() -> String) {

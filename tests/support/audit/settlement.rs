@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::hash::Hash;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use provision_vm::provision::{Code, Hold, ProvisionError, Provisioned, Step, Underway};
@@ -148,7 +148,9 @@ impl Audit {
                 if !meddled && (label("provisioning_job_id"), label("agent_id")) != (Some(&job), Some(&agent)) {
                     self.violated("I11", format!("server {id} is not the job's"));
                 }
-                if server.ipv4.map(IpAddr::V4) != Some(done.server_ip) {
+                let private = server.networks.first().map(|net| IpAddr::V4(net.ip));
+                let ipv6 = server.ipv6.map(|net| IpAddr::V6(Ipv6Addr::from_bits(net.to_bits() | 1)));
+                if server.ipv4.map(IpAddr::V4).or(ipv6).or(private) != Some(done.server_ip) {
                     self.violated("I11", format!("{} is not the address of server {id}", done.server_ip));
                 }
             }

@@ -1,0 +1,118 @@
+'use strict'
+
+// What a caller wants of a machine beyond the usual, by what exists then; and what is told on the way.
+
+const assert = require('node:assert/strict')
+const { after, before, beforeEach, test } = require('node:test')
+
+const { provisionVM } = require('..')
+const { leftIn, newJob, startCloud } = require('./support/simulator.js')
+
+let cloud
+before(async () => (cloud = await startCloud()))
+after(() => cloud.stop())
+beforeEach(() => cloud.reset())
+
+const quiet = (more) => ({ env: cloud.env(), logger: false, ...more })
+
+/** Makes something of the project, as its owner would. */
+async function make(kind, body) {
+  const { HETZNER_API_URL, HETZNER_API_TOKEN } = cloud.env()
+  const headers = { authorization: `Bearer ${HETZNER_API_TOKEN}`, 'content-type': 'application/json' }
+  const response = await fetch(`${HETZNER_API_URL}/${kind}`, { method: 'POST', headers, body: JSON.stringify(body) })
+  const answer = await response.json()
+  assert.equal(response.status, 201, JSON.stringify(answer))
+  return Object.values(answer).find((it) => it?.id)?.id
+}
+
+test('every wish of a machine is granted in the world', async () => {
+  const subnets = [{ type: 'cloud', ip_range: '10.0.1.0/24', network_zone: 'eu-central' }]
+  const network = await make('networks', { name: 'inner', ip_range: '10.0.0.0/16', subnets })
+  const firewall = await make('firewalls', { name: 'closed', rules: [] })
+  const group = await make('placement_groups', { name: 'apart', type: 'spread' })
+  const result = await provisionVM(newJob(), quiet({
+    serverType: 'cpx22',
+    locations: ['fsn1', 'hel1'],
+    labels: { team: 'blue' },
+    firewalls: [firewall],
+    networks: [network],
+    placementGroup: group,
+    publicNet: { ipv4: false },
+    ephemeral: false,
+    userData: {
+      packages: ['jq'],
+      files: [{ path: '/etc/agent.json', content: '{"a":"\u0085ü\u007f"}', permissions: '0600' }],
+      commands: ['echo "$HOME', ['touch', '/tmp/a b']],
+    },
+  }))
+  const { servers: [server], devices: [device], primary_ips: addresses } = await cloud.world()
+  assert.deepEqual([result.serverType, result.location, server.server_type, server.location], ['cpx22', 'fsn1', 'cpx22', 'fsn1'])
+  assert.equal(server.labels.team, 'blue')
+  assert.deepEqual(server.networks.map(({ network, attached }) => [network, attached]), [[network, true]])
+  assert.deepEqual(server.firewalls, [{ firewall, applied: true }])
+  assert.equal(server.placement_group, group)
+  assert.equal(server.ipv4, null)
+  assert.equal(addresses.length, 1)
+  assert.match(result.serverIp, /^2001:db8:.*::1$/)
+  assert.equal(device.ephemeral, false)
+  const boot = server.boot.join('\n')
+  assert.match(boot, /writes \/etc\/agent\.json[^]*tailscale up[^]*then runs .*packages\.sh.*jq[^]*then runs .*echo[^]*then runs .*touch/)
+})
+
+test('a wish that is wrong is named by its path, and nothing is sent', async () => {
+  const cases = {
+    'options.location': { location: 'a', locations: ['b'] },
+    'options.labels.agent_id': { labels: { agent_id: 'mine' } },
+    'options.tags[0]': { tags: ['prod'] },
+    'options.firewalls[1]': { firewalls: [1, 'web'] },
+    'options.networks': { networks: [] },
+    'options.placementGroup': { placementGroup: 1.5 },
+    'options.publicNet': { publicNet: { ipv4: false, ipv6: false } },
+    'options.publicNet.ip4': { publicNet: { ip4: false } },
+    'options.userData.packages[0]': { userData: { packages: ['-y'] } },
+    'options.userData.files[0]': { userData: { files: [{ path: '/root/provision-vm/join.sh', content: '' }] } },
+    'options.userData': { userData: { commands: ['x'.repeat(40_000)] } },
+  }
+  for (const [field, options] of Object.entries(cases)) {
+    const error = await provisionVM(newJob(), quiet(options)).then(() => assert.fail(field), (error) => error)
+    assert.deepEqual([error.code, error.field], ['INVALID_INPUT', field], error.message)
+  }
+  assert.equal(await cloud.requests(), 0)
+})
+
+test('what the project refuses in an order is named, and nothing is left', async () => {
+  const subnets = [{ type: 'cloud', ip_range: '10.0.1.0/24', network_zone: 'eu-central' }]
+  const network = await make('networks', { name: 'inner', ip_range: '10.0.0.0/16', subnets })
+  const error = await provisionVM(newJob({ region: 'us-east' }), quiet({ networks: [network] })).catch((error) => error)
+  assert.deepEqual([error.code, error.leftovers], ['INVALID_INPUT', []])
+  assert.match(error.message, /is in a different network zone/)
+  assert.deepEqual(leftIn(await cloud.world()), [])
+})
+
+test('events say as data what their lines say, to onProgress and to a logger that is a function', async () => {
+  const told = []
+  const logged = []
+  const options = { serverTypes: ['cax11', 'cpx12'], location: 'fsn1', onProgress: (event) => told.push(event), logger: (event) => logged.push(event) }
+  const result = await provisionVM(newJob(), quiet(options))
+  assert.deepEqual(logged, told)
+  const of = (kind) => told.filter(({ detail }) => detail.kind === kind)
+  const candidates = of('candidate').map(({ detail: { serverType, location, refused } }) => [serverType, location, Boolean(refused)])
+  assert.deepEqual(candidates, [['cax11', 'fsn1', true], ['cpx12', 'fsn1', false]])
+  assert.deepEqual(of('candidate').at(-1).detail.price, result.price)
+  assert.deepEqual(of('server').map(({ serverId }) => serverId), [result.serverId])
+  assert.deepEqual(of('enrolled').map(({ detail }) => detail), [{ kind: 'enrolled', deviceId: result.deviceId, nodeId: result.nodeId }])
+  assert.ok(told.every(({ elapsedMs }, index) => index === 0 || elapsedMs >= told[index - 1].elapsedMs))
+  const { servers: [server] } = await cloud.world()
+  assert.deepEqual([...new Set(told.map(({ attempt }) => attempt))], [undefined, server.labels.attempt])
+})
+
+test('the events of an undo name what is gone and what is left', async () => {
+  const told = []
+  await cloud.configure({ machine: { boot: 'never_joins' } })
+  const options = quiet({ timeoutMs: 1_500, onProgress: (event) => told.push(event.detail) })
+  const error = await provisionVM(newJob(), options).then(() => assert.fail('it joined'), (error) => error)
+  assert.equal(error.code, 'ENROLL_TIMEOUT')
+  assert.equal(told.find(({ kind }) => kind === 'undo').why, error.message.split(':')[0])
+  assert.deepEqual(told.filter(({ kind }) => kind === 'removed').map(({ resource }) => resource), ['server', 'auth_key'])
+  assert.deepEqual(told.filter(({ kind }) => kind === 'left'), [])
+})
