@@ -4,6 +4,7 @@ import type { Job } from '@/lib/job'
 import { Callbacks, FailurePanel, Facts, Log } from './job-details'
 import { Steps } from './steps'
 import { summarise, type Choice } from './summary'
+import './job-card.css'
 
 /** One job: where it stands, what is known of its machine, and what can be done with it. */
 export function JobCard({ job }: { job: Job }) {
@@ -22,9 +23,10 @@ export function JobCard({ job }: { job: Job }) {
         <span className="pill">{label}</span>
       </header>
       {(job.activity === 'provisioning' || job.activity === 'cancelling') && <Steps job={job} />}
-      <p className="sentence" role="status">
-        {sentence}
-      </p>
+      <div className="now" role="status">
+        <p>{sentence}</p>
+        {job.activity && <p className="latest">{job.progress.at(-1)?.message}</p>}
+      </div>
       {!job.activity && <FailurePanel job={job} />}
       <Facts job={job} />
       <Callbacks job={job} />

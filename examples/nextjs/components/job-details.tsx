@@ -1,13 +1,15 @@
 import type { Job } from '@/lib/job'
 import { seconds } from './summary'
 
-/** What is known of a job's machine. */
-export function Facts({ job: { status, machine } }: { job: Job }) {
+/** What is known of a job's machine, if there is one. */
+export function Facts({ job: { status, machine, leftovers } }: { job: Job }) {
+  if (!status || status.state === 'absent' || leftovers.length > 0) return null
+  const price = machine?.hourly ? `, ${machine.hourly} an hour` : ''
   const facts = [
-    ['Tailnet', status?.tailscaleIp],
-    ['Public', status?.serverIp],
-    ['Server', status?.serverName],
-    ['Type', machine && `${machine.serverType} in ${machine.location}${machine.hourly ? `, ${machine.hourly} an hour` : ''}`],
+    ['Tailnet', status.tailscaleIp],
+    ['Public', status.serverIp],
+    ['Server', status.serverName],
+    ['Type', machine && `${machine.serverType} in ${machine.location}${price}`],
   ].filter(([, value]) => value !== undefined)
   if (facts.length === 0) return null
   return (
@@ -84,7 +86,8 @@ export function Log({ job: { progress } }: { job: Job }) {
       <ol>
         {progress.map(({ level, message, elapsedMs }, at) => (
           <li key={at} data-level={level}>
-            <span>{seconds(elapsedMs)}</span> {message}
+            <span>{seconds(elapsedMs)}</span>
+            {message}
           </li>
         ))}
       </ol>

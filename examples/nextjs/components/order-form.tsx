@@ -32,16 +32,16 @@ export function OrderForm({ suggestion }: { suggestion: Order }) {
           ))}
         </select>
       </div>
-      <div role="alert">
-        {failure && !isAtField && (
-          <p className="complaint">
-            {failure.message} <span className="hint">{failure.hint}</span>
-          </p>
-        )}
-      </div>
       <button className="button primary" aria-disabled={isPending}>
         {isPending ? 'Queuing…' : 'Provision a machine'}
       </button>
+      <div role="alert">
+        {failure && !isAtField && (
+          <p className="complaint">
+            {failure.message}. {failure.hint}
+          </p>
+        )}
+      </div>
     </form>
   )
 }

@@ -1,4 +1,5 @@
 import type { Activity, Job } from '@/lib/job'
+import { STAGES, stageOf } from './stages'
 
 /** A button. */
 export interface Choice {
@@ -50,7 +51,7 @@ export function summarise(job: Job): Summary {
       return { label: 'Unknown', tone: 'bad', sentence: trouble ?? '', choices: [DISMISS] }
     case 'absent':
       return {
-        label: 'Nothing there',
+        label: 'Gone',
         tone: leftovers.length > 0 ? 'bad' : 'calm',
         sentence: trouble ?? 'No server stands for this job.',
         choices: again('Provision', DISMISS),
@@ -73,18 +74,31 @@ export function summarise(job: Job): Summary {
 }
 
 function inProgress(job: Job, activity: Activity): Summary {
-  const sentence = job.progress.at(-1)?.message ?? 'Asking the clouds…'
+  const busy = (action: Choice['action'], label: string): Choice[] => [{ action, label, isBusy: true }]
   switch (activity) {
-    case 'provisioning':
+    case 'provisioning': {
+      if (job.progress.at(-1)?.step === 'undo') {
+        return { label: 'Undoing', tone: 'undo', sentence: 'It failed. What was begun is being undone.', choices: [] }
+      }
+      const sentence = STAGES[stageOf(job)].doing
       return { label: 'Provisioning', tone: 'busy', sentence, choices: [{ action: 'cancel', label: 'Cancel' }] }
-    case 'cancelling':
-      return { label: 'Undoing', tone: 'undo', sentence, choices: [{ action: 'cancel', label: 'Cancelling…', isBusy: true }] }
-    case 'stopping':
-      return { label: 'Stopping', tone: 'busy', sentence, choices: [{ action: 'stop', label: 'Stopping…', isBusy: true }] }
-    case 'starting':
-      return { label: 'Starting', tone: 'busy', sentence, choices: [{ action: 'start', label: 'Starting…', isBusy: true }] }
-    case 'destroying':
-      return { label: 'Destroying', tone: 'undo', sentence, choices: [{ action: 'destroy', label: 'Destroying…', isBusy: true }] }
+    }
+    case 'cancelling': {
+      const sentence = 'Given up. What was begun is being undone.'
+      return { label: 'Undoing', tone: 'undo', sentence, choices: busy('cancel', 'Cancelling…') }
+    }
+    case 'stopping': {
+      const sentence = 'Asking the machine to shut down.'
+      return { label: 'Stopping', tone: 'busy', sentence, choices: busy('stop', 'Stopping…') }
+    }
+    case 'starting': {
+      const sentence = 'Giving it power, and waiting for it in the tailnet.'
+      return { label: 'Starting', tone: 'busy', sentence, choices: busy('start', 'Starting…') }
+    }
+    case 'destroying': {
+      const sentence = 'Removing its server, its key and its device.'
+      return { label: 'Destroying', tone: 'undo', sentence, choices: busy('destroy', 'Destroying…') }
+    }
   }
 }
 

@@ -1,4 +1,5 @@
 import { EventEmitter } from 'node:events'
+import type { ProgressEvent } from 'provision-vm'
 import type { CallbackPayload } from 'provision-vm/webhook'
 import type { Job, Line, Order } from './job'
 
@@ -44,10 +45,15 @@ export function watch(onChange: (job: Job) => void): () => void {
   return () => changes.off('change', onChange)
 }
 
-/** Adds what happened. */
-export function note(order: Order, { step, level, message, elapsedMs }: Line): void {
-  const progress = jobs.get(order.jobId)?.progress ?? []
-  change(order, { progress: [...progress, { step, level, message, elapsedMs }] })
+/** Adds what happened. The machine's name and addresses are known long before it is ready. */
+export function note(order: Order, event: Line & Partial<ProgressEvent>): void {
+  const { step, level, message, elapsedMs } = event
+  const { progress = [], status } = jobs.get(order.jobId) ?? {}
+  const { serverName = status?.serverName, serverIp = status?.serverIp, tailscaleIp = status?.tailscaleIp } = event
+  change(order, {
+    progress: [...progress, { step, level, message, elapsedMs }],
+    status: { ...status, serverName, serverIp, tailscaleIp },
+  })
 }
 
 /** Takes a verified callback in. Whether it belongs to a run of ours, which its signature does not say. */
