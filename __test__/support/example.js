@@ -79,7 +79,7 @@ function deploy(directory, app) {
 }
 
 /** Starts it, and waits until it says that it is ready. */
-async function serve(server, settings, port = 0) {
+async function serve(server, settings, port) {
   const env = { PATH: process.env.PATH, NODE_ENV: 'production', HOSTNAME: '127.0.0.1', PORT: String(port), ...settings }
   const child = spawn(process.execPath, ['server.js'], { cwd: server, env, stdio: ['ignore', 'pipe', 'pipe'] })
   const said = []
@@ -96,8 +96,8 @@ async function serve(server, settings, port = 0) {
   return {
     url: `http://127.0.0.1:${port}`,
     said,
-    stop: () => {
-      child.kill()
+    stop: (signal = 'SIGTERM') => {
+      child.kill(signal)
       return ended
     },
   }
