@@ -17,7 +17,9 @@ const { eavesdrop } = require('./support/eavesdropper.js')
 const { deploy, install, pack, run, serve } = require('./support/example.js')
 const { leftIn, startCloud, ROOT } = require('./support/simulator.js')
 
-const CHROMIUM = '/usr/bin/chromium'
+/** Debian's Chromium; the others are what Ubuntu and GitHub's runners have. */
+const BROWSERS = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome']
+const BROWSER = BROWSERS.find((file) => existsSync(file))
 const ARGUMENTS = [
   '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
   '--disable-component-update', '--disable-sync',
@@ -25,9 +27,9 @@ const ARGUMENTS = [
 const SECRET = 'callbacks-SECRETSECRETSECRET05'
 
 // Where a browser is required, its absence is no reason to skip, and the tests fail for want of it.
-const isMissing = !existsSync(CHROMIUM) && !process.env.PROVISION_VM_REQUIRE_BROWSER
+const isMissing = !BROWSER && !process.env.PROVISION_VM_REQUIRE_BROWSER
 
-describe('the Next.js example', { skip: isMissing && `there is no ${CHROMIUM}` }, () => {
+describe('the Next.js example', { skip: isMissing && `there is none of ${BROWSERS.join(', ')}` }, () => {
   const directory = mkdtempSync(path.join(tmpdir(), 'provision-vm-example-'))
   let packed, source, server, port, cloud, tailscale, app, browser
 
@@ -48,7 +50,7 @@ describe('the Next.js example', { skip: isMissing && `there is no ${CHROMIUM}` }
     tailscale = await eavesdrop(cloud.greeting.tailscale)
     port = await freePort()
     app = await start()
-    browser = await chromium.launch({ executablePath: CHROMIUM, args: ARGUMENTS })
+    browser = await chromium.launch({ executablePath: BROWSER ?? BROWSERS[0], args: ARGUMENTS })
   })
 
   after(async () => {
@@ -65,7 +67,7 @@ describe('the Next.js example', { skip: isMissing && `there is no ${CHROMIUM}` }
   beforeEach(async () => {
     await cloud.reset()
     page = await browser.newPage({ viewport: { width: 1280, height: 900 }, deviceScaleFactor: 2, reducedMotion: 'reduce' })
-    page.setDefaultTimeout(20_000)
+    page.setDefaultTimeout(60_000)
     complaints = []
     received = []
     page.on('pageerror', (error) => complaints.push(String(error)))
@@ -103,6 +105,10 @@ describe('the Next.js example', { skip: isMissing && `there is no ${CHROMIUM}` }
       card,
       status: card.getByRole('status'),
       press: (name) => card.getByRole('button', { name, exact: true }).click(),
+      destroy: async (name = 'Destroy') => {
+        await card.getByRole('button', { name, exact: true }).click()
+        await card.getByRole('dialog').getByRole('button', { name: 'Destroy for good' }).click()
+      },
       is: (label) => card.locator('.pill').getByText(label, { exact: true }).waitFor(),
       fact: (name) => card.locator('dl div', { has: page.getByText(name, { exact: true }) }).locator('dd').textContent(),
       callbacks: () => card.locator('.callbacks li').allTextContents(),
@@ -184,8 +190,7 @@ describe('the Next.js example', { skip: isMissing && `there is no ${CHROMIUM}` }
     await dialog.waitFor({ state: 'hidden' })
     assert.equal(await page.evaluate(() => document.activeElement.textContent), 'Destroy')
     assert.equal((await cloud.world()).servers.length, 1)
-    await destroy.click()
-    await dialog.getByRole('button', { name: 'Destroy for good' }).click()
+    await job.destroy()
     await job.is('Gone')
     assert.deepEqual(leftIn(await cloud.world()), [])
     await job.press('Dismiss')
@@ -211,14 +216,14 @@ describe('the Next.js example', { skip: isMissing && `there is no ${CHROMIUM}` }
     assert.deepEqual([await first.fact('Public'), await first.fact('Tailnet')], addresses)
     await second.card.locator('.pill').getByText('Elsewhere').waitFor()
 
-    // Its attempt counts as dead at last, and the next call removes what it left before it begins anew.
-    await cloud.configure({ machine: { boot: 'joins' } })
+    // Nobody works on it any more, which its label says at last.
     await cloud.advance(3600)
     await page.reload()
     await second.is('Abandoned')
-    await second.press('Carry on')
-    await second.is('Running')
-    assert.deepEqual((await cloud.world()).servers.map(({ labels }) => labels.state), ['ready', 'ready'])
+    await second.destroy()
+    await second.is('Gone')
+    const [left, ...others] = (await cloud.world()).servers
+    assert.deepEqual([left.labels.provisioning_job_id, others], ['job-2', []])
   })
 
   test('says at a field what the package has against it, before any request', async () => {
@@ -254,8 +259,7 @@ describe('the Next.js example', { skip: isMissing && `there is no ${CHROMIUM}` }
     const leftover = left.card.getByRole('listitem').filter({ hasText: `server ${server.id}` })
     assert.match(await leftover.textContent(), /insufficient permissions/)
     await cloud.control('DELETE', 'faults')
-    await left.press('Destroy what is left')
-    await page.getByRole('dialog').getByRole('button', { name: 'Destroy for good' }).click()
+    await left.destroy('Destroy what is left')
     await left.is('Gone')
     assert.deepEqual((await cloud.world()).servers.map(({ labels }) => labels.provisioning_job_id), ['job-5'])
   })
@@ -309,13 +313,15 @@ describe('the Next.js example', { skip: isMissing && `there is no ${CHROMIUM}` }
     await waiting.status.getByText('Hetzner server is ready').waitFor()
     await waiting.told('provisioning', 0)
 
+    await page.mouse.move(0, 0)
     const picture = await page.screenshot({ fullPage: true })
-    const file = path.join(process.env.PROVISION_VM_BLESS === '1' ? path.join(ROOT, 'docs') : directory, 'example-nextjs.png')
-    writeFileSync(file, picture)
-    assert.equal(readFileSync(file).toString('latin1', 1, 4), 'PNG')
+    // It depends on the fonts of the machine, so it is not compared, and only made anew where that is asked for.
+    const folder = process.env.PROVISION_VM_BLESS === '1' ? path.join(ROOT, 'docs') : directory
+    writeFileSync(path.join(folder, 'example-nextjs.png'), picture)
+    assert.equal(picture.toString('latin1', 1, 4), 'PNG')
     const [width, height] = [picture.readUInt32BE(16), picture.readUInt32BE(20)]
     assert.ok(width === 2560 && height > 2000 && height < 4000, `${width} × ${height}`)
-    assert.ok(picture.length > 100_000 && picture.length < 400_000, `${picture.length} bytes`)
+    assert.ok(picture.length > 50_000 && picture.length < 500_000, `${picture.length} bytes`)
 
     await page.setViewportSize({ width: 390, height: 844 })
     const reach = await page.evaluate(() => document.documentElement.scrollWidth)

@@ -3,7 +3,7 @@
 // The Next.js example as a user would have it: the package from tarballs, the app in a folder of its own.
 
 const { execFile, spawn } = require('node:child_process')
-const { cpSync, existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } = require('node:fs')
+const { cpSync, readFileSync, readdirSync, writeFileSync } = require('node:fs')
 const { once } = require('node:events')
 const { createInterface } = require('node:readline')
 const path = require('node:path')
@@ -40,8 +40,11 @@ async function pack(directory) {
   const name = `${manifest.name}-${platform}`
 
   const root = path.join(directory, 'package')
-  for (const file of [...files, 'README.md', 'LICENSE']) cpSync(path.join(ROOT, file), path.join(root, file), { recursive: true })
-  writeJson(path.join(root, 'package.json'), { ...manifest, files, napi, optionalDependencies: { [name]: manifest.version } })
+  for (const file of [...files, 'README.md', 'LICENSE']) {
+    cpSync(path.join(ROOT, file), path.join(root, file), { recursive: true })
+  }
+  const optionalDependencies = { [name]: manifest.version }
+  writeJson(path.join(root, 'package.json'), { ...manifest, files, napi, optionalDependencies })
 
   const cli = path.join(ROOT, 'node_modules', '@napi-rs', 'cli')
   await run(root, process.execPath, path.join(cli, readJson(path.join(cli, 'package.json')).bin.napi), 'create-npm-dirs')
@@ -49,7 +52,8 @@ async function pack(directory) {
   cpSync(path.join(ROOT, binary), path.join(platformRoot, binary))
 
   const tarball = async (from) => {
-    const [packed] = JSON.parse(await run(from, 'npm', 'pack', '--ignore-scripts', '--json', '--pack-destination', directory))
+    const args = ['pack', '--ignore-scripts', '--json', '--pack-destination', directory]
+    const [packed] = JSON.parse(await run(from, 'npm', ...args))
     return { file: path.join(directory, packed.filename), names: packed.files.map((file) => file.path) }
   }
   return { package: await tarball(root), platform: { ...(await tarball(platformRoot)), name, binary } }
@@ -64,6 +68,8 @@ async function install(directory, packed) {
   manifest.dependencies['provision-vm'] = `file:${packed.package.file}`
   manifest.overrides = { [packed.platform.name]: `file:${packed.platform.file}` }
   writeJson(path.join(app, 'package.json'), manifest)
+  // As in the repository, where the app is below a folder that has a lock file too.
+  writeJson(path.join(directory, 'package-lock.json'), { name: 'above', lockfileVersion: 3, packages: {} })
   await run(app, 'npm', 'install', '--ignore-scripts', '--no-audit', '--no-fund')
   return app
 }
@@ -103,4 +109,4 @@ async function serve(server, settings, port) {
   }
 }
 
-module.exports = { SOURCE, deploy, install, pack, run, serve }
+module.exports = { deploy, install, pack, run, serve }

@@ -16,7 +16,7 @@ const REGIONS = [
 /** Queues a job. What was refused stays in the fields, with the package's own words at the field that it names. */
 export function OrderForm({ suggestion }: { suggestion: Order }) {
   const [{ order = suggestion, failure }, queue, isPending] = useActionState(queueJob, {})
-  const isAtField = Object.keys(order).some((name) => failure?.field === `params.${name}`)
+  const isAtField = ['params.jobId', 'params.agentId'].includes(failure?.field ?? '')
   return (
     <form className="order" action={queue} aria-label="Queue a job">
       <Field name="jobId" label="Job" value={order.jobId} failure={failure} />

@@ -13,7 +13,8 @@ export async function readOrders(): Promise<Order[]> {
   const text = (await cookies()).get(COOKIE)?.value ?? '[]'
   try {
     const rows: unknown = JSON.parse(text)
-    return (Array.isArray(rows) ? rows : []).filter(isRow).slice(0, MOST).map(([jobId, agentId, region]) => ({ jobId, agentId, region }))
+    const orders = Array.isArray(rows) ? rows.filter(isRow).slice(0, MOST) : []
+    return orders.map(([jobId, agentId, region]) => ({ jobId, agentId, region }))
   } catch {
     return []
   }

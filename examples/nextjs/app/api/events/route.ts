@@ -18,8 +18,10 @@ export async function GET(): Promise<Response> {
         if (ids.has(job.order.jobId)) controller.enqueue(encoder.encode(`data: ${JSON.stringify(job)}\n\n`))
       }
       const unwatch = watch(send)
+      const beat = () => controller.enqueue(encoder.encode(':\n\n'))
+      beat()
       const pulse = setInterval(() => {
-        controller.enqueue(encoder.encode(':\n\n'))
+        beat()
         for (const order of orders) if (isMadeElsewhere(find(order.jobId))) void look(order)
       }, PULSE)
       end = () => {
