@@ -40,8 +40,8 @@ export declare function provisionVM(
  * `wait: false` finishes it if its machine has joined by then, and else returns how far it has come. So calling again every
  * few seconds brings a job to its end; between two calls nothing runs.
  *
- * The deadline is that of the first call (`timeoutMs` from its beginning). An attempt that nobody finishes in time counts as
- * dead some minutes later: the next call for the job makes it anew, and {@link reap} removes it. Whoever fails to finish it
+ * The deadline is that of the first call (`timeoutMs` from its beginning; `timeLeftMs` says what is left of it). After that the
+ * next call for the job makes it anew, unless its machine has joined by then, and six minutes later {@link reap} removes it. Whoever fails to finish it
  * undoes it, but what could not be seen of it is no reason to.
  */
 export declare function provisionVM(
@@ -184,7 +184,7 @@ export interface ProvisionVMResult extends NativeResult {
   nodeId: string
   timings: Timing[]
   /** Never there. */
-  expiresInMs?: never
+  timeLeftMs?: never
 }
 
 /** A job whose server stands, and whose machine has still to join. */

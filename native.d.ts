@@ -241,8 +241,8 @@ export interface ProvisionVMResult {
   deviceId?: string
   /** Tailscale's preferred id of the device. */
   nodeId?: string
-  /** Milliseconds until the attempt counts as dead, and the next call makes the machine anew, if it is not finished. */
-  expiresInMs?: number
+  /** Milliseconds that the machine has left to join, if it has not yet. After that the next call makes it anew. */
+  timeLeftMs?: number
   /** Whether it was there before, or made by another call for the same job. */
   reused: boolean
   /** Each server type that was tried, and why it was refused. */

@@ -3,17 +3,26 @@
 // What a caller wants of a machine beyond the usual, by what exists then; and what is told on the way.
 
 const assert = require('node:assert/strict')
+const { readFileSync } = require('node:fs')
+const path = require('node:path')
 const { after, before, beforeEach, test } = require('node:test')
 
 const { provisionVM } = require('..')
-const { leftIn, newJob, startCloud } = require('./support/simulator.js')
+const { leftIn, newJob, ROOT, startCloud } = require('./support/simulator.js')
 
 let cloud
 before(async () => (cloud = await startCloud()))
 after(() => cloud.stop())
 beforeEach(() => cloud.reset())
 
-const quiet = (more) => ({ env: cloud.env(), logger: false, ...more })
+/** Every option that a test of this file has given. */
+const given = new Set()
+
+function quiet(more) {
+  const options = { env: cloud.env(), logger: false, ...more }
+  for (const name of Object.keys(options)) given.add(name)
+  return options
+}
 
 /** Makes something of the project, as its owner would. */
 async function make(kind, body) {
@@ -92,8 +101,8 @@ test('what the project refuses in an order is named, and nothing is left', async
 test('events say as data what their lines say, to onProgress and to a logger that is a function', async () => {
   const told = []
   const logged = []
-  const options = { serverTypes: ['cax11', 'cpx12'], location: 'fsn1', onProgress: (event) => told.push(event), logger: (event) => logged.push(event) }
-  const result = await provisionVM(newJob(), quiet(options))
+  const listeners = { onProgress: (event) => told.push(event), logger: (event) => logged.push(event) }
+  const result = await provisionVM(newJob(), quiet({ serverTypes: ['cax11', 'cpx12'], location: 'fsn1', ...listeners }))
   assert.deepEqual(logged, told)
   const of = (kind) => told.filter(({ detail }) => detail.kind === kind)
   const candidates = of('candidate').map(({ detail: { serverType, location, refused } }) => [serverType, location, Boolean(refused)])
@@ -115,4 +124,71 @@ test('the events of an undo name what is gone and what is left', async () => {
   assert.equal(told.find(({ kind }) => kind === 'undo').why, error.message.split(':')[0])
   assert.deepEqual(told.filter(({ kind }) => kind === 'removed').map(({ resource }) => resource), ['server', 'auth_key'])
   assert.deepEqual(told.filter(({ kind }) => kind === 'left'), [])
+})
+
+test('the settings may be options, and say what the machine is made from and who may log in', async () => {
+  const laptop = await make('ssh_keys', { name: 'laptop', public_key: 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILAPTOPLAPTOPLAPTOPLAPTOPLAPTOPLAPTOP l' })
+  const env = cloud.env()
+  const settings = {
+    env: {},
+    hetznerToken: env.HETZNER_API_TOKEN,
+    hetznerApiUrl: env.HETZNER_API_URL,
+    tailscaleClientId: env.TAILSCALE_OAUTH_CLIENT_ID,
+    tailscaleClientSecret: env.TAILSCALE_OAUTH_CLIENT_SECRET,
+    tailscaleApiUrl: env.TAILSCALE_API_URL,
+    sshKeys: ['laptop', 4711],
+  }
+  const secrets = []
+  const made = await Promise.all([
+    provisionVM(newJob(), quiet({ ...settings, image: 'debian-12', onSecret: (secret) => secrets.push(secret) })),
+    provisionVM(newJob(), quiet({ ...settings, snapshotId: 301000001 })),
+  ])
+  const { servers } = await cloud.world()
+  const of = ({ serverId }) => servers.find(({ id }) => id === serverId)
+  assert.deepEqual(servers.map(({ ssh_keys: keys }) => keys), [[laptop, 4711], [laptop, 4711]])
+  assert.deepEqual(made.map(({ usedSnapshot }) => usedSnapshot), [false, true])
+  assert.equal(of(made[1]).image, 301000001)
+  assert.notEqual(of(made[0]).image, 301000001)
+  assert.ok(of(made[0]).boot.some((line) => line.startsWith('installs Tailscale')))
+  assert.ok(!of(made[1]).boot.some((line) => line.startsWith('installs Tailscale')))
+  assert.equal(secrets.filter((secret) => secret.startsWith('tskey-auth-')).length, 1)
+})
+
+test('a key made by hand lets the machine in, and is nobody else\'s to revoke', async () => {
+  const tags = ['tag:agent']
+  const { key: single } = await cloud.control('POST', 'keys', { reusable: false, ephemeral: false, tags })
+  const { key: reusable } = await cloud.control('POST', 'keys', { reusable: true, ephemeral: false, tags })
+  await provisionVM(newJob(), quiet({ tailscaleAuthKey: single }))
+  const refused = await provisionVM(newJob(), quiet({ tailscaleAuthKey: reusable })).catch((error) => error)
+  assert.deepEqual([refused.code, refused.field], ['CONFIG', 'TAILSCALE_AUTH_KEY'])
+  const { warnings } = await provisionVM(newJob(), quiet({ tailscaleAuthKey: reusable, allowReusableAuthKey: true }))
+  assert.match(warnings.join(), /migration only/)
+  const { keys, devices } = await cloud.world()
+  assert.deepEqual(keys.map(({ used, revoked }) => [used, revoked]), [[true, false], [true, false]])
+  assert.deepEqual(devices.map(({ ephemeral }) => ephemeral), [false, false])
+})
+
+test('tags are the device\'s beside ours, as far as the client owns them', async () => {
+  const other = await provisionVM(newJob(), quiet({ tags: ['tag:prod'] })).catch((error) => error)
+  assert.deepEqual([other.code, other.leftovers], ['FORBIDDEN', []])
+  const { tailscale: { clients } } = await cloud.control('GET', 'config')
+  clients[0].tags.push('tag:prod')
+  await cloud.configure({ tailscale: { clients } })
+  await provisionVM(newJob(), quiet({ tags: ['tag:agent', 'tag:prod'] }))
+  assert.deepEqual((await cloud.world()).devices.map(({ tags }) => tags), [['tag:agent', 'tag:prod']])
+})
+
+test('an unknown region is an error where it should be, and else goes to nbg1', async () => {
+  const strict = await provisionVM(newJob({ region: 'mars' }), quiet({ strictRegion: true })).catch((error) => error)
+  assert.deepEqual([strict.code, strict.field, await cloud.requests()], ['INVALID_INPUT', 'params.region', 0])
+  const vm = await provisionVM(newJob({ region: 'mars' }), quiet({ wait: false, signal: new AbortController().signal }))
+  assert.deepEqual([vm.state, (await cloud.world()).servers[0].location], ['creating', 'nbg1'])
+})
+
+test('no option is without a test here', () => {
+  const types = readFileSync(path.join(ROOT, 'index.d.ts'), 'utf8')
+  const of = (name) => [...types.split(`export interface ${name} `)[1].split('\n}')[0].matchAll(/^ {2}(\w+)\?:/gm)].map(([, option]) => option)
+  const options = [...of('CallOptions'), ...of('ProvisionOptions')]
+  assert.ok(options.length > 30)
+  assert.deepEqual(options.filter((option) => !given.has(option)), [])
 })

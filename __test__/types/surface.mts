@@ -113,7 +113,7 @@ expectTypeOf<t.ReapOptions>().toEqualTypeOf<ReapOptions>()
 type Told = Pick<t.ProvisionVMResult, keyof t.ProvisionVMResult>
 expectTypeOf<Told>().toEqualTypeOf<{
   state: 'ready'
-  expiresInMs?: never
+  timeLeftMs?: never
   serverId: number
   serverIp: string
   tailscaleIp: string
@@ -146,7 +146,7 @@ export function address(result: t.ProvisionVMResult | t.ProvisionVMUnderway): st
   if (result.state === 'ready') return result.tailscaleIp
   expectTypeOf(result.state).toEqualTypeOf<'creating' | 'booting'>()
   expectTypeOf(result.tailscaleIp).toEqualTypeOf<undefined>()
-  return `${result.serverIp ?? 'no address yet'}, for ${result.expiresInMs} ms`
+  return `${result.serverIp ?? 'no address yet'}, for ${result.timeLeftMs} ms`
 }
 expectTypeOf(api.provisionVM).toBeCallableWith(job(), { wait: false })
 expectTypeOf(() => api.provisionVM(job(), { wait: true })).returns.resolves.toEqualTypeOf<t.ProvisionVMResult>()

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::reply::json_reply;
-use crate::{Config, Cut, Delivery, Fault, PlantedDevice, PlantedServer, World};
+use crate::{Config, Cut, Delivery, Fault, PlantedDevice, PlantedKey, PlantedServer, World};
 
 /// Requests above this size are no API requests.
 const LARGEST_REQUEST: usize = 1024 * 1024;
@@ -169,6 +169,9 @@ impl Door {
             }
             ("POST", ["devices"]) => {
                 done(read::<PlantedDevice>(body).map(|device| json!({ "nodeId": self.world().plant_device(device) })))
+            }
+            ("POST", ["keys"]) => {
+                done(read::<PlantedKey>(body).map(|key| json!({ "key": self.world().plant_key(key) })))
             }
             ("PATCH", ["servers", id]) => done(read::<Value>(body).map(|change| {
                 let labels = serde_json::from_value(change["labels"].clone()).ok();

@@ -40,8 +40,8 @@ pub struct ProvisionVmResult {
     pub device_id: Option<String>,
     /// Tailscale's preferred id of the device.
     pub node_id: Option<String>,
-    /// Milliseconds until the attempt counts as dead, and the next call makes the machine anew, if it is not finished.
-    pub expires_in_ms: Option<f64>,
+    /// Milliseconds that the machine has left to join, if it has not yet. After that the next call makes it anew.
+    pub time_left_ms: Option<f64>,
     /// Whether it was there before, or made by another call for the same job.
     pub reused: bool,
     /// Each server type that was tried, and why it was refused.
@@ -245,7 +245,7 @@ impl From<Provisioned> for ProvisionVmResult {
             server_type: done.server.server_type,
             device_id: Some(done.device_id),
             node_id: Some(done.node_id),
-            expires_in_ms: None,
+            time_left_ms: None,
             reused: done.reused,
             attempts: done.attempts.into_iter().map(Into::into).collect(),
             timings: done.timings.into_iter().map(Into::into).collect(),
@@ -269,7 +269,7 @@ impl From<Underway> for ProvisionVmResult {
             server_type: underway.server.server_type,
             device_id: None,
             node_id: None,
-            expires_in_ms: underway.expires_in.map(milliseconds),
+            time_left_ms: underway.time_left.map(milliseconds),
             reused: underway.reused,
             attempts: underway.attempts.into_iter().map(Into::into).collect(),
             timings: underway.timings.into_iter().map(Into::into).collect(),

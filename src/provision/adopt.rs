@@ -203,8 +203,9 @@ pub(super) enum Taken {
 pub(super) async fn take_over(run: &Run<'_>, server: &Server, claim: &Claim) -> Result<Taken, (Cause, Vec<Leftover>)> {
     let still_there = |cause| {
         let why = "left by a dead attempt of this job, and neither finished nor removed by this call";
-        // Another call may be removing it just now.
-        (cause, vec![Leftover::unconfirmed(Kind::Server, why).id(&server.id).name(&server.name)])
+        // One that is anybody's to finish, somebody may be removing just now.
+        let left = if claim.is_resumable { Leftover::unconfirmed } else { Leftover::exists }(Kind::Server, why);
+        (cause, vec![left.id(&server.id).name(&server.name)])
     };
     let unfinished = |cause: Cause| {
         let why = "its machine has joined, and whether it is marked ready now is not known";

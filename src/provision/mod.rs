@@ -121,8 +121,8 @@ pub struct Underway {
     pub reused: bool,
     /// Made from a snapshot, by the settings of this call.
     pub used_snapshot: bool,
-    /// How long until the attempt counts as dead, and is removed by the next call or a reaper.
-    pub expires_in: Option<Duration>,
+    /// How long its machine has to join. After that the next call makes it anew.
+    pub time_left: Option<Duration>,
     /// Each candidate that was tried.
     pub attempts: Vec<CandidateAttempt>,
     /// How long each step took.

@@ -5,7 +5,6 @@
 //! finishing it at the same time, whoever fails to removes it only if no device stands that is its machine.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
@@ -73,14 +72,13 @@ pub(super) fn underway(run: &Run<'_>, server: Server, reused: bool) -> Underway 
     run.know_server(&server);
     run.say(Scope::ProvisionVm, format!("Not waiting for the machine, which is on its way: id={}", server.id));
     run.end_step();
-    let expires = Claim::read(&server).and_then(|claim| claim.expires);
-    let left = |expires: i64| u64::try_from(expires.saturating_sub(run.clock.cloud_unix())).unwrap_or(0);
+    let time_left = Claim::read(&server).and_then(|claim| run.time_left(&claim));
     let mut notes = run.notes();
     Underway {
         state: if server.status == "running" { State::Booting } else { State::Creating },
         reused,
         used_snapshot: run.settings.source.is_snapshot(),
-        expires_in: expires.map(|expires| Duration::from_secs(left(expires))),
+        time_left,
         attempts: std::mem::take(&mut notes.candidates),
         timings: std::mem::take(&mut notes.timings),
         requests: (run.hetzner.sent(), run.tailscale.sent()),

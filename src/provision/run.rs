@@ -175,12 +175,16 @@ impl<'a> Run<'a> {
     /// own.
     pub(super) fn keep_deadline_of(&self, claim: &Claim) -> Instant {
         let own = self.deadline();
-        if let Some(expires) = claim.expires {
-            let left = u64::try_from(expires.saturating_sub(self.clock.cloud_unix())).unwrap_or(0);
-            let left = Duration::from_secs(left).saturating_sub(BEYOND_DEADLINE);
+        if let Some(left) = self.time_left(claim) {
             self.set_deadline(own.min(self.clock.now() + left));
         }
         own
+    }
+
+    /// How long until the deadline of an attempt, as its server's label tells.
+    pub(super) fn time_left(&self, claim: &Claim) -> Option<Duration> {
+        let left = claim.expires?.saturating_sub(self.clock.cloud_unix());
+        Some(Duration::from_secs(u64::try_from(left).unwrap_or(0)).saturating_sub(BEYOND_DEADLINE))
     }
 
     /// Whether an attempt is past its end. As long as no answer has shown the cloud's clock, nobody is, nor if the other

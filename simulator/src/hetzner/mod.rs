@@ -344,6 +344,7 @@ impl Hetzner {
             placement_group: None,
             locked: false,
             protected: false,
+            ssh_keys: Vec::new(),
             first_boot_done: false,
             boot: Vec::new(),
             plan: None,

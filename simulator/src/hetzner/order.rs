@@ -28,7 +28,8 @@ struct Order {
     image: &'static Image,
     labels: Labels,
     user_data: Option<String>,
-    has_keys: bool,
+    /// The keys that may log in.
+    ssh_keys: Vec<u64>,
     start: bool,
     ipv4: Address,
     ipv6: Address,
@@ -82,7 +83,7 @@ impl Hetzner {
         if image.arm != server_type.arm {
             return Err(invalid("image", "image architecture does not match the server type").into());
         }
-        let has_keys = self.check_ssh_keys(body.get("ssh_keys"))?;
+        let ssh_keys = self.check_ssh_keys(body.get("ssh_keys"))?;
         let user_data = body.get("user_data").and_then(Value::as_str).map(str::to_owned);
         if user_data.as_ref().is_some_and(|text| text.len() > LARGEST_USER_DATA) {
             return Err(invalid("user_data", "Length must be between 0 and 32768.").into());
@@ -112,7 +113,7 @@ impl Hetzner {
         }
         check_sale(config, server_type, location)?;
         let name = name.to_owned();
-        Ok(Order { name, server_type, location, image, labels, user_data, has_keys, start, ipv4, ipv6, bindings })
+        Ok(Order { name, server_type, location, image, labels, user_data, ssh_keys, start, ipv4, ipv6, bindings })
     }
 
     /// What an order says of its address of this family. An id counts for nothing where the family is switched off.
@@ -126,15 +127,12 @@ impl Hetzner {
         Ok(given.map_or(Address::New, Address::Given))
     }
 
-    fn check_ssh_keys(&self, keys: Option<&Value>) -> Checked<bool> {
-        let Some(keys) = keys.filter(|keys| !keys.is_null()) else { return Ok(false) };
+    fn check_ssh_keys(&self, keys: Option<&Value>) -> Checked<Vec<u64>> {
+        let Some(keys) = keys.filter(|keys| !keys.is_null()) else { return Ok(Vec::new()) };
         let Some(keys) = keys.as_array() else { return Err(invalid("ssh_keys", "Not a valid list.").into()) };
-        for key in keys {
-            if !self.ssh_keys.values().any(|known| catalogue::is(key, known.id, &known.name)) {
-                return Err(invalid("ssh_keys", "SSH key not found").into());
-            }
-        }
-        Ok(!keys.is_empty())
+        let find = |key| self.ssh_keys.values().find(|known| catalogue::is(key, known.id, &known.name));
+        let id = |key| find(key).map(|known| known.id).ok_or_else(|| invalid("ssh_keys", "SSH key not found").into());
+        keys.iter().map(id).collect()
     }
 
     fn carry_out(
@@ -146,6 +144,7 @@ impl Hetzner {
     ) -> Response<Bytes> {
         let mut server = self.new_server(cx, order.name, order.labels, order.server_type, order.location, order.image);
         server.user_data = order.user_data;
+        server.ssh_keys = order.ssh_keys;
         server.locked = config.locked_while_creating;
         let made_ips = self.address(cx, config, &mut server, order.ipv4, order.ipv6);
         let (least, most) = config.create_seconds;
@@ -158,7 +157,7 @@ impl Hetzner {
             next.push(self.follow_create(cx, "start_server", create, vec![(server.id, "server")]));
         }
         next.extend(self.bind(cx, &mut server, create, &order.bindings));
-        let password = (!order.has_keys || config.always_root_password)
+        let password = (server.ssh_keys.is_empty() || config.always_root_password)
             .then(|| cx.text(20, "abcdefghijkmnopqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"));
         if let Some(text) = password.clone() {
             cx.note(What::SecretIssued { kind: SecretKind::RootPassword, text });

@@ -45,6 +45,8 @@ pub(crate) struct Server {
     pub placement_group: Option<u64>,
     pub locked: bool,
     pub protected: bool,
+    /// The keys that may log in.
+    pub ssh_keys: Vec<u64>,
     /// The first-boot document was read.
     pub first_boot_done: bool,
     /// What its machine did then, a line each.
@@ -151,7 +153,7 @@ impl Server {
     pub(crate) fn truth(&self) -> Value {
         json!({
             "id": self.id, "name": self.name, "status": self.status, "labels": self.labels,
-            "location": self.location, "server_type": self.kind.name, "image": self.image.id,
+            "location": self.location, "server_type": self.kind.name, "image": self.image.id, "ssh_keys": self.ssh_keys,
             "ipv4": self.ipv4, "ipv6": self.ipv6, "networks": self.networks, "firewalls": self.firewalls,
             "placement_group": self.placement_group, "node": self.node,
             "protected": self.protected, "first_boot_done": self.first_boot_done, "boot": self.boot,

@@ -111,7 +111,8 @@ impl Key {
 }
 
 /// A key that is made by hand.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct PlantedKey {
     /// Whether more than one machine may join with it.
     pub reusable: bool,
