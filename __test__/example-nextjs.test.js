@@ -55,7 +55,8 @@ describe('the Next.js example', { skip: isMissing && `there is none of ${BROWSER
 
   after(async () => {
     await browser?.close()
-    await app?.stop()
+    // Asked politely it would wait for jobs that a failed test has left under way.
+    await app?.stop('SIGKILL')
     tailscale?.stop()
     await cloud?.stop()
     rmSync(directory, { recursive: true, force: true })
