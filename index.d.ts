@@ -507,6 +507,8 @@ export interface ProgressEvent extends Omit<NativeEvent, 'detail'> {
 export type EventDetail =
   /** No more than its line. */
   | { kind: 'note' }
+  /** A step begins. */
+  | { kind: 'step' }
   /** A server type was considered: taken, or refused with a reason. */
   | { kind: 'candidate'; serverType: string; location: string; refused?: string; price?: Price }
   /** The server exists; the event itself names it. */

@@ -61,7 +61,7 @@ export declare function deprovisionVm(input: string, cancel: Cancel, onEvent: (e
 
 /** What an event says, as data. Which fields there are, its kind decides; `index.d.ts` has them by kind. */
 export interface EventDetail {
-  /** `note`, `candidate`, `server`, `waiting`, `enrolled`, `undo`, `removed` or `left`. */
+  /** `note`, `step`, `candidate`, `server`, `waiting`, `enrolled`, `undo`, `removed` or `left`. */
   kind: string
   /** The server type that was considered. */
   serverType?: string

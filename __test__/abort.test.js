@@ -83,7 +83,7 @@ test('provisionVM: given up at every single event, it is undone, or has succeede
   const calm = await api.provisionVM(newJob(), quiet({ onProgress: (event) => events.push(event) }))
   await api.deprovisionVM({ serverId: calm.serverId }, quiet())
   const steps = new Set(events.map(({ step }) => step))
-  assert.deepEqual([...steps], ['validate', 'auth_key', 'first_boot', 'server', 'wait', 'verify', 'ready'])
+  assert.deepEqual([...steps], ['validate', 'lookup', 'auth_key', 'first_boot', 'server', 'wait', 'verify', 'ready'])
   const ends = events.map(async (_, last) => {
     const controller = new AbortController()
     let seen = 0

@@ -34,7 +34,7 @@ test('a job is followed from nothing to ready by short looks, and removed', asyn
   assert.deepEqual(
     { ...status, requests: undefined },
     {
-      state: 'ready', percent: 100, agentId: job.agentId, serverId, serverName, serverIp, serverStatus: 'running',
+      state: 'ready', percent: 100, agentId: job.agentId, serverId, serverName, serverIp, serverType: 'cpx11', location: 'ash', serverStatus: 'running',
       tailscaleIp, nodeId, requests: undefined,
     },
   )

@@ -157,6 +157,7 @@ expectTypeOf(() => api.provisionVM(job(), { wait: false })).returns.resolves.toE
 export function line({ detail }: t.ProgressEvent): string {
   switch (detail.kind) {
     case 'note':
+    case 'step':
     case 'server':
       return ''
     case 'candidate':

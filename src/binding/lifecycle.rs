@@ -75,11 +75,15 @@ pub struct JobStatus {
     pub server_id: Option<f64>,
     /// Its name.
     pub server_name: Option<String>,
-    /// Its public IPv4 address.
+    /// Its address: the public IPv4 address, or where it has none the public IPv6 or the private one.
     pub server_ip: Option<String>,
+    /// Hetzner's name of its type.
+    pub server_type: Option<String>,
+    /// Hetzner's name of its location.
+    pub location: Option<String>,
     /// Hetzner's word for its power: `running`, `off` and others.
     pub server_status: Option<String>,
-    /// The device's IPv4 address in the tailnet, if the job is ready and the device verifies just now.
+    /// The device's IPv4 address in the tailnet, if the job is ready, its server runs, and the device verifies just now.
     pub tailscale_ip: Option<String>,
     /// The device's preferred id.
     pub node_id: Option<String>,
@@ -159,6 +163,8 @@ impl From<provision::Status> for JobStatus {
             server_id: server.map(|server| number(server.id.0)),
             server_name: server.map(|server| server.name.clone()),
             server_ip: server.and_then(|server| server.addresses.main()).map(|ip| ip.to_string()),
+            server_type: server.map(|server| server.server_type.clone()),
+            location: server.map(|server| server.location.clone()),
             server_status: server.map(|server| server.status.clone()),
             tailscale_ip: status.tailscale_ip.map(|ip| ip.to_string()),
             node_id: status.node_id,

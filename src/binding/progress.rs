@@ -59,7 +59,7 @@ impl From<Event> for ProgressEvent {
 #[napi(object)]
 #[derive(Default)]
 pub struct EventDetail {
-    /// `note`, `candidate`, `server`, `waiting`, `enrolled`, `undo`, `removed` or `left`.
+    /// `note`, `step`, `candidate`, `server`, `waiting`, `enrolled`, `undo`, `removed` or `left`.
     pub kind: String,
     /// The server type that was considered.
     pub server_type: Option<String>,
@@ -88,6 +88,7 @@ impl From<Detail> for EventDetail {
         let of = |kind: &str| Self { kind: kind.to_owned(), ..Self::default() };
         match detail {
             Detail::Note => of("note"),
+            Detail::Step => of("step"),
             Detail::Candidate { tried, price } => Self {
                 server_type: Some(tried.server_type),
                 location: Some(tried.location),

@@ -214,6 +214,8 @@ pub(super) async fn take_over(run: &Run<'_>, server: &Server, claim: &Claim) -> 
     };
     // It may have shown itself only when an attempt of our own yielded to it.
     run.enter(Step::Lookup);
+    let message = format!("An attempt of this job is over, looking whether its machine has joined: id={}", server.id);
+    run.say(Scope::ProvisionVm, message);
     match look_patiently(run, server, PATIENCE_WITH_DEAD).await.map_err(still_there)? {
         Enrollment::Verified(enrolled) => {
             let server = finish(run, server, claim, &enrolled).await.map_err(unfinished)?;

@@ -61,6 +61,20 @@ impl Step {
     }
 }
 
+impl Step {
+    /// What is said when a step of a job begins; nothing where the next line comes at once.
+    pub(super) fn title(self) -> Option<&'static str> {
+        match self {
+            Self::Lookup => Some("Looking the job up"),
+            Self::AuthKey => Some("Making an auth key"),
+            Self::Server => Some("Ordering a server"),
+            Self::Wait => Some("Waiting for the server, and for its machine to join"),
+            Self::Ready => Some("Marking the server ready"),
+            _ => None,
+        }
+    }
+}
+
 /// Who speaks: the prefix that operators know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
@@ -126,6 +140,8 @@ pub enum Detail {
     /// No more than its line.
     #[default]
     Note,
+    /// A step begins.
+    Step,
     /// A server type in a location was considered.
     Candidate {
         /// Which, and why it was not taken.

@@ -297,6 +297,9 @@ impl<'a> Run<'a> {
         self.end_step();
         self.notes().step = step;
         tracing::debug!(step = step.as_str(), "step");
+        if let Some(title) = step.title() {
+            self.tell(Scope::ProvisionVm, title, Detail::Step);
+        }
     }
 
     /// Notes how long the step took that ends now.

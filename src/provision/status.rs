@@ -67,7 +67,7 @@ pub struct Status {
     pub server: Option<Server>,
     /// The agent that it is for.
     pub agent: Option<String>,
-    /// The device's address in the tailnet, if the job is ready and that device verifies just now.
+    /// The device's address in the tailnet, if the job is ready, its server runs, and that device verifies just now.
     pub tailscale_ip: Option<Ipv4Addr>,
     /// Its preferred id.
     pub node_id: Option<String>,
@@ -146,7 +146,9 @@ fn read(run: &Run<'_>, server: Server, claim: &Claim, mut devices: Vec<Device>) 
     };
     let mut status = told(run, state, Some(server), Some(claim), obstacle);
     // Before that, nothing but its name and tag says that a device is the machine; a call proves more.
-    if let Some(enrolled) = enrolled.filter(|_| claim.ready && claim.node_id.is_some()) {
+    // And Tailscale takes some time to see that a machine is off.
+    let is_on = status.server.as_ref().is_some_and(|server| server.status == "running");
+    if let Some(enrolled) = enrolled.filter(|_| claim.ready && claim.node_id.is_some() && is_on) {
         (status.tailscale_ip, status.node_id) = (Some(enrolled.ip), Some(enrolled.node_id));
     }
     status

@@ -229,6 +229,7 @@ impl Undo for UndoDevice {
             if scene.machine() == Machine::NeverMade {
                 return Vec::new();
             }
+            scene.run.say(Scope::Tailscale, "Looking for devices that its machine has made of itself");
             if let Some(id) = &self.verified {
                 return self.remove_verified(scene, id).await;
             }
