@@ -40,9 +40,10 @@ export declare function provisionVM(
  * `wait: false` finishes it if its machine has joined by then, and else returns how far it has come. So calling again every
  * few seconds brings a job to its end; between two calls nothing runs.
  *
- * The deadline is that of the first call (`timeoutMs` from its beginning; `timeLeftMs` says what is left of it). After that the
- * next call for the job makes it anew, unless its machine has joined by then, and six minutes later {@link reap} removes it. Whoever fails to finish it
- * undoes it, but what could not be seen of it is no reason to.
+ * The machine has until `finishWithinMs` after the first call to join (`timeLeftMs` says what is left of it). After that the next
+ * call for the job makes it anew, unless its machine has joined by then, and six minutes later {@link reap} removes it. Who sees
+ * that it will never join, or gives up while waiting for it, undoes it. That a call's own time is up is no reason to, nor what it
+ * could not see, nor a signal during a single look: then it is named in `leftovers`, and the next call goes on with it.
  */
 export declare function provisionVM(
   params: ProvisionVMParams,
@@ -339,7 +340,10 @@ export interface ProvisionVMParams {
 
 /** What every call takes. */
 export interface CallOptions {
-  /** Gives the call up. What was begun is undone first; then the promise rejects with `ABORTED`. */
+  /**
+   * Gives the call up. What it was making is undone first; then the promise rejects with `ABORTED`. A single look at a job that
+   * another call began (`wait: false`) changes nothing, so there is nothing to undo.
+   */
   signal?: AbortSignal | null | undefined
   /** Called with everything that happens, in order, before the promise settles. What it throws becomes a warning. */
   onProgress?: ((event: ProgressEvent) => unknown) | null | undefined
@@ -373,6 +377,11 @@ export interface CallOptions {
 export interface ProvisionOptions extends CallOptions {
   /** Whether to wait for the machine. Default: true. */
   wait?: boolean | null | undefined
+  /**
+   * With `wait: false`: milliseconds that the machine has to join, from the call on that begins it, whatever `timeoutMs` says of
+   * that call. At least 60 000. Default: `PROVISION_TIMEOUT_SECONDS`, or 600 000.
+   */
+  finishWithinMs?: number | null | undefined
   /** Names of the server types to try, in this order. Default: `cpx11`, `cx23`, `cpx12`, `cpx22`, `cpx21`. */
   serverTypes?: readonly string[] | null | undefined
   /** The only server type to try. Not together with `serverTypes`. */
@@ -423,11 +432,11 @@ export interface PublicNet {
 export interface UserData {
   /** Debian packages to install after the join: `name` or `name=version`. At most 100. */
   packages?: readonly string[] | null | undefined
-  /** Files to write before the join, owned by root. Their contents are stored at Hetzner in plain text. At most 100. */
+  /** Files to put in their places after the join, owned by root. Hetzner keeps their contents in plain text. At most 100. */
   files?: readonly UserFile[] | null | undefined
   /**
-   * Commands to run as root, after the join and the packages, in this order: text for a shell of its own, or a program with its
-   * arguments. The call does not wait for them. At most 100.
+   * Commands to run as root, after the join, the files and the packages, in this order: text for a shell of its own, or a program
+   * with its arguments. The call does not wait for them. At most 100.
    */
   commands?: readonly (string | readonly string[])[] | null | undefined
 }

@@ -122,7 +122,7 @@ export interface JobStatus {
   /**
    * `absent`: no server stands for it. `creating`: its server is being made. `booting`: the server runs, and no device
    * of its name and tag is there yet. `enrolled`: one is, and the server is not marked ready yet. `ready`: it is done.
-   * `expired`: its attempt died; the next call for the job, or `reap`, finishes or removes what it left.
+   * `expired`: its attempt died, or nobody finished it in time; the next call for the job finishes or removes what it left.
    */
   state: 'absent' | 'creating' | 'booting' | 'enrolled' | 'ready' | 'expired'
   /** 0 to 100. While a machine boots it goes by a usual time, so it is no promise. */
@@ -135,17 +135,21 @@ export interface JobStatus {
   serverId?: number
   /** Its name. */
   serverName?: string
-  /** Its public IPv4 address. */
+  /** Its address: the public IPv4 address, or where it has none the public IPv6 or the private one. */
   serverIp?: string
+  /** Hetzner's name of its type. */
+  serverType?: string
+  /** Hetzner's name of its location. */
+  location?: string
   /** Hetzner's word for its power: `running`, `off` and others. */
   serverStatus?: string
-  /** The device's IPv4 address in the tailnet, if the job is ready and the device verifies just now. */
+  /** The device's IPv4 address in the tailnet, if the job is ready, its server runs, and the device verifies just now. */
   tailscaleIp?: string
   /** The device's preferred id. */
   nodeId?: string
   /** What stands in the way of the device, in words. */
   obstacle?: string
-  /** Milliseconds until the attempt counts as dead. */
+  /** Milliseconds until the next call for the job makes it anew, if it is not finished by then. */
   expiresInMs?: number
   /** How many requests were made. */
   requests: Requests
@@ -205,7 +209,7 @@ export interface ProgressEvent {
   serverName?: string
   /** The server's id, as soon as it is known. */
   serverId?: number
-  /** The server's public address, as soon as it is known. */
+  /** The server's address, as soon as it is known. */
   serverIp?: string
   /** The address in the tailnet, as soon as it is known. */
   tailscaleIp?: string

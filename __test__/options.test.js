@@ -65,7 +65,7 @@ test('every wish of a machine is granted in the world', async () => {
   assert.match(result.serverIp, /^2001:db8:.*::1$/)
   assert.equal(device.ephemeral, false)
   const boot = server.boot.join('\n')
-  assert.match(boot, /writes \/etc\/agent\.json[^]*tailscale up[^]*then runs .*packages\.sh.*jq[^]*then runs .*echo[^]*then runs .*touch/)
+  assert.match(boot, /tailscale up[^]*then runs 'install' .*'0600'.*'\/etc\/agent\.json'[^]*then runs .*packages\.sh.*jq[^]*then runs .*echo[^]*then runs .*touch/)
 })
 
 test('a wish that is wrong is named by its path, and nothing is sent', async () => {
@@ -182,8 +182,10 @@ test('tags are the device\'s beside ours, as far as the client owns them', async
 test('an unknown region is an error where it should be, and else goes to nbg1', async () => {
   const strict = await provisionVM(newJob({ region: 'mars' }), quiet({ strictRegion: true })).catch((error) => error)
   assert.deepEqual([strict.code, strict.field, await cloud.requests()], ['INVALID_INPUT', 'params.region', 0])
-  const vm = await provisionVM(newJob({ region: 'mars' }), quiet({ wait: false, signal: new AbortController().signal }))
-  assert.deepEqual([vm.state, (await cloud.world()).servers[0].location], ['creating', 'nbg1'])
+  const vm = await provisionVM(newJob({ region: 'mars' }), quiet({ wait: false, finishWithinMs: 90_000, signal: new AbortController().signal }))
+  const { servers: [server] } = await cloud.world()
+  assert.deepEqual([vm.state, server.location], ['creating', 'nbg1'])
+  assert.equal(server.labels.expires - server.labels.attempt_started, 90 + 360)
 })
 
 test('no option is without a test here', () => {

@@ -67,6 +67,7 @@ interface CallOptions {
 expectTypeOf<t.CallOptions>().toEqualTypeOf<CallOptions>()
 interface ProvisionOptions extends CallOptions {
   wait?: boolean | Nothing
+  finishWithinMs?: number | Nothing
   serverTypes?: readonly string[] | Nothing
   serverType?: string | Nothing
   locations?: readonly string[] | Nothing

@@ -60,7 +60,7 @@ pub(super) fn read(fields: &Fields<'_>) -> Result<Extras, Cause> {
 
 fn locations(fields: &Fields<'_>) -> Result<Vec<String>, Cause> {
     let one = fields.text("location")?;
-    let several = fields.list("locations", MOST_LOCATIONS, "the name of a location", |value| {
+    let several = fields.set("locations", MOST_LOCATIONS, "the name of a location", |value| {
         value.as_str().filter(|name| is_plain(name)).map(str::to_owned)
     })?;
     match (one, several) {
@@ -108,7 +108,7 @@ fn tags(fields: &Fields<'_>) -> Result<Vec<String>, Cause> {
 
 fn ids(fields: &Fields<'_>, name: &'static str, most: usize) -> Result<Vec<u64>, Cause> {
     let read = |value: &Value| value.as_u64().filter(|id| (1..=LARGEST_ID).contains(id));
-    Ok(fields.list(name, most, "an id", read)?.unwrap_or_default())
+    Ok(fields.set(name, most, "an id", read)?.unwrap_or_default())
 }
 
 fn public_net(fields: &Fields<'_>) -> Result<PublicNet, Cause> {
@@ -210,6 +210,7 @@ mod tests {
             (json!({ "firewalls": ["web"] }), "firewalls[0]"),
             (json!({ "firewalls": [1, 2, 3, 4, 5, 6] }), "firewalls"),
             (json!({ "networks": [1.5] }), "networks[0]"),
+            (json!({ "networks": [5, 6, 5] }), "networks[2]"),
             (json!({ "networks": { "a": 1 } }), "networks"),
             (json!({ "placementGroup": 0 }), "placementGroup"),
             (json!({ "publicNet": false }), "publicNet"),

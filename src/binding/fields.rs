@@ -128,6 +128,21 @@ impl<'a> Fields<'a> {
         list.iter().enumerate().map(read).collect::<Result<_, _>>().map(Some)
     }
 
+    /// The same, in which nothing may stand twice.
+    pub(super) fn set<T: PartialEq>(
+        &self,
+        name: &str,
+        most: usize,
+        wanted: &str,
+        read: impl Fn(&Value) -> Option<T>,
+    ) -> Result<Option<Vec<T>>, Cause> {
+        let Some(items) = self.list(name, most, wanted, read)? else { return Ok(None) };
+        match (1..items.len()).find(|index| items[..*index].contains(&items[*index])) {
+            Some(index) => Err(self.refuse(&format!("{name}[{index}]"), "stands there before")),
+            None => Ok(Some(items)),
+        }
+    }
+
     pub(super) fn object(&self, name: &str) -> Result<Option<&'a Map<String, Value>>, Cause> {
         let of = |value: &'a Value| value.as_object().filter(|object| !object.contains_key(UNSUPPORTED));
         self.typed(name, "an object", of)

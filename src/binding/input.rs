@@ -23,6 +23,7 @@ pub(super) struct Input<T> {
 #[derive(Default)]
 pub(super) struct Options {
     pub timeout: Option<Duration>,
+    pub lifetime: Option<Duration>,
     pub server_types: Option<Vec<String>>,
     pub image: Option<String>,
     pub strict_region: bool,
@@ -40,6 +41,8 @@ pub(super) struct Wanted {
 }
 
 const LONGEST_REGION: usize = 63;
+/// No machine boots and joins in less.
+const SHORTEST_LIFE_MS: f64 = 60_000.0;
 
 /// Reads and checks `{ params, options, env }`: what to provision.
 pub(super) fn read(text: &str) -> Result<Input<Wanted>, Cause> {
@@ -90,8 +93,16 @@ fn read_params(value: Option<&Value>) -> Result<Params, Cause> {
 
 /// The options, and whether to wait for the machine.
 fn read_options(value: Option<&Value>) -> Result<(Options, bool), Cause> {
-    const KNOWN: [&str; 7] =
-        ["timeoutMs", "serverTypes", "image", "strictRegion", "ephemeral", "allowReusableAuthKey", "wait"];
+    const KNOWN: [&str; 8] = [
+        "timeoutMs",
+        "finishWithinMs",
+        "serverTypes",
+        "image",
+        "strictRegion",
+        "ephemeral",
+        "allowReusableAuthKey",
+        "wait",
+    ];
     if value.is_none_or(Value::is_null) {
         return Ok((Options::default(), true));
     }
@@ -103,6 +114,7 @@ fn read_options(value: Option<&Value>) -> Result<(Options, bool), Cause> {
     let known: Vec<&str> = KNOWN.into_iter().chain(extras::KNOWN).collect();
     let options = Options {
         timeout: fields.duration("timeoutMs", 1.0)?,
+        lifetime: fields.duration("finishWithinMs", SHORTEST_LIFE_MS)?,
         server_types: read_server_types(&fields)?,
         image,
         strict_region: fields.flag("strictRegion")?.unwrap_or_default(),
@@ -116,7 +128,7 @@ fn read_options(value: Option<&Value>) -> Result<(Options, bool), Cause> {
 
 fn read_server_types(fields: &Fields<'_>) -> Result<Option<Vec<String>>, Cause> {
     let name = |value: &Value| value.as_str().filter(|name| is_plain(name)).map(str::to_owned);
-    let several = fields.list("serverTypes", 20, "the name of a server type", name)?;
+    let several = fields.set("serverTypes", 20, "the name of a server type", name)?;
     match (fields.text("serverType")?, several) {
         (Some(_), Some(_)) => Err(fields.refuse("serverType", "cannot be given together with options.serverTypes")),
         (Some(one), None) if is_plain(&one) => Ok(Some(vec![one])),
@@ -165,7 +177,7 @@ mod tests {
     #[test]
     fn a_wrong_argument_is_named_by_its_path() {
         type Change = fn(&mut Value);
-        let cases: [(Change, &str, &str); 16] = [
+        let cases: [(Change, &str, &str); 17] = [
             (|i| i["params"] = json!(null), "params", "found null"),
             (|i| i["params"]["jobId"] = json!(5), "params.jobId", "found a number"),
             (|i| i["params"]["jobId"] = json!({ "$unsupported": "function" }), "params.jobId", "found a function"),
@@ -178,6 +190,7 @@ mod tests {
             (|i| i["options"]["serverTypes"] = json!([]), "options.serverTypes", "1 to 20"),
             (|i| i["options"] = json!({ "serverType": "a", "serverTypes": ["b"] }), "options.serverType", "together"),
             (|i| i["options"]["wait"] = json!(0), "options.wait", "true or false"),
+            (|i| i["options"]["finishWithinMs"] = json!(9_000), "options.finishWithinMs", "between"),
             (|i| i["options"]["labels"] = json!({ "agent_id": "x" }), "options.labels.agent_id", "own"),
             (|i| i["options"]["serverTypes"] = json!(["cpx11", 5]), "options.serverTypes[1]", "found a number"),
             (|i| i["options"]["image"] = json!("a b"), "options.image", "name or id"),

@@ -62,7 +62,7 @@ pub struct Looking {
 pub struct JobStatus {
     /// `absent`: no server stands for it. `creating`: its server is being made. `booting`: the server runs, and no device
     /// of its name and tag is there yet. `enrolled`: one is, and the server is not marked ready yet. `ready`: it is done.
-    /// `expired`: its attempt died; the next call for the job, or `reap`, finishes or removes what it left.
+    /// `expired`: its attempt died, or nobody finished it in time; the next call for the job finishes or removes what it left.
     #[napi(ts_type = "'absent' | 'creating' | 'booting' | 'enrolled' | 'ready' | 'expired'")]
     pub state: String,
     /// 0 to 100. While a machine boots it goes by a usual time, so it is no promise.
@@ -89,7 +89,7 @@ pub struct JobStatus {
     pub node_id: Option<String>,
     /// What stands in the way of the device, in words.
     pub obstacle: Option<String>,
-    /// Milliseconds until the attempt counts as dead.
+    /// Milliseconds until the next call for the job makes it anew, if it is not finished by then.
     pub expires_in_ms: Option<f64>,
     /// How many requests were made.
     pub requests: Requests,

@@ -31,7 +31,7 @@ pub struct ProgressEvent {
     pub server_name: Option<String>,
     /// The server's id, as soon as it is known.
     pub server_id: Option<f64>,
-    /// The server's public address, as soon as it is known.
+    /// The server's address, as soon as it is known.
     pub server_ip: Option<String>,
     /// The address in the tailnet, as soon as it is known.
     pub tailscale_ip: Option<String>,

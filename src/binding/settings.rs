@@ -229,6 +229,10 @@ pub(super) fn read(environment: &Environment, options: Options, purpose: Purpose
             Some(timeout) => timeout,
             None => timeout(environment)?,
         },
+        lifetime: match options.lifetime {
+            Some(lifetime) => lifetime,
+            None => timeout(environment)?,
+        },
         warnings: options.warnings,
     })
 }

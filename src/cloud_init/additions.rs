@@ -1,8 +1,11 @@
-//! What a caller adds to the first boot. Nothing of it comes before the join, or can spoil it.
+//! What a caller adds to the first boot. Nothing of it happens before the join, or can spoil it.
 //!
-//! cloud-init's own `packages` are installed before `runcmd` runs, and an item of `runcmd` that is a text becomes a line of
-//! the one script that joins: a slip in its quotes would cost the join. So packages are installed by a script of ours
-//! after the join, and every command is a list of words, a text being given to a shell of its own.
+//! cloud-init writes files and installs its own `packages` before `runcmd` runs, and an item of `runcmd` becomes a line of the
+//! one script that joins: a slip in its quotes would cost the join, an `exit` what comes after it. So files are delivered to a
+//! folder of ours and put in their places after the join, packages are installed by a script of ours, and every command gets a
+//! process of its own.
+
+use std::borrow::Cow;
 
 use serde::Serialize;
 
@@ -11,15 +14,16 @@ use crate::secret::Secret;
 
 pub(super) const SCRIPT_FILE: &str = "/root/provision-vm/packages.sh";
 pub(super) const SCRIPT: &str = include_str!("packages.sh");
+const FILES: &str = "/root/provision-vm/files";
 
 /// Packages, files and commands of the caller's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Additions {
-    /// Packages to install after the join, as `apt-get install` takes them: `name` or `name=version`.
-    pub packages: Vec<String>,
-    /// Files to write, before the join.
+    /// Files to put in their places after the join.
     pub files: Vec<File>,
-    /// Commands to run after the join and the packages, in this order, as root.
+    /// Packages to install after that, as `apt-get install` takes them: `name` or `name=version`.
+    pub packages: Vec<String>,
+    /// Commands to run after that, in this order, as root.
     pub commands: Vec<Command>,
 }
 
@@ -46,26 +50,46 @@ pub enum Command {
 impl Additions {
     pub(super) fn write_files(&self) -> impl Iterator<Item = WriteFile<'_>> {
         let script = (!self.packages.is_empty()).then(|| WriteFile::new(SCRIPT_FILE, "0700", SCRIPT));
-        let of_caller =
-            self.files.iter().map(|file| WriteFile::new(&file.path, &file.permissions, file.content.expose()));
-        script.into_iter().chain(of_caller)
+        let of_caller = self.files.iter().enumerate();
+        let of_caller = of_caller.map(|(at, file)| WriteFile::new(delivered(at), "0600", file.content.expose()));
+        of_caller.chain(script)
     }
 
-    pub(super) fn commands(&self) -> impl Iterator<Item = Words<'_>> {
-        let packages = self.packages.iter().map(String::as_str);
-        let install =
-            (!self.packages.is_empty()).then(|| Words(["sh", SCRIPT_FILE].into_iter().chain(packages).collect()));
-        let of_caller = self.commands.iter().map(|command| match command {
-            Command::Text(text) => Words(vec!["sh", "-c", text]),
-            Command::Words(words) => Words(words.iter().map(String::as_str).collect()),
-        });
-        install.into_iter().chain(of_caller)
+    pub(super) fn commands(&self) -> Vec<Words<'_>> {
+        let mut commands = Vec::new();
+        for (at, file) in self.files.iter().enumerate() {
+            let ours = ["install", "-D", "-m", &*file.permissions, "--"].map(Cow::Borrowed);
+            commands.push(Words(ours.into_iter().chain([delivered(at), Cow::Borrowed(&*file.path)]).collect()));
+        }
+        if !self.files.is_empty() {
+            commands.push(words(["rm", "-rf", FILES]));
+        }
+        if !self.packages.is_empty() {
+            commands.push(words(["sh", SCRIPT_FILE].into_iter().chain(self.packages.iter().map(String::as_str))));
+        }
+        commands.extend(self.commands.iter().map(|command| match command {
+            Command::Text(text) => words(["sh", "-c", text]),
+            // A bare `exit` would be that of the one script.
+            Command::Words(own) => {
+                words(["sh", "-c", r#"exec "$0" "$@""#].into_iter().chain(own.iter().map(String::as_str)))
+            }
+        }));
+        commands
     }
+}
+
+fn words<'a>(all: impl IntoIterator<Item = &'a str>) -> Words<'a> {
+    Words(all.into_iter().map(Cow::Borrowed).collect())
+}
+
+/// Where a file waits for the join.
+fn delivered(at: usize) -> Cow<'static, str> {
+    format!("{FILES}/{at}").into()
 }
 
 /// An item of `runcmd`.
 #[derive(Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Words<'a>(pub Vec<&'a str>);
+pub(super) struct Words<'a>(pub Vec<Cow<'a, str>>);
 
 /// Whether a text can be the path of a file of the caller's: absolute, plain, and not one of ours.
 pub fn is_path(text: &str) -> bool {

@@ -3,6 +3,8 @@
 //! It holds three things: the auth key in a file that only root may read, the join script, and one command that runs
 //! the script. The key is in no command line, and the script removes its file. What a caller adds comes after them.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 
 use super::CloudInitError;
@@ -52,7 +54,7 @@ struct CloudConfig<'a> {
 
 #[derive(Serialize)]
 pub(super) struct WriteFile<'a> {
-    path: &'a str,
+    path: Cow<'a, str>,
     owner: &'static str,
     /// A string: as a number, YAML 1.1 would read it as octal or not, by its version.
     permissions: &'a str,
@@ -60,8 +62,8 @@ pub(super) struct WriteFile<'a> {
 }
 
 impl<'a> WriteFile<'a> {
-    pub(super) fn new(path: &'a str, permissions: &'a str, content: &'a str) -> Self {
-        Self { path, owner: "root:root", permissions, content }
+    pub(super) fn new(path: impl Into<Cow<'a, str>>, permissions: &'a str, content: &'a str) -> Self {
+        Self { path: path.into(), owner: "root:root", permissions, content }
     }
 }
 
@@ -84,7 +86,7 @@ pub fn render(boot: &FirstBoot<'_>) -> Result<Secret, CloudInitError> {
             .into_iter()
             .chain(boot.additions.write_files())
             .collect(),
-        runcmd: std::iter::once(Words(vec!["sh", SCRIPT_FILE, boot.hostname, mode]))
+        runcmd: std::iter::once(Words(["sh", SCRIPT_FILE, boot.hostname, mode].map(Cow::Borrowed).into()))
             .chain(boot.additions.commands())
             .collect(),
     };
@@ -111,22 +113,18 @@ pub fn check(hostname: &str, mode: Mode, additions: &Additions) -> Result<(), Cl
     render(&FirstBoot { auth_key, hostname, mode, additions }).map(drop)
 }
 
-/// JSON leaves U+007F to U+009F as they are; YAML refuses the whole document for one of them, or reads U+0085 as a
-/// line end. As escapes they are fine in both.
+/// JSON leaves everything beyond ASCII as it is; YAML refuses the whole document for some of it (U+007F, U+FFFE), and reads
+/// other letters as line ends (U+0085, U+2028), which ends a document at `---`. As escapes all of them are fine in both. What is
+/// beyond U+FFFF is plain to YAML, and as a pair of escapes it would not be.
 fn escape(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for letter in json.chars() {
         match letter {
-            // All of them are below U+0100, so two digits after the zeros are enough.
-            '\u{7f}'..='\u{9f}' => out.extend(["\\u00", &hex(letter)]),
+            '\u{7f}'..='\u{ffff}' => out.push_str(&format!("\\u{:04x}", u32::from(letter))),
             _ => out.push(letter),
         }
     }
     out
-}
-
-fn hex(letter: char) -> String {
-    format!("{:02x}", u32::from(letter))
 }
 
 #[cfg(test)]
@@ -165,14 +163,18 @@ mod tests {
         let document = document(Mode::Install, &additions);
         let run = serde_json::json!([
             ["sh", SCRIPT_FILE, "agent-a-1", "install"],
+            ["install", "-D", "-m", "0640", "--", "/root/provision-vm/files/0", "/etc/app"],
+            ["rm", "-rf", "/root/provision-vm/files"],
             ["sh", "/root/provision-vm/packages.sh", "nginx", "jq=1.6-2"],
             ["sh", "-c", "echo 'unbalanced"],
-            ["touch", "/tmp/$(id)"],
+            ["sh", "-c", "exec \"$0\" \"$@\"", "touch", "/tmp/$(id)"],
         ]);
         assert_eq!(document["runcmd"], run);
-        let paths: Vec<_> = document["write_files"].as_array().unwrap().iter().map(|file| &file["path"]).collect();
-        assert_eq!(paths, [KEY_FILE, SCRIPT_FILE, "/root/provision-vm/packages.sh", "/etc/app"]);
-        assert_eq!(document["write_files"][3]["permissions"], "0640");
+        let files = document["write_files"].as_array().unwrap();
+        let files: Vec<_> = files.iter().map(|file| (file["path"].as_str(), file["permissions"].as_str())).collect();
+        let ours = [(KEY_FILE, "0600"), (SCRIPT_FILE, "0700"), ("/root/provision-vm/files/0", "0600")];
+        let ours = ours.into_iter().chain([("/root/provision-vm/packages.sh", "0700")]);
+        assert_eq!(files, ours.map(|(path, mode)| (Some(path), Some(mode))).collect::<Vec<_>>());
         assert!(document.get("packages").is_none(), "cloud-init would install them before the join");
         assert!(!format!("{additions:?}").contains("a: 'b'"), "a file may hold a secret");
     }
@@ -205,7 +207,7 @@ mod tests {
 
     #[test]
     fn what_yaml_would_refuse_is_escaped() {
-        assert_eq!(escape("a\u{7f}b\u{85}c\u{9f}\u{a0}é😀"), "a\\u007fb\\u0085c\\u009f\u{a0}é😀");
+        assert_eq!(escape("a\u{7f}\u{85}é\u{2028}\u{fffe}😀"), "a\\u007f\\u0085\\u00e9\\u2028\\ufffe😀");
     }
 
     #[test]

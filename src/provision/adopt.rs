@@ -16,7 +16,7 @@ use super::leftover::{Hold, Kind, Leftover};
 use super::presence;
 use super::run::{Doing, Run};
 use super::saga::Saga;
-use super::step::auth_key::UndoAuthKey;
+use super::step::auth_key::{UndoAuthKey, key_end};
 use super::step::device::UndoDevice;
 use super::step::ready;
 use super::step::removal::Guard;
@@ -216,7 +216,9 @@ pub(super) async fn take_over(run: &Run<'_>, server: &Server, claim: &Claim) -> 
     run.enter(Step::Lookup);
     let message = format!("An attempt of this job is over, looking whether its machine has joined: id={}", server.id);
     run.say(Scope::ProvisionVm, message);
-    match look_patiently(run, server, PATIENCE_WITH_DEAD).await.map_err(still_there)? {
+    // Who does not wait has to make do with how long it has been over.
+    let patience = if run.waits { PATIENCE_WITH_DEAD } else { PATIENCE_WITH_DEAD.saturating_sub(run.time_over(claim)) };
+    match look_patiently(run, server, patience).await.map_err(still_there)? {
         Enrollment::Verified(enrolled) => {
             let server = finish(run, server, claim, &enrolled).await.map_err(unfinished)?;
             return Ok(Taken::Finished(server, enrolled));
@@ -257,6 +259,7 @@ pub(super) async fn clear(run: &Run<'_>, server: &Server, claim: &Claim, guard: 
     }
     let remains = Saga::default();
     let device = UndoDevice::new(&server.name, &claim.attempt, claim.started, Vec::new());
+    let device = device.until(claim.auth_key.as_ref().and_then(|_| key_end(claim)));
     remains.declare(device.verified(claim.node_id.as_deref().filter(|_| claim.ready)));
     if let Some(key) = &claim.auth_key {
         // That of a server that was handed over has served.

@@ -280,7 +280,6 @@ fn hetzner_code(error: &HetznerError) -> Code {
     }
 }
 
-/// A refused order mostly points at what the settings ask for: an image, a key, a type that does not exist.
 /// What Hetzner calls the fields of an order, and where the caller has them from.
 const ORDERED: [(&str, &str); 6] = [
     ("ssh_keys", "HETZNER_SSH_KEY_ID"),
@@ -291,6 +290,7 @@ const ORDERED: [(&str, &str); 6] = [
     ("labels", "options.labels"),
 ];
 
+/// A refused order mostly points at what the settings ask for: an image, a key, a type that does not exist.
 fn order_code(error: &HetznerError) -> Code {
     const FROM_SETTINGS: [&str; 4] = ["image", "ssh_keys", "server_type", "location"];
     match error {

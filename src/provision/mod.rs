@@ -305,10 +305,7 @@ async fn take_turns(run: &Run<'_>, before: &mut Vec<Leftover>) -> Result<Progres
             }
             Standing::Begun(server, claim) if run.waits => match resume::complete(run, server, &claim).await? {
                 Completed::Finished(done) => return Ok(ready(done)),
-                Completed::Cleared(left) => {
-                    before.extend(left);
-                    adopt::look_up(run).await.map_err(nothing_left)?
-                }
+                Completed::Over(server) => Standing::Dead(server, claim),
             },
             Standing::Begun(server, claim) => return resume::advance(run, server, &claim).await,
             Standing::Underway(server) if !run.waits => {
@@ -367,16 +364,23 @@ async fn attempt(run: &Run<'_>) -> Result<Progress, Failure> {
 /// Does what declares its undo; if it fails, what was declared is undone.
 async fn or_undo<T>(run: &Run<'_>, work: impl AsyncFnOnce(&Saga) -> Result<T, Cause>) -> Result<T, Failure> {
     let saga = Saga::default();
-    let cause = match AssertUnwindSafe(Box::pin(work(&saga))).catch_unwind().await {
-        Ok(Ok(done)) => return Ok(done),
-        Ok(Err(cause)) => cause,
-        Err(panic) => Cause::panic(panic.as_ref()),
+    let cause = match attempted(work(&saga)).await {
+        Ok(done) => return Ok(done),
+        Err(cause) => cause,
     };
     if saga.is_empty() {
         return Err((cause, Vec::new()));
     }
     run.begin_undo(&cause);
     Err((cause, saga.compensate(run).await))
+}
+
+/// Does something; a panic in it is a cause like any other.
+async fn attempted<T>(work: impl Future<Output = Result<T, Cause>>) -> Result<T, Cause> {
+    match AssertUnwindSafe(Box::pin(work)).catch_unwind().await {
+        Ok(outcome) => outcome,
+        Err(panic) => Err(Cause::panic(panic.as_ref())),
+    }
 }
 
 /// Does what undoes itself; a panic in it becomes an error.

@@ -15,11 +15,13 @@ use super::job::Claim;
 use super::leftover::{Kind, Leftover};
 use super::run::Run;
 use super::saga::Saga;
-use super::step::auth_key::{self, Key, UndoAuthKey};
+use super::step::auth_key::{self, Key, UndoAuthKey, key_end};
 use super::step::device::UndoDevice;
 use super::step::server::{self, Made, UndoServer};
 use super::step::wait::{self, Seen};
-use super::{Failure, Params, Progress, Provisioned, Provisioner, Settings, State, Underway, conclude, or_undo};
+use super::{
+    Failure, Params, Progress, Provisioned, Provisioner, Settings, State, Underway, attempted, conclude, or_undo,
+};
 use crate::hetzner::{ActionStatus, Server};
 use crate::tailscale::NodeId;
 
@@ -92,42 +94,50 @@ pub(super) fn underway(run: &Run<'_>, server: Server, reused: bool) -> Underway 
 pub(super) enum Completed {
     /// Its machine has joined, and is handed over.
     Finished(Provisioned),
-    /// Its time was up before ours, and its server is gone; with what stays of the rest.
-    Cleared(Vec<Leftover>),
+    /// Its time was up before ours.
+    Over(Server),
 }
 
 /// Waits for the machine of an attempt that another call has begun, and finishes it; or undoes it.
 pub(super) async fn complete(run: &Run<'_>, server: Server, claim: &Claim) -> Result<Completed, Failure> {
     let own_deadline = run.keep_deadline_of(claim);
-    let outcome = or_undo(run, async |saga| {
-        let begun = take_up(run, saga, server, claim).await?;
+    let saga = Saga::default();
+    let spared = on_its_way(&server, claim, &run.job.key_description(&claim.attempt));
+    let outcome = attempted(async {
+        let begun = take_up(run, &saga, server.clone(), claim).await?;
         let enrolled = wait::both(run, &begun.made, &begun.key, &begun.expected(run)).await?;
         conclude(run, begun, &enrolled).await
     });
     let outcome = outcome.await;
-    let is_over = run.clock.now() >= run.deadline();
+    let (now, deadline) = (run.clock.now(), run.deadline());
     run.set_deadline(own_deadline);
-    match outcome {
-        Ok(done) => Ok(Completed::Finished(done)),
-        // It had all the time that it was given, so it is the attempt that failed, and not this call.
-        Err((_, left)) if is_over && run.ended().is_none() && left.iter().all(|left| left.kind != Kind::Server) => {
-            run.end_undo();
-            run.enter(Step::Lookup);
-            run.say(Scope::ProvisionVm, "The attempt that another call began has had its time, beginning anew");
-            Ok(Completed::Cleared(left))
-        }
-        Err(failure) => Err(failure),
+    let cause = match outcome {
+        Ok(done) => return Ok(Completed::Finished(done)),
+        Err(cause) => cause,
+    };
+    if now >= deadline && !run.cancel.is_cancelled() {
+        // That our time is up says nothing about a machine that has some left; and where its time is up, it is the attempt that
+        // failed, and not this call.
+        return if run.ended().is_some() { Err((Cause::Deadline, spared)) } else { Ok(Completed::Over(server)) };
     }
+    run.begin_undo(&cause);
+    Err((cause, saga.compensate(run).await))
+}
+
+/// What is named of an attempt that goes on without this call.
+fn on_its_way(server: &Server, claim: &Claim, description: &str) -> Vec<Leftover> {
+    // Another call may be finishing or removing it just now.
+    let why = "it is on its way, and the next call for this job goes on with it";
+    let key = claim.auth_key.iter().map(|id| Leftover::unconfirmed(Kind::AuthKey, why).id(id).name(description));
+    std::iter::once(Leftover::unconfirmed(Kind::Server, why).id(&server.id).name(&server.name)).chain(key).collect()
 }
 
 /// Looks once at the machine of an attempt that another call has begun, and finishes it if the machine has joined. Undoes
 /// it if the machine never will.
 pub(super) async fn advance(run: &Run<'_>, server: Server, claim: &Claim) -> Result<Progress, Failure> {
     let saga = Saga::default();
-    let spared = |cause: Cause, server: &Server| {
-        let why = "it is on its way, and the next call for this job goes on with it";
-        (cause, vec![Leftover::unconfirmed(Kind::Server, why).id(&server.id).name(&server.name)])
-    };
+    let description = run.job.key_description(&claim.attempt);
+    let spared = |cause: Cause, server: &Server| (cause, on_its_way(server, claim, &description));
     let begun = match take_up(run, &saga, server.clone(), claim).await {
         Ok(begun) => begun,
         Err(cause) => return Err(spared(cause, &server)),
@@ -155,7 +165,8 @@ async fn take_up(run: &Run<'_>, saga: &Saga, server: Server, claim: &Claim) -> R
     run.know_server(&server);
     run.say(Scope::ProvisionVm, format!("Going on with an attempt that another call began: id={}", server.id));
     let description = run.job.key_description(&claim.attempt);
-    saga.declare(UndoDevice::new(&server.name, &claim.attempt, claim.started, Vec::new()));
+    let device = UndoDevice::new(&server.name, &claim.attempt, claim.started, Vec::new());
+    saga.declare(device.until(claim.auth_key.as_ref().and_then(|_| key_end(claim))));
     if let Some(key) = &claim.auth_key {
         saga.declare(UndoAuthKey::of_label(key, description.clone(), false));
     }

@@ -31,7 +31,7 @@ const LEAST_UNDO_BUDGET: Duration = Duration::from_secs(30);
 /// (fault Q06).
 const CLOCK_MARGIN: Duration = Duration::from_secs(300);
 /// From an attempt's deadline until it counts as dead.
-const BEYOND_DEADLINE: Duration = Duration::from_secs(UNDO_BUDGET.as_secs() + CLOCK_MARGIN.as_secs());
+pub(super) const BEYOND_DEADLINE: Duration = Duration::from_secs(UNDO_BUDGET.as_secs() + CLOCK_MARGIN.as_secs());
 /// What the reply to an order is worth after the caller has given up.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -90,6 +90,8 @@ pub(super) struct Notes {
     pub warnings: Vec<String>,
     /// The key that the settings bring was seen used up after an attempt.
     pub is_key_spent: bool,
+    /// The key of the attempt that is being undone was revoked unused, so no machine of it can join any more.
+    pub is_shut_out: bool,
     /// The attempt that the call is at.
     attempt: Option<String>,
     known: Known,
@@ -116,6 +118,7 @@ impl<'a> Run<'a> {
             candidates: Vec::new(),
             warnings: Vec::new(),
             is_key_spent: false,
+            is_shut_out: false,
             attempt: None,
             known: Known { server_name: Some(job.name.clone()).filter(|name| !name.is_empty()), ..Known::default() },
         };
@@ -149,8 +152,7 @@ impl<'a> Run<'a> {
     /// A new attempt, beginning now.
     pub(super) fn begin_attempt(&self) -> Attempt {
         let started = self.clock.cloud_unix();
-        let life = self.deadline().saturating_duration_since(self.clock.now()) + BEYOND_DEADLINE;
-        let expires = started.saturating_add_unsigned(life.as_secs());
+        let expires = started.saturating_add_unsigned((self.attempt_time() + BEYOND_DEADLINE).as_secs());
         let id = self.chance.id();
         self.is_at(&id);
         Attempt { id, started, expires, is_resumable: !self.waits }
@@ -159,6 +161,13 @@ impl<'a> Run<'a> {
     /// From here on every event names this attempt.
     pub(super) fn is_at(&self, attempt: &str) {
         self.notes().attempt = Some(attempt.to_owned());
+    }
+
+    /// How long the machine of an attempt that begins now has to join: as long as this call waits, or, where it does not, as
+    /// the settings say.
+    pub(super) fn attempt_time(&self) -> Duration {
+        let time_left = self.deadline().saturating_duration_since(self.clock.now());
+        if self.waits { time_left } else { self.settings.lifetime }
     }
 
     /// When the call has to be done, its undo apart.
@@ -179,6 +188,13 @@ impl<'a> Run<'a> {
             self.set_deadline(own.min(self.clock.now() + left));
         }
         own
+    }
+
+    /// How long the deadline of an attempt is past, as its server's label tells.
+    pub(super) fn time_over(&self, claim: &Claim) -> Duration {
+        let now = self.clock.cloud_unix().saturating_add_unsigned(BEYOND_DEADLINE.as_secs());
+        let over = claim.expires.map_or(0, |expires| now.saturating_sub(expires));
+        Duration::from_secs(u64::try_from(over).unwrap_or(0))
     }
 
     /// How long until the deadline of an attempt, as its server's label tells.
@@ -319,6 +335,7 @@ impl<'a> Run<'a> {
                 return;
             }
             notes.undo_began = Some(self.clock.now());
+            notes.is_shut_out = false;
             notes.failed_at = Some(notes.step);
         }
         self.enter(Step::Undo);

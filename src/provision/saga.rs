@@ -50,6 +50,8 @@ struct Facts {
     key_used: Option<bool>,
     /// The key is the customer's, and lets in one machine only.
     is_given_once: bool,
+    /// Reads have shown that the server is gone, whoever removed it.
+    is_server_gone: bool,
 }
 
 /// What has become of the machine of this attempt. Its devices may go only if this call deleted it (design 6, rule 3).
@@ -81,6 +83,15 @@ impl Scene<'_> {
 
     pub(super) fn set_machine(&self, machine: Machine) {
         self.facts().machine = machine;
+    }
+
+    /// Whether reads have shown that the server is gone, whoever removed it.
+    pub(super) fn is_server_gone(&self) -> bool {
+        self.facts().is_server_gone || matches!(self.machine(), Machine::Deleted { .. })
+    }
+
+    pub(super) fn set_server_gone(&self) {
+        self.facts().is_server_gone = true;
     }
 
     /// Whether a machine joined with the key; nothing, if that cannot be told, or may still happen.
@@ -148,7 +159,12 @@ impl Saga {
     pub(super) async fn compensate(&self, run: &Run<'_>) -> Vec<Leftover> {
         let mut undos = std::mem::take(&mut *self.declared.lock().unwrap_or_else(PoisonError::into_inner));
         let end = run.undo_end();
-        let facts = Mutex::new(Facts { machine: Machine::NeverMade, key_used: None, is_given_once: false });
+        let facts = Mutex::new(Facts {
+            machine: Machine::NeverMade,
+            key_used: None,
+            is_given_once: false,
+            is_server_gone: false,
+        });
         let mut leftovers = Vec::new();
         while let Some(undo) = undos.pop() {
             let waiting = u32::try_from(undos.len()).unwrap_or(u32::MAX);

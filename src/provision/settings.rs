@@ -45,6 +45,8 @@ pub struct Settings {
     pub strict_region: bool,
     /// The time for everything but the undo.
     pub timeout: Duration,
+    /// How long a machine has to join that nobody waits for, from the call that begins it.
+    pub lifetime: Duration,
     /// What a person should hear about these settings.
     pub warnings: Vec<String>,
 }

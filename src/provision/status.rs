@@ -11,7 +11,7 @@ use super::enrollment::{Enrollment, Expected, judge};
 use super::error::{Cause, ProvisionError};
 use super::event::{Observer, Step};
 use super::job::{self, Claim, Job};
-use super::run::{Doing, Run};
+use super::run::{BEYOND_DEADLINE, Doing, Run};
 use super::settings::Settings;
 use super::{Provisioner, failure, region, unless_panic};
 use crate::hetzner::Server;
@@ -36,7 +36,7 @@ pub enum State {
     Enrolled,
     /// It is done.
     Ready,
-    /// Its attempt is past its end: the next call for the job, or a reaper, finishes or removes it.
+    /// Its attempt is past its end, or past its deadline with nobody waiting: the next call for the job finishes or removes it.
     Expired,
 }
 
@@ -71,7 +71,7 @@ pub struct Status {
     pub tailscale_ip: Option<Ipv4Addr>,
     /// Its preferred id.
     pub node_id: Option<String>,
-    /// How long until the attempt counts as dead.
+    /// How long until the next call makes it anew, if it is not finished.
     pub expires_in: Option<Duration>,
     /// What stands in the way of the device, in words.
     pub obstacle: Option<&'static str>,
@@ -135,7 +135,7 @@ fn read(run: &Run<'_>, server: Server, claim: &Claim, mut devices: Vec<Device>) 
     };
     let state = if claim.ready {
         State::Ready
-    } else if claim.is_dead(run.clock.shown_unix()) {
+    } else if is_over(claim, run.clock.shown_unix()) {
         State::Expired
     } else if enrolled.is_some() {
         State::Enrolled
@@ -152,6 +152,16 @@ fn read(run: &Run<'_>, server: Server, claim: &Claim, mut devices: Vec<Device>) 
         (status.tailscale_ip, status.node_id) = (Some(enrolled.ip), Some(enrolled.node_id));
     }
     status
+}
+
+/// Whether the next call finishes the attempt or makes it anew: it is past its end, or past its deadline with nobody waiting.
+fn is_over(claim: &Claim, now: i64) -> bool {
+    over_at(claim).is_some_and(|end| end < now)
+}
+
+fn over_at(claim: &Claim) -> Option<i64> {
+    let beyond = if claim.is_resumable { BEYOND_DEADLINE.as_secs() } else { 0 };
+    claim.expires.filter(|_| !claim.ready).map(|expires| expires.saturating_sub_unsigned(beyond))
 }
 
 fn told(
@@ -171,7 +181,7 @@ fn told(
         State::Enrolled => (Some(Step::Ready), 95),
         State::Ready => (None, 100),
     };
-    let expires = claim.filter(|claim| !claim.ready).and_then(|claim| claim.expires);
+    let expires = claim.and_then(over_at);
     Status {
         state,
         percent,

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::json;
+
 use crate::support::{Cloud, Notebook, Outcome, Process, params, settings, with_timeout};
+use provision_vm::provision::settings::{Attachments, Extras, PublicNet};
 use provision_vm::provision::{
     CancellationToken, Code, Hold, Kind, Params, Progress, ProvisionError, ReapOptions, Settings, Silent, State,
     Underway,
@@ -202,26 +205,147 @@ async fn two_that_finish_it_at_the_same_time_both_have_it() {
     assert_eq!(cloud.truth().usable_keys(), 0);
 }
 
+/// A world with a network that leads out, and settings for a machine that has no other way.
+fn hidden() -> (Cloud, Settings) {
+    let mut config = Config::default();
+    config.hetzner.nat_networks.insert("inner".to_owned());
+    let cloud = Cloud::new(config);
+    let subnet = json!({ "type": "cloud", "ip_range": "10.0.1.0/24", "network_zone": "us-east" });
+    let body = json!({ "name": "inner", "ip_range": "10.0.0.0/16", "subnets": [subnet] });
+    let network = cloud.world().plant_network(&body).unwrap();
+    let public_net = PublicNet { enable_ipv4: false, enable_ipv6: false };
+    let attachments = Attachments { networks: vec![network], public_net, ..Attachments::default() };
+    (cloud, Settings { extras: Extras { attachments, ..Extras::default() }, ..settings() })
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_gives_up_when_the_machine_has_joined_leaves_it_to_the_other_one() {
     // From before the machine joins until long after: whenever one gives up, the other has it, or nobody does.
-    for tenths in (0..400).step_by(7) {
-        let cloud = Cloud::usual();
-        begun(&cloud).await;
-        let (one, two, cancel) = (cloud.process(5), cloud.process(6), CancellationToken::new());
-        let (gone, had, ()) =
-            tokio::join!(finish(&one, cancel.clone()), finish(&two, CancellationToken::new()), async {
-                tokio::time::sleep(Duration::from_millis(tenths * 100)).await;
-                cancel.cancel();
-            });
-        match &had {
-            Ok(_) => cloud.truth().assert_one_ready(&had),
-            Err(error) => {
-                assert_eq!(error.cause.code(), Code::Superseded, "after {tenths}/10 s: {error:?}");
-                assert_eq!(gone.unwrap_err().cause.code(), Code::Aborted);
-                cloud.truth().assert_empty();
+    for is_hidden in [false, true] {
+        for tenths in (0..500).step_by(7) {
+            let (cloud, settings) = if is_hidden { hidden() } else { (Cloud::usual(), settings()) };
+            assert!(matches!(begin_with(&cloud, &settings).await.unwrap(), Progress::Underway(_)));
+            let (one, two, cancel) = (cloud.process(5), cloud.process(6), CancellationToken::new());
+            let (params, notes) = (params(), Arc::new(Silent));
+            let (gone, had, ()) = tokio::join!(
+                one.provision(&params, &settings, cancel.clone(), notes.clone()),
+                two.provision(&params, &settings, CancellationToken::new(), notes.clone()),
+                async {
+                    tokio::time::sleep(Duration::from_millis(tenths * 100)).await;
+                    cancel.cancel();
+                }
+            );
+            match &had {
+                Ok(_) => cloud.truth().assert_one_ready(&had),
+                Err(error) => {
+                    assert_eq!(error.cause.code(), Code::Superseded, "after {tenths}/10 s: {error:?}");
+                    assert_eq!(gone.unwrap_err().cause.code(), Code::Aborted);
+                    cloud.truth().assert_empty();
+                }
             }
         }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delete_that_takes_effect_late_costs_nobody_his_machine() {
+    for tenths in (150..350).step_by(4) {
+        let cloud = Cloud::usual();
+        begun(&cloud).await;
+        cloud.fault(Api::Hetzner, "DELETE", "/servers/*", FaultKind::ResetThenApply { after_ms: 6_000 });
+        let (one, two, cancel) = (cloud.process(5), cloud.process(6), CancellationToken::new());
+        let (_, had, ()) = tokio::join!(finish(&one, cancel.clone()), finish(&two, CancellationToken::new()), async {
+            tokio::time::sleep(Duration::from_millis(tenths * 100)).await;
+            cancel.cancel();
+        });
+        pass(30).await;
+        if had.is_ok() {
+            cloud.truth().assert_one_ready(&had);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_without_public_addresses_is_finished_by_calls_that_never_wait() {
+    let (cloud, settings) = hidden();
+    for _ in 0..40 {
+        if let Progress::Ready(done) = begin_with(&cloud, &settings).await.unwrap() {
+            assert!(cloud.now() < Duration::from_secs(120), "{:?}", cloud.now());
+            return cloud.truth().assert_one_ready(&Ok(*done));
+        }
+        pass(4).await;
+    }
+    panic!("it never ends: {}", cloud.truth().0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_does_not_wait_is_short_whatever_it_finds() {
+    let never = |config: &mut Config| config.machine.boot = BootOutcome::NeverJoins;
+    let (code, message) = ("unknown_error".to_owned(), "Unknown Error".to_owned());
+    let failing = ActionOutcome::Error { code, message };
+    for (later, is_failing) in [(30, true), (620, false), (700, false), (1_500, false)] {
+        let mut config = Config::default();
+        never(&mut config);
+        if is_failing {
+            config.hetzner.start_action = failing.clone();
+        }
+        let cloud = Cloud::new(config);
+        begun(&cloud).await;
+        pass(later).await;
+        let before = cloud.now();
+        let outcome = begin(&cloud).await;
+        let took = cloud.now() - before;
+        assert!(took < Duration::from_secs(9), "{later} s later it takes {took:?}: {outcome:?}");
+        assert_eq!(cloud.truth().servers().len(), usize::from(!is_failing), "{outcome:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_own_time_is_up_leaves_it_to_the_next() {
+    let cloud = Cloud::usual();
+    let underway = begun(&cloud).await;
+    let error = cloud.provision(&with_timeout(5)).await.unwrap_err();
+    let named: Vec<Kind> = error.leftovers.iter().map(|left| left.kind).collect();
+    assert_eq!((error.cause.code(), named), (Code::Deadline, vec![Kind::Server, Kind::AuthKey]), "{error:?}");
+    assert!(error.is_retryable());
+    let done = cloud.provision(&settings()).await;
+    cloud.truth().assert_one_ready(&done);
+    assert_eq!(done.unwrap().server.id, underway.server.id);
+    // And however short the time of the call that begins it, the machine has its own.
+    let cloud = Cloud::usual();
+    let short = Settings { timeout: Duration::from_secs(8), ..settings() };
+    for _ in 0..20 {
+        if let Progress::Ready(done) = begin_with(&cloud, &short).await.unwrap() {
+            assert_eq!(cloud.truth().servers_ever(), 1);
+            return cloud.truth().assert_one_ready(&Ok(*done));
+        }
+        pass(4).await;
+    }
+    panic!("it never ends: {}", cloud.truth().0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_key_of_a_server_that_somebody_deleted_is_revoked_or_named() {
+    let cloud = Cloud::that_never_joins();
+    let underway = begun(&cloud).await;
+    let process = cloud.process(5);
+    let (outcome, ()) = tokio::join!(finish(&process, CancellationToken::new()), async {
+        pass(12).await;
+        cloud.world().remove_server(underway.server.id.0);
+    });
+    let error = outcome.unwrap_err();
+    assert_eq!((error.cause.code(), error.leftovers.as_slice()), (Code::Superseded, &[][..]));
+    cloud.truth().assert_empty();
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_it_stands_is_what_the_next_call_makes_of_it() {
+    let cloud = Cloud::that_never_joins();
+    assert!(matches!(begin_with(&cloud, &with_timeout(60)).await.unwrap(), Progress::Underway(_)));
+    for (later, state) in [(30, State::Booting), (40, State::Expired)] {
+        pass(later).await;
+        let status = cloud.told(1).status("job-1", &settings(), CancellationToken::new(), Arc::new(Silent)).await;
+        assert_eq!(status.unwrap().state, state);
     }
 }
 
@@ -303,24 +427,6 @@ async fn aborted_before_and_during_the_order_it_leaves_nothing() {
             Ok(progress) => assert!(matches!(progress, Progress::Underway(_)) && cloud.truth().servers().len() == 1),
             Err(error) => {
                 assert_eq!((error.cause.code(), error.leftovers.as_slice()), (Code::Aborted, &[][..]));
-                cloud.truth().assert_empty();
-            }
-        }
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn without_a_machine_that_joins_boot_outcomes_differ_but_nothing_is_left() {
-    for boot in [BootOutcome::NeverJoins, BootOutcome::Joins] {
-        let mut config = Config::default();
-        config.machine.boot = boot;
-        let cloud = Cloud::new(config);
-        begun(&cloud).await;
-        let outcome = cloud.provision(&with_timeout(90)).await;
-        match &outcome {
-            Ok(_) => cloud.truth().assert_one_ready(&outcome),
-            Err(error) => {
-                assert!(error.leftovers.is_empty(), "{error:?}");
                 cloud.truth().assert_empty();
             }
         }

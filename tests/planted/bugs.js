@@ -143,7 +143,7 @@ module.exports = [
     what: "TAILSCALE_AUTH_KEY, which is the customer's, is revoked after use",
     caughtBy: ['I02'],
     edits: [
-      [AUTH_KEY, 'let (Some(undo), Some(id)) = (&key.minted, &key.id) else { return };', 'if planted("customers-key-revoked")\n        && let (None, Some(id)) = (&key.minted, &key.id)\n    {\n        let _ = run.tailscale.revoke_key(id, run.within()).await;\n    }\n    let (Some(undo), Some(id)) = (&key.minted, &key.id) else { return };'],
+      [AUTH_KEY, 'Origin::Given => return,', 'Origin::Given if planted("customers-key-revoked") => run.tailscale.revoke_key(id, within).await,\n        Origin::Given => return,'],
     ],
   },
   {
@@ -172,6 +172,18 @@ module.exports = [
     what: 'a server is marked ready without looking for an older one of the same job',
     caughtBy: ['I01', 'I11'],
     edits: [[READY, 'servers.iter().find(|server| server.id < id)', 'servers.iter().find(|server| server.id < id && !planted("no-second-look"))']],
+  },
+  {
+    name: 'given-up-though-joined',
+    what: 'who gives up removes a server that others may be finishing, although a device stands that may be its machine',
+    caughtBy: ['I03', 'I11'],
+    edits: [[REMOVAL, 'Ok(Some(device)) => return', 'Ok(Some(_)) if planted("given-up-though-joined") => {}\n                Ok(Some(device)) => return']],
+  },
+  {
+    name: 'nobody-may-finish',
+    what: 'the server of a call that does not wait is not labelled as anybody\'s to finish',
+    caughtBy: ['I18'],
+    edits: [[JOB, 'if attempt.is_resumable {', 'if attempt.is_resumable && !planted("nobody-may-finish") {']],
   },
   {
     name: 'living-attempt-taken-over',
@@ -241,7 +253,7 @@ module.exports = [
     name: 'undo-without-end',
     what: 'the undo has no limit in time',
     caughtBy: ['I14'],
-    edits: [[RUN, '(began.min(self.deadline) + UNDO_BUDGET).max', 'if planted("undo-without-end") {\n            return now + UNDO_BUDGET * 60;\n        }\n        (began.min(self.deadline) + UNDO_BUDGET).max']],
+    edits: [[RUN, '(began.min(self.deadline()) + UNDO_BUDGET).max', 'if planted("undo-without-end") {\n            return now + UNDO_BUDGET * 60;\n        }\n        (began.min(self.deadline()) + UNDO_BUDGET).max']],
   },
   {
     name: 'deaf-to-abort',

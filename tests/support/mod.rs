@@ -115,12 +115,14 @@ pub fn settings() -> Settings {
         extras: Extras::default(),
         strict_region: false,
         timeout: USUAL_TIMEOUT,
+        lifetime: USUAL_TIMEOUT,
         warnings: Vec::new(),
     }
 }
 
 pub fn with_timeout(seconds: u64) -> Settings {
-    Settings { timeout: Duration::from_secs(seconds), ..settings() }
+    let time = Duration::from_secs(seconds);
+    Settings { timeout: time, lifetime: time, ..settings() }
 }
 
 pub fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {

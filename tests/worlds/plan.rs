@@ -142,6 +142,7 @@ impl Caller {
             source,
             ephemeral: self.ephemeral,
             timeout: self.timeout,
+            lifetime: self.timeout,
             ..settings()
         }
     }

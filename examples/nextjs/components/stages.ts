@@ -11,11 +11,11 @@ export const STAGES = [
 
 type Stage = 0 | 1 | 2 | 3 | 4
 
-/** An event says what has been done, so each leads to the stage that comes next. */
-const NEXT: Partial<Record<Line['step'], Stage>> = {
+/** There is an event when a step begins. */
+const STAGE: Partial<Record<Line['step'], Stage>> = {
   auth_key: 1,
-  first_boot: 2,
-  server: 3,
+  first_boot: 1,
+  server: 2,
   follow: 3,
   wait: 3,
   verify: 4,
@@ -24,5 +24,5 @@ const NEXT: Partial<Record<Line['step'], Stage>> = {
 
 /** How far a job has come. While it is undone, it is where it was given up. */
 export function stageOf({ progress }: Job): Stage {
-  return progress.map(({ step }) => NEXT[step] ?? 0).reduce((far, stage) => (stage > far ? stage : far), 0)
+  return progress.map(({ step }) => STAGE[step] ?? 0).reduce((far, stage) => (stage > far ? stage : far), 0)
 }

@@ -127,9 +127,13 @@ const standing = ({ jobId }: Order): Promise<Pick<Job, 'status' | 'doubt'>> =>
     (error: unknown) => ({ doubt: failureOf(error).failure }),
   )
 
-/** What the browser may know of an error. A `ProvisionError` holds no secret; of others nothing is known. */
+/** What the browser may know of an error. A `ProvisionError` holds no secret; of others nothing is known, so they are only logged. */
 function failureOf(error: unknown): { failure: Failure; leftovers: Leftover[] } {
-  if (!isProvisionError(error)) throw error
+  if (!isProvisionError(error)) {
+    console.error(error)
+    const hint = 'Look into the log of the app.'
+    return { failure: { code: 'INTERNAL', step: 'validate', message: 'The app broke down.', hint, requestIds: [] }, leftovers: [] }
+  }
   const { code, step, message, field, hint, requestIds, leftovers } = error
   return { failure: { code, step, message, field, hint, requestIds }, leftovers }
 }

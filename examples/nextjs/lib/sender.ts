@@ -28,7 +28,7 @@ export async function sendCallback(order: Order, runId: string, message: Message
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error)
     const line = `The callback "${message.status}" was not delivered: ${why}`
-    note(order, { step: 'ready', level: 'warn', message: line, elapsedMs: 0 })
+    note(order, { step: 'validate', level: 'warn', message: line, elapsedMs: 0 })
   }
 }
 

@@ -33,7 +33,8 @@ export const drop = (jobId: string): boolean => jobs.delete(jobId)
 
 /** Changes a job, or begins one, and tells whoever watches. */
 export function change(order: Order, patch: Partial<Job>): Job {
-  const job: Job = { progress: [], leftovers: [], callbacks: [], ...jobs.get(order.jobId), ...patch, order }
+  // What a browser says of a job that is known here counts for nothing.
+  const job: Job = { order, progress: [], leftovers: [], callbacks: [], ...jobs.get(order.jobId), ...patch }
   jobs.set(order.jobId, job)
   changes.emit('change', job)
   return job

@@ -73,10 +73,12 @@ impl Server {
         self.networks.iter().any(|net| net.network == network && net.ip == ip)
     }
 
-    /// Where its machine connects from, as others see it. Behind a NAT that is not its own address.
-    pub(crate) fn public_ip(&self) -> Option<IpAddr> {
+    /// Where its machine says that it connects from: tailscaled reports the addresses of its interfaces. Behind a NAT that is
+    /// the private one.
+    pub(crate) fn connects_from(&self) -> Option<IpAddr> {
         let first = self.ipv6.map(|net| IpAddr::from(Ipv6Addr::from(u128::from(net) + 1)));
-        self.ipv4.map(IpAddr::from).or(first)
+        let private = self.networks.iter().find(|net| net.attached).map(|net| IpAddr::from(net.ip));
+        self.ipv4.map(IpAddr::from).or(first).or(private)
     }
 
     /// As the API writes it, but for its placement group, which the project knows.

@@ -29,7 +29,7 @@ impl World {
             Happening::MachineAsks(id, wait) => {
                 let Some(server) = self.hetzner.running_server(id) else { return };
                 let Some(plan) = server.plan.take() else { return };
-                let queued = Happening::QueuedJoin(id, Box::new(plan), server.public_ip());
+                let queued = Happening::QueuedJoin(id, Box::new(plan), server.connects_from());
                 self.agenda.put(self.cx.now + wait, queued);
             }
             Happening::QueuedJoin(server, plan, ip) => self.join(server, *plan, ip),
@@ -39,7 +39,7 @@ impl World {
                     if machine.queued_joins { Duration::from_secs_f64(machine.join_seconds) } else { Duration::ZERO };
                 let asks = machine.joins_again_after_seconds.is_some();
                 let Some(server) = self.hetzner.running_server(id).filter(|_| asks) else { return };
-                let again = Happening::QueuedJoin(id, plan, server.public_ip());
+                let again = Happening::QueuedJoin(id, plan, server.connects_from());
                 self.agenda.put(self.cx.now + wait, again);
             }
             Happening::MachineOff(server) => {
@@ -94,7 +94,7 @@ impl World {
 
     fn machine_joins(&mut self, id: u64) {
         let Some(server) = self.hetzner.running_server(id) else { return };
-        let (Some(plan), ip) = (server.plan.take(), server.public_ip()) else { return };
+        let (Some(plan), ip) = (server.plan.take(), server.connects_from()) else { return };
         self.join(id, plan, ip);
     }
 

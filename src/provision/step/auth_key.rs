@@ -2,6 +2,7 @@
 
 mod undo;
 
+use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,8 +11,8 @@ use futures_util::FutureExt;
 
 use super::super::error::Cause;
 use super::super::event::{Scope, Step};
-use super::super::job::{Attempt, TAG};
-use super::super::run::{Doing, Heard, Run};
+use super::super::job::{Attempt, Claim, TAG};
+use super::super::run::{BEYOND_DEADLINE, Doing, Heard, Run};
 use super::super::saga::Saga;
 use crate::secret::Secret;
 use crate::tailscale::{Capabilities, CreatedKey, KeyId, KeyOrder, TailscaleError, key_id_of};
@@ -25,6 +26,12 @@ const LIFE_MARGIN: Duration = Duration::from_secs(60);
 const ORDERS: u32 = 3;
 /// The time for revoking a key that has served.
 const RETIRE_LIMIT: Duration = Duration::from_secs(30);
+
+/// When the key ends that an attempt has minted, in the cloud's unix time: some time after its deadline.
+pub(in super::super) fn key_end(claim: &Claim) -> Option<i64> {
+    let beyond = BEYOND_DEADLINE.saturating_sub(LIFE_MARGIN);
+    claim.expires.map(|expires| expires.saturating_sub_unsigned(beyond.as_secs()))
+}
 
 const DOING: &str = "the Tailscale auth key could not be made";
 
@@ -99,7 +106,7 @@ pub(in super::super) async fn ensure(run: &Run<'_>, saga: &Saga, attempt: &Attem
         }
         (FreshKey { text: given.clone(), key }, "taken from TAILSCALE_AUTH_KEY")
     } else {
-        let life = run.deadline().saturating_duration_since(run.clock.now()) + LIFE_MARGIN;
+        let life = run.attempt_time() + LIFE_MARGIN;
         (mint(run, saga, attempt, life).await?, "generated")
     };
     run.say(Scope::ProvisionVm, format!("Tailscale auth key {word}"));
@@ -191,7 +198,9 @@ fn check_minted(created: &CreatedKey, wanted: &Capabilities) -> Result<Secret, C
         return Err(Cause::UnusableKey("its id and its text are not of one key"));
     }
     let got = &created.capabilities;
-    if got.reusable || !got.preauthorized || got.tags != wanted.tags || got.ephemeral != wanted.ephemeral {
+    let tags = |capabilities: &Capabilities| capabilities.tags.iter().cloned().collect::<BTreeSet<_>>();
+    let has_other_tags = tags(got) != tags(wanted);
+    if got.reusable || !got.preauthorized || has_other_tags || got.ephemeral != wanted.ephemeral {
         return Err(Cause::UnusableKey("it may do other things than were ordered"));
     }
     Ok(text.clone())

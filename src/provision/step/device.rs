@@ -25,6 +25,8 @@ const PATIENCE_WITH_MORE: Duration = Duration::from_secs(5);
 /// How long one may take whose machine was let in between the word that the key is unused and its revocation.
 const PATIENCE_AFTER_DENIAL: Duration = Duration::from_secs(3);
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// By how much the clocks of the two clouds may differ.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(15);
 /// Between two looks at a device that does not say where it connects from.
 const LISTEN_AGAIN: Duration = Duration::from_secs(3);
 
@@ -65,12 +67,19 @@ pub(in super::super) struct UndoDevice {
     known: Vec<NodeId>,
     /// The device that was verified when the server was handed over.
     verified: Option<NodeId>,
+    /// When the key that its machine joins with has ended, in the cloud's unix time, if that is known.
+    key_ended: Option<i64>,
 }
 
 impl UndoDevice {
     pub(in super::super) fn new(hostname: &str, attempt: &str, attempt_started: i64, known: Vec<NodeId>) -> Self {
         let (hostname, attempt) = (hostname.to_owned(), attempt.to_owned());
-        Self { hostname, attempt, attempt_started, known, verified: None }
+        Self { hostname, attempt, attempt_started, known, verified: None, key_ended: None }
+    }
+
+    /// The same for an attempt whose key ends by itself at that time: whatever joined before shows by then and a little.
+    pub(in super::super) fn until(self, key_ended: Option<i64>) -> Self {
+        Self { key_ended, ..self }
     }
 
     /// The same for a server that was handed over: its label names the device, so no other one is looked for.
@@ -93,6 +102,7 @@ impl UndoDevice {
         let patience = match scene.key_used() {
             Some(false) => PATIENCE_AFTER_DENIAL,
             _ if has_candidate => PATIENCE_WITH_MORE,
+            _ if self.is_long_over(scene) => Duration::ZERO,
             _ => PATIENCE_WITH_LISTS,
         };
         let until = scene.deadline.min(scene.run.clock.now() + patience);
@@ -110,6 +120,11 @@ impl UndoDevice {
             }
             sleep(LOOK_AGAIN).await;
         }
+    }
+
+    fn is_long_over(&self, scene: &Scene<'_>) -> bool {
+        let shown = |ended: i64| ended.saturating_add_unsigned((PATIENCE_WITH_LISTS + CLOCKS_DIFFER).as_secs());
+        self.key_ended.is_some_and(|ended| shown(ended) < scene.run.clock.cloud_unix())
     }
 
     /// Removes one of the devices that may be ours, or says why not.

@@ -9,6 +9,7 @@ use super::super::leftover::{Hold, Kind, Leftover};
 use super::super::presence;
 use super::super::run::Run;
 use crate::hetzner::{HetznerError, PrimaryIp, PrimaryIpId, Server, ServerId};
+use crate::tailscale::{KeyId, TailscaleError};
 use crate::transport::{Instant, Judge, Opinion, Patience, Repeat, TransportError, Within, retry, sleep, sleep_until};
 
 /// A new server may be missing from reads for up to 5 s (fault G32), so a first "not there" is not believed.
@@ -19,6 +20,10 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 const STILL_SHOWN: Duration = Duration::from_secs(15);
 /// How often a deletion is asked for that Hetzner accepts and does not carry out.
 const DELETIONS: u32 = 2;
+/// How long the device of a machine may take to show in lists, if it was let in before its key was revoked.
+const SHOWS_SOON: Duration = Duration::from_secs(3);
+/// The same, if that key may have been used at any time before.
+const SHOWS_AT_LAST: Duration = Duration::from_secs(15);
 /// How often an address is looked at that should go with its server.
 const ADDRESS_LOOKS: u32 = 8;
 
@@ -54,7 +59,7 @@ pub(in super::super) enum Guard {
     Own,
     /// Nothing: it is the call's own, and no job's. The attempt alone is on its labels.
     Ordered,
-    /// No device verifies that is its machine: any call for the job may be finishing it.
+    /// Its key is revoked, and no device stands that may be its machine: any call for the job may be finishing it.
     Resumable,
     /// Nothing: somebody has said that this very server shall go, also if it is ready.
     Told,
@@ -68,11 +73,6 @@ pub(in super::super) enum Guard {
 impl Guard {
     fn is_of_dead(self) -> bool {
         matches!(self, Self::Dead | Self::DeadAndAlone)
-    }
-
-    /// Whether another call may mark the server ready that sees its machine join.
-    fn is_shared(self) -> bool {
-        self.is_of_dead() || self == Self::Resumable
     }
 }
 
@@ -106,11 +106,21 @@ pub(in super::super) async fn remove_server(run: &Run<'_>, target: Target<'_>, w
         if let Some((objection, hold)) = objection(run, target, &server) {
             return exists(objection, hold);
         }
-        if target.guard.is_shared() {
+        if target.guard == Guard::Resumable {
+            match shut_out(run, &server, within).await {
+                Ok(None) => {}
+                // Another call may be finishing or removing it just now.
+                Ok(Some(device)) => return unconfirmed(device, Hold::None),
+                Err(error) => {
+                    return unconfirmed(&format!("whether its machine has joined is not known ({error})"), usual_hold);
+                }
+            }
+        }
+        if target.guard.is_of_dead() {
             // Another call that sees its machine join marks it ready, and a read may not show that yet.
             match presence::look(run, &server, within).await {
                 Ok(Enrollment::Verified(_)) => return exists("its machine has joined after all", Hold::None),
-                Ok(Enrollment::Ambiguous(_) | Enrollment::NotYet(Obstacle::Another)) if target.guard.is_of_dead() => {
+                Ok(Enrollment::Ambiguous(_) | Enrollment::NotYet(Obstacle::Another)) => {
                     return exists("a device of its name stands that is not provably its machine", Hold::Person);
                 }
                 Ok(Enrollment::NotYet(obstacle))
@@ -118,7 +128,7 @@ pub(in super::super) async fn remove_server(run: &Run<'_>, target: Target<'_>, w
                 {
                     return exists(obstacle.as_str(), Hold::None);
                 }
-                Ok(Enrollment::Ambiguous(_) | Enrollment::NotYet(_)) => {}
+                Ok(Enrollment::NotYet(_)) => {}
                 Err(error) => {
                     return exists(&format!("whether its machine has joined is not known ({error})"), usual_hold);
                 }
@@ -155,6 +165,37 @@ pub(in super::super) async fn remove_server(run: &Run<'_>, target: Target<'_>, w
                     None => return exists(&error.to_string(), hold_of(&error)),
                 }
             }
+        }
+    }
+}
+
+/// Sees to it that no machine joins any more of a server that any call for its job may be finishing, and says so if one may have
+/// joined before. A delete may take effect long after it was sent, when another call has marked the server ready. So what
+/// decides is not the delete but the key: once it is revoked unused, no call can see a machine join that it could mark. A key made
+/// by hand is not ours to revoke, and without one there is only the look.
+async fn shut_out(run: &Run<'_>, server: &Server, within: Within) -> Result<Option<&'static str>, TailscaleError> {
+    let claim = Claim::read(server);
+    let key = claim.as_ref().and_then(|claim| Some((KeyId(claim.auth_key.clone()?), &claim.attempt)));
+    let mut patience = SHOWS_AT_LAST;
+    if let Some((id, attempt)) = key {
+        let description = run.job.key_description(attempt);
+        let found = run.tailscale.find_key(&id, within).await?.filter(|key| key.description == description);
+        if found.is_some_and(|key| !key.invalid) {
+            run.tailscale.revoke_key(&id, within).await?;
+            patience = SHOWS_SOON;
+        }
+    }
+    let until = within.deadline.min(run.clock.now() + patience);
+    loop {
+        match presence::look(run, server, within).await? {
+            Enrollment::Verified(_) => return Ok(Some("its machine has joined after all")),
+            Enrollment::Ambiguous(_) => return Ok(Some("devices of its name stand that may be its machine")),
+            Enrollment::NotYet(obstacle) if obstacle.is_of_a_device() => return Ok(Some(obstacle.as_str())),
+            Enrollment::NotYet(_) if run.clock.now() + LOOK_AGAIN > until => {
+                run.notes().is_shut_out = patience == SHOWS_SOON;
+                return Ok(None);
+            }
+            Enrollment::NotYet(_) => sleep(LOOK_AGAIN).await,
         }
     }
 }

@@ -32,6 +32,9 @@ const READINGS: u32 = 3;
 /// How long to wait for a device that connects from the new server while another one fits.
 const DOUBT: Duration = Duration::from_secs(10);
 
+/// How old, in seconds, such a device has to be for whoever looks only once. Clocks may differ.
+const OLD: i64 = 60;
+
 const DEVICES: &str = "the devices could not be read";
 
 /// How far the waits have come, for when the deadline ends them.
@@ -122,8 +125,8 @@ pub(in super::super) async fn once(run: &Run<'_>, made: &Made, key: &Key, expect
         }
         Ok(match proof.look(run, expected, run.within()).await.doing(DEVICES) {
             Ok(Enrollment::Verified(enrolled)) => Seen::Joined(enrolled),
-            Ok(Enrollment::NotYet(_)) => Seen::NotYet,
-            Ok(Enrollment::Ambiguous(devices)) => Seen::Failed(Cause::EnrollAmbiguous(devices.len())),
+            // One look is no verdict on several that claim to be it.
+            Ok(Enrollment::NotYet(_) | Enrollment::Ambiguous(_)) => Seen::NotYet,
             Err(cause) => Seen::Blind(cause),
         })
     });
@@ -337,7 +340,9 @@ impl<'a> Proof<'a> {
         let is_believed = match place {
             Place::Here => true,
             Place::Unknown | Place::Elsewhere => {
-                !has_had_rival && self.key_word() == KeyWord::Used && self.has_doubted_enough(run)
+                let created = devices.iter().find(|device| device.node_id.0 == enrolled.node_id);
+                let is_old = self.is_old_enough(run, created.and_then(|device| device.created));
+                !has_had_rival && self.key_word() == KeyWord::Used && (is_old || self.has_doubted_enough(run))
             }
         };
         if is_believed { Ok(seen) } else { another }
@@ -349,6 +354,12 @@ impl<'a> Proof<'a> {
         let now = run.clock.now();
         let mut doubted_since = self.doubted_since.lock().unwrap_or_else(PoisonError::into_inner);
         now.duration_since(*doubted_since.get_or_insert(now)) >= DOUBT
+    }
+
+    /// Who looks only once cannot wait for a better one, but knows how long none has come.
+    fn is_old_enough(&self, run: &Run<'_>, created: Option<i64>) -> bool {
+        let since = created.map(|created| run.clock.cloud_unix().saturating_sub(created));
+        !run.waits && since.is_some_and(|since| since > OLD)
     }
 
     fn key_word(&self) -> KeyWord {

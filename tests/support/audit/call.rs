@@ -18,6 +18,8 @@ pub struct Call {
     pub name: Option<String>,
     pub began: Duration,
     pub timeout: Duration,
+    /// How long the machine of an attempt has to join that it begins without waiting.
+    pub lifetime: Duration,
     /// Whether it waits for its machine.
     pub waits: bool,
     /// By how much the last of those began later who waited for its departure: any of them may have begun the flight.
@@ -67,8 +69,8 @@ pub enum Settled {
     Died,
     /// With a machine, and these warnings.
     Well { warnings: Vec<String> },
-    /// With a server whose machine is on its way.
-    Underway,
+    /// With a server whose machine is on its way, and these warnings.
+    Underway { warnings: Vec<String> },
     /// With an error.
     Badly { leftovers: Vec<Leftover> },
 }
@@ -83,6 +85,7 @@ impl Call {
             name: None,
             began,
             timeout: settings.timeout,
+            lifetime: settings.lifetime,
             waits: true,
             spread: Duration::ZERO,
             given_key: settings.auth_key.as_ref().map(|key| key.expose().to_owned()),

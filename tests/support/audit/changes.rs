@@ -145,7 +145,7 @@ impl Audit {
             ("managed_by", "provision-vm"),
             ("state", "creating"),
         ];
-        let waits = call.waits;
+        let (waits, lifetime) = (call.waits, i64::try_from(call.lifetime.as_secs()).unwrap_or(i64::MAX));
         let missing = ours.iter().find(|(key, value)| server.label(key) != *value).map(|(key, _)| *key);
         let (began, timeout, spread) = (call.began, call.timeout, call.spread.as_secs());
         if let Some(key) = missing {
@@ -158,7 +158,8 @@ impl Audit {
         let started = server.label("attempt_started").parse().unwrap_or(0);
         let expires = server.label("expires").parse().unwrap_or(0);
         let earliest = unix(began) - CLOCK_LAG;
-        let due = unix(began + timeout) + LIFE_BEYOND;
+        // Of a call that does not wait, it counts from the attempt.
+        let due = if waits { unix(began + timeout) } else { started + lifetime } + LIFE_BEYOND;
         if !(earliest..=self.unix() + 2).contains(&started) {
             self.violated("I10", format!("attempt_started {started} is not the cloud's time ({})", self.unix()));
         }

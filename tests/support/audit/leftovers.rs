@@ -49,7 +49,7 @@ impl Audit {
     /// must not be removed without a person, and that somebody has named. Returns what stands all the same.
     pub fn check_orphans_of_the_dead(&mut self, last: Option<&ReapReport>, world: &World) -> Vec<Thing> {
         let failed = |call: &&super::Call| {
-            matches!(call.settled, Some(Settled::Died | Settled::Underway | Settled::Badly { .. }))
+            matches!(call.settled, Some(Settled::Died | Settled::Underway { .. } | Settled::Badly { .. }))
         };
         let calls: Vec<usize> = (0..self.calls.len()).filter(|call| failed(&&self.calls[*call])).collect();
         let standing = calls.into_iter().flat_map(|call| self.standing(call, world));
@@ -103,7 +103,7 @@ impl Audit {
                 || (left.kind == Kind::Server && left.id.is_some() && left.id == of)
         };
         let warned = self.calls.iter().any(|call| match &call.settled {
-            Some(Settled::Well { warnings }) => {
+            Some(Settled::Well { warnings } | Settled::Underway { warnings }) => {
                 let left_behind = warnings.iter().filter(|warning| warning.starts_with("Left behind"));
                 left_behind.into_iter().any(|warning| warning.contains(thing.id.as_str()))
             }

@@ -73,7 +73,7 @@ impl Audit {
             (Some(record), Some(_)) if record.labels.get("provisioning_job_id") == Some(&job) => {}
             _ => self.violated("I11", format!("the call left server {id} on its way, which is not there or another's")),
         }
-        self.calls[call].settled = Some(Settled::Underway);
+        self.calls[call].settled = Some(Settled::Underway { warnings: underway.warnings.clone() });
         self.ended(call, true);
     }
 

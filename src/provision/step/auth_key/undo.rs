@@ -9,7 +9,7 @@ use super::super::super::event::Scope;
 use super::super::super::leftover::{Kind, Leftover};
 use super::super::super::run::Run;
 use super::super::super::saga::{Machine, Scene, Undo};
-use crate::tailscale::{KeyId, TailscaleError};
+use crate::tailscale::{AuthKey, KeyId, TailscaleError};
 use crate::transport::{Instant, Judge, Opinion, Patience, Within, sleep_until};
 
 /// How long an order that got no answer may still be carried out.
@@ -143,15 +143,23 @@ impl UndoAuthKey {
         if self.is_of_label {
             // One that lives may still let a machine in, so it is worth waiting for.
             let within = if self.is_dead { once } else { scene.within() };
-            match self.is_provably_of_label(scene, id, within).await {
-                Ok(true) => {}
-                Err(error) if !self.is_dead => {
-                    return Some(
-                        Leftover::unconfirmed(Kind::AuthKey, error.to_string()).id(id).name(&self.description),
-                    );
+            let named = |why: &str| Some(Leftover::unconfirmed(Kind::AuthKey, why).id(id).name(&self.description));
+            match self.read_of_label(scene, id, within).await {
+                // One that was spared may belong to an attempt that lives, so it goes only with its server.
+                Ok(Some(key)) if !scene.is_server_gone() => {
+                    return if key.invalid || self.is_dead { None } else { named("its server was not removed") };
                 }
-                Ok(false) | Err(_) => return None,
+                Ok(Some(key)) if !key.invalid && !self.is_dead => scene.set_key_used(Some(false)),
+                Ok(Some(_)) => {}
+                Err(error) if !self.is_dead => return named(&error.to_string()),
+                Ok(None) | Err(_) => return None,
             }
+        }
+        if scene.run.notes().is_shut_out {
+            // The undo of its server has revoked it, unused.
+            scene.set_key_used(Some(false));
+        } else if self.is_of_label {
+            // What there was to learn of it was read above.
         } else if let Ok(before) = tailscale.find_key(id, once).await {
             is_useless = before.is_none_or(|key| key.invalid);
             if self.state().ends.is_some_and(|end| scene.run.clock.now() < end) {
@@ -176,19 +184,15 @@ impl UndoAuthKey {
         Some(leftover.id(id).name(&self.description))
     }
 
-    /// Whether the key that an attempt's label names is that attempt's: anybody may have written the label. And it goes
-    /// only with the server: one that was spared may belong to an attempt that lives.
-    async fn is_provably_of_label(
+    /// The key that an attempt's label names, if it is that attempt's: anybody may have written the label.
+    async fn read_of_label(
         &self,
         scene: &Scene<'_>,
         id: &KeyId,
         within: Within,
-    ) -> Result<bool, TailscaleError> {
-        if !matches!(scene.machine(), Machine::Deleted { .. }) {
-            return Ok(false);
-        }
+    ) -> Result<Option<AuthKey>, TailscaleError> {
         let key = scene.run.tailscale.find_key(id, within).await?;
-        Ok(key.is_some_and(|key| key.description == self.description))
+        Ok(key.filter(|key| key.description == self.description))
     }
 
     /// Looks for keys that unanswered orders may still make, and revokes them.

@@ -149,7 +149,10 @@ impl UndoServer {
                 scene.set_machine(Machine::Deleted { addresses: ordered.addresses });
                 (primary_ips, true)
             }
-            Removal::WasGone => (ordered.primary_ips.clone(), false),
+            Removal::WasGone => {
+                scene.set_server_gone();
+                (ordered.primary_ips.clone(), false)
+            }
         };
         // An address is provably one that came with the server only if the order's answer names it and a read has shown it
         // there. What only a read has shown may have been given to it by somebody, an answer may be wrong, and an order in a caller's
