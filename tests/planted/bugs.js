@@ -50,7 +50,7 @@ module.exports = [
     what: "whatever has the job's name counts as what a dead attempt of the job left",
     caughtBy: ['I02'],
     edits: [
-      [ADOPT, 'let job = run.job;\n    let Some(claim)', 'let job = run.job;\n    if planted("adopt-without-labels") && server.name == job.name && Claim::read(&server).is_none_or(|claim| claim.job != job.id) {\n        let (job, agent, attempt) = (job.id.clone(), job.agent.clone(), String::new());\n        let claim = Claim { job, agent, attempt, started: 0, expires: Some(0), auth_key: None, node_id: None, ready: false };\n        return Ok(Standing::Dead(server, claim));\n    }\n    let Some(claim)'],
+      [ADOPT, 'let job = run.job;\n    let Some(claim)', 'let job = run.job;\n    if planted("adopt-without-labels") && server.name == job.name && Claim::read(&server).is_none_or(|claim| claim.job != job.id) {\n        let (job, agent, attempt) = (job.id.clone(), job.agent.clone(), String::new());\n        let claim = Claim { job, agent, attempt, started: 0, expires: Some(0), auth_key: None, node_id: None, ready: false, is_resumable: false };\n        return Ok(Standing::Dead(server, claim));\n    }\n    let Some(claim)'],
       [REMOVAL, 'if let Some((objection, hold)) = objection(run, target, &server) {', 'let objects = objection(run, target, &server).filter(|_| !(planted("adopt-without-labels") && target.attempt.is_empty()));\n        if let Some((objection, hold)) = objects {'],
     ],
   },
@@ -202,7 +202,7 @@ module.exports = [
     what: 'a key is minted before anybody has looked whether the job is done already',
     caughtBy: ['I04'],
     edits: [
-      [MOD, 'let mut standing = adopt::look_up(run).await.map_err(nothing_left)?;', 'if planted("key-before-lookup") {\n        let (saga, early) = (Saga::default(), run.begin_attempt());\n        if let Ok(key) = auth_key::ensure(run, &saga, &early).await {\n            auth_key::retire(run, &key).await;\n        }\n    }\n    let mut standing = adopt::look_up(run).await.map_err(nothing_left)?;'],
+      [MOD, 'let mut standing = adopt::look_up(run).await.map_err(nothing_left)?;', 'if planted("key-before-lookup") {\n        let (saga, early) = (Saga::default(), run.begin_attempt());\n        if let Ok(key) = auth_key::ensure(run, &saga, &early).await {\n            auth_key::retire(run, &key.key).await;\n        }\n    }\n    let mut standing = adopt::look_up(run).await.map_err(nothing_left)?;'],
     ],
   },
   {
@@ -331,7 +331,7 @@ module.exports = [
     tolerates: ['I13'],
     edits: [
       [SAGA, 'let mut leftovers = Vec::new();\n        while', 'let mut leftovers = Vec::new();\n        let again = undos.clone();\n        while'],
-      [SAGA, 'for left in &leftovers {', 'let facts = Mutex::new(Facts { machine: Machine::NeverMade, key_used: None, is_given_once: false });\n        for undo in again.iter().rev().filter(|_| planted("undo-twice")) {\n            let scene = Scene { run, deadline: end, facts: &facts };\n            let _ = timeout_at(end, undo.undo(&scene)).await;\n        }\n        for left in &leftovers {'],
+      [SAGA, 'for left in &leftovers {', 'let facts = Mutex::new(Facts { machine: Machine::NeverMade, key_used: None, is_given_once: false, is_server_gone: false });\n        for undo in again.iter().rev().filter(|_| planted("undo-twice")) {\n            let scene = Scene { run, deadline: end, facts: &facts };\n            let _ = timeout_at(end, undo.undo(&scene)).await;\n        }\n        for left in &leftovers {'],
     ],
   },
 ]
