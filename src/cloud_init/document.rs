@@ -4,6 +4,7 @@
 //! the script. The key is in no command line, and the script removes its file. What a caller adds comes after them.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 
 use serde::Serialize;
 
@@ -120,7 +121,8 @@ fn escape(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for letter in json.chars() {
         match letter {
-            '\u{7f}'..='\u{ffff}' => out.push_str(&format!("\\u{:04x}", u32::from(letter))),
+            // Writing to a text cannot fail.
+            '\u{7f}'..='\u{ffff}' => drop(write!(out, "\\u{:04x}", u32::from(letter))),
             _ => out.push(letter),
         }
     }

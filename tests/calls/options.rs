@@ -34,7 +34,7 @@ fn firewall(world: &mut World, rules: &Value) -> u64 {
 }
 
 fn code(outcome: &Outcome) -> Code {
-    outcome.as_ref().err().map(|error| error.cause.code()).expect("it should fail")
+    outcome.as_ref().unwrap_err().cause.code()
 }
 
 #[tokio::test(start_paused = true)]

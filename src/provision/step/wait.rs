@@ -341,7 +341,7 @@ impl<'a> Proof<'a> {
             Place::Here => true,
             Place::Unknown | Place::Elsewhere => {
                 let created = devices.iter().find(|device| device.node_id.0 == enrolled.node_id);
-                let is_old = self.is_old_enough(run, created.and_then(|device| device.created));
+                let is_old = is_old_enough(run, created.and_then(|device| device.created));
                 !has_had_rival && self.key_word() == KeyWord::Used && (is_old || self.has_doubted_enough(run))
             }
         };
@@ -354,12 +354,6 @@ impl<'a> Proof<'a> {
         let now = run.clock.now();
         let mut doubted_since = self.doubted_since.lock().unwrap_or_else(PoisonError::into_inner);
         now.duration_since(*doubted_since.get_or_insert(now)) >= DOUBT
-    }
-
-    /// Who looks only once cannot wait for a better one, but knows how long none has come.
-    fn is_old_enough(&self, run: &Run<'_>, created: Option<i64>) -> bool {
-        let since = created.map(|created| run.clock.cloud_unix().saturating_sub(created));
-        !run.waits && since.is_some_and(|since| since > OLD)
     }
 
     fn key_word(&self) -> KeyWord {
@@ -377,6 +371,12 @@ impl<'a> Proof<'a> {
         say(word);
         Ok(word)
     }
+}
+
+/// Who looks only once cannot wait for a better one, but knows how long none has come.
+fn is_old_enough(run: &Run<'_>, created: Option<i64>) -> bool {
+    let since = created.map(|created| run.clock.cloud_unix().saturating_sub(created));
+    !run.waits && since.is_some_and(|since| since > OLD)
 }
 
 /// Tailscale's side: waits for a device that verifies.
