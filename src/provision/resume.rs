@@ -98,7 +98,8 @@ pub(super) enum Completed {
     Over(Server),
 }
 
-/// Waits for the machine of an attempt that another call has begun, and finishes it; or undoes it.
+/// Waits for the machine of an attempt that another call has begun, and finishes it. Undoes it if the machine never will join, or
+/// the caller gives up.
 pub(super) async fn complete(run: &Run<'_>, server: Server, claim: &Claim) -> Result<Completed, Failure> {
     let own_deadline = run.keep_deadline_of(claim);
     let saga = Saga::default();
@@ -119,6 +120,10 @@ pub(super) async fn complete(run: &Run<'_>, server: Server, claim: &Claim) -> Re
         // That our time is up says nothing about a machine that has some left; and where its time is up, it is the attempt that
         // failed, and not this call.
         return if run.ended().is_some() { Err((Cause::Deadline, spared)) } else { Ok(Completed::Over(server)) };
+    }
+    // Nor does what a cloud will not tell this call, such as one with a wrong token.
+    if matches!(cause, Cause::Hetzner { .. } | Cause::Tailscale { .. }) {
+        return Err((cause, spared));
     }
     run.begin_undo(&cause);
     Err((cause, saga.compensate(run).await))
