@@ -3,9 +3,11 @@
 // What a caller wants of a machine beyond the usual, by what exists then; and what is told on the way.
 
 const assert = require('node:assert/strict')
+const { execFile } = require('node:child_process')
 const { readFileSync } = require('node:fs')
 const path = require('node:path')
 const { after, before, beforeEach, test } = require('node:test')
+const { promisify } = require('node:util')
 
 const { provisionVM } = require('..')
 const { leftIn, newJob, ROOT, startCloud } = require('./support/simulator.js')
@@ -186,6 +188,20 @@ test('an unknown region is an error where it should be, and else goes to nbg1', 
   const { servers: [server] } = await cloud.world()
   assert.deepEqual([vm.state, server.location], ['creating', 'nbg1'])
   assert.equal(server.labels.expires - server.labels.attempt_started, 90 + 360)
+})
+
+test('RUST_LOG says which diagnostic lines are printed', async () => {
+  const source = `require('provision-vm').listDevices({ logger: false }).then(() => {})`
+  const run = async (filter) => {
+    const env = { PATH: process.env.PATH, ...cloud.env(), ...(filter && { RUST_LOG: filter }) }
+    const { stdout, stderr } = await promisify(execFile)(process.execPath, ['-e', source], { cwd: ROOT, env })
+    assert.equal(stdout, '')
+    return stderr
+  }
+  const [silent, transport, off] = await Promise.all([run(), run('provision_vm::transport=debug'), run('off')])
+  assert.deepEqual([silent, off], ['', ''])
+  const lines = transport.trim().split('\n')
+  assert.ok(lines.length > 1 && lines.every((line) => line.includes('provision_vm::transport')), transport)
 })
 
 test('no option is without a test here', () => {

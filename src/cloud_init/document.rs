@@ -177,6 +177,7 @@ mod tests {
         let ours = [(KEY_FILE, "0600"), (SCRIPT_FILE, "0700"), ("/root/provision-vm/files/0", "0600")];
         let ours = ours.into_iter().chain([("/root/provision-vm/packages.sh", "0700")]);
         assert_eq!(files, ours.map(|(path, mode)| (Some(path), Some(mode))).collect::<Vec<_>>());
+        assert_eq!(document["write_files"][2]["content"], "a: 'b'\n");
         assert!(document.get("packages").is_none(), "cloud-init would install them before the join");
         assert!(!format!("{additions:?}").contains("a: 'b'"), "a file may hold a secret");
     }

@@ -19,7 +19,7 @@ use super::saga::Saga;
 use super::step::auth_key::{UndoAuthKey, key_end};
 use super::step::device::UndoDevice;
 use super::step::ready;
-use super::step::removal::Guard;
+use super::step::removal::{Guard, still_shown};
 use super::step::server::UndoServer;
 use crate::hetzner::{HetznerError, Server};
 use crate::transport::{Judge, Opinion, Pace, sleep};
@@ -226,13 +226,21 @@ pub(super) async fn take_over(run: &Run<'_>, server: &Server, claim: &Claim) -> 
         Enrollment::Ambiguous(devices) => return Err(still_there(Cause::EnrollAmbiguous(devices.len()))),
         Enrollment::NotYet(_) => {}
     }
-    let left = clear(run, server, claim, Guard::Dead).await;
+    let mut left = clear(run, server, claim, Guard::Dead).await;
     if !left.iter().any(|left| left.kind == Kind::Server) {
         return Ok(Taken::Cleared(left));
     }
     // Another call that saw the machine join has marked it ready; so the job is done.
-    match run.hetzner.find_server(server.id, run.within_a_look()).await {
+    match still_shown(run, server.id, run.within_a_look()).await {
         Ok(Some(fresh)) if Claim::read(&fresh).is_some_and(|claim| claim.ready) => Ok(Taken::Overtaken(fresh)),
+        // It took longer to go than its removal could see.
+        Ok(None) => {
+            left.retain(|left| left.kind != Kind::Server);
+            match run.ended() {
+                None => Ok(Taken::Cleared(left)),
+                Some(cause) => Err((cause, left)),
+            }
+        }
         // What ended the call comes first, not what became of the removal that it found itself in.
         _ => Err((run.ended().unwrap_or(Cause::Remains), left)),
     }

@@ -181,6 +181,18 @@ async fn without_ipv4_it_joins_by_ipv6_and_has_no_such_address() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn without_ipv6_it_has_an_ipv4_address_alone() {
+    let cloud = Cloud::usual();
+    let wanted = Attachments { public_net: public(true, false), ..Attachments::default() };
+    let outcome = cloud.provision(&attached(wanted)).await;
+    let truth = cloud.truth();
+    truth.assert_one_ready(&outcome);
+    let server = &truth.servers()[0];
+    assert!(server["ipv6"].is_null() && server["ipv4"] == outcome.unwrap().server_ip.to_string(), "{server}");
+    assert_eq!(truth.0["primary_ips"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_public_addresses_it_joins_through_a_network_that_leads_out() {
     let mut config = Config::default();
     config.hetzner.nat_networks.insert("inner".to_owned());

@@ -208,6 +208,15 @@ fn gone(run: &Run<'_>, id: ServerId, is_ours: bool, primary_ips: Vec<PrimaryIpId
     Removal::Deleted { primary_ips }
 }
 
+/// The server, if any of several reads still shows it.
+pub(in super::super) async fn still_shown(
+    run: &Run<'_>,
+    id: ServerId,
+    within: Within,
+) -> Result<Option<Server>, HetznerError> {
+    read_patiently(run, id, &READS, within).await
+}
+
 async fn read_patiently(
     run: &Run<'_>,
     id: ServerId,
