@@ -231,7 +231,7 @@ pub(super) async fn take_over(run: &Run<'_>, server: &Server, claim: &Claim) -> 
         return Ok(Taken::Cleared(left));
     }
     // Another call that saw the machine join has marked it ready; so the job is done.
-    match still_shown(run, server.id, run.within_a_look()).await {
+    match still_shown(run, server.id, run.within_aftermath()).await {
         Ok(Some(fresh)) if Claim::read(&fresh).is_some_and(|claim| claim.ready) => Ok(Taken::Overtaken(fresh)),
         // It took longer to go than its removal could see.
         Ok(None) => {

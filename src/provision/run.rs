@@ -32,6 +32,8 @@ const LEAST_UNDO_BUDGET: Duration = Duration::from_secs(30);
 const CLOCK_MARGIN: Duration = Duration::from_secs(300);
 /// From an attempt's deadline until it counts as dead.
 pub(super) const BEYOND_DEADLINE: Duration = Duration::from_secs(UNDO_BUDGET.as_secs() + CLOCK_MARGIN.as_secs());
+/// How long to look at what an undo could not see.
+const AFTERMATH: Duration = Duration::from_secs(10);
 /// What the reply to an order is worth after the caller has given up.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -270,6 +272,12 @@ impl<'a> Run<'a> {
     /// The limits of one look of a wait: the wait itself is the repetition.
     pub(super) fn within_a_look(&self) -> Within {
         Within { deadline: self.deadline(), patience: Patience::Tries(1) }
+    }
+
+    /// The limits of a look at what an undo could not see. Like the undo it is not cut short by the deadline.
+    pub(super) fn within_aftermath(&self) -> Within {
+        let deadline = (self.clock.now() + AFTERMATH).min(self.deadline() + UNDO_BUDGET);
+        Within { deadline, patience: Patience::Tries(1) }
     }
 
     /// Waits, unless the call is ended first.
