@@ -3,7 +3,7 @@
 //! Ownership never moves on a living server. So a call returns what is ready, follows what is under way without ever
 //! owning it, and takes over only what is dead: past the end that its own label names.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::try_join;
@@ -266,14 +266,18 @@ pub(super) async fn clear(run: &Run<'_>, server: &Server, claim: &Claim, guard: 
         run.say(Scope::ProvisionVm, format!("Removing what a dead attempt of this job left: id={}", server.id));
     }
     let remains = Saga::default();
-    let device = UndoDevice::new(&server.name, &claim.attempt, claim.started, Vec::new());
-    let device = device.until(claim.auth_key.as_ref().and_then(|_| key_end(claim)));
-    remains.declare(device.verified(claim.node_id.as_deref().filter(|_| claim.ready)));
+    declare(run, &remains, server, claim, guard);
+    remains.compensate(run).await
+}
+
+/// Declares what undoes an attempt that another call made, in the order in which it made it.
+pub(super) fn declare(run: &Run<'_>, saga: &Saga, server: &Server, claim: &Claim, guard: Guard) -> Arc<UndoServer> {
+    let device = UndoDevice::new(&server.name, &claim.attempt, claim.started, Vec::new()).until(key_end(claim));
+    saga.declare(device.verified(claim.node_id.as_deref().filter(|_| claim.ready)));
     if let Some(key) = &claim.auth_key {
         // That of a server that was handed over has served.
         let is_dead = claim.ready || run.is_dead(claim);
-        remains.declare(UndoAuthKey::of_label(key, run.job.key_description(&claim.attempt), is_dead));
+        saga.declare(UndoAuthKey::of_label(key, run.job.key_description(&claim.attempt), is_dead));
     }
-    remains.declare(UndoServer::of_dead(server, claim, guard));
-    remains.compensate(run).await
+    saga.declare(UndoServer::of_other(server, claim, guard))
 }

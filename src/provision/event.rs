@@ -59,9 +59,7 @@ impl Step {
             Self::Remove => "remove",
         }
     }
-}
 
-impl Step {
     /// What is said when a step of a job begins; nothing where the next line comes at once.
     pub(super) fn title(self) -> Option<&'static str> {
         match self {

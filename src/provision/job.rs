@@ -1,5 +1,7 @@
 //! Who a job is: its name and its labels, and how to read them back (design 2.1 step 2, design 6).
 
+use std::time::Duration;
+
 use sha2::{Digest, Sha256};
 
 use super::error::Cause;
@@ -21,6 +23,10 @@ const NODE: &str = "node_id";
 /// On a server whose attempt may be finished, or undone, by any call for its job: its own did not wait for it.
 const RESUMABLE: (&str, &str) = ("resumable", "yes");
 const STATE: (&str, &str, &str) = ("state", "creating", "ready");
+
+/// From an attempt's deadline until it counts as dead: a minute for its undo, and five for clocks that differ. Until then nobody
+/// may take it for dead (fault Q06).
+pub const BEYOND_DEADLINE: Duration = Duration::from_secs(60 + 300);
 
 /// Whether a label is ours to write: what it says decides about a server's life.
 pub fn is_own_label(key: &str) -> bool {
@@ -162,6 +168,11 @@ pub struct Claim {
 }
 
 impl Claim {
+    /// When the machine's time is up, in the cloud's unix time: some time before the attempt counts as dead.
+    pub fn deadline(&self) -> Option<i64> {
+        self.expires.map(|expires| expires.saturating_sub_unsigned(BEYOND_DEADLINE.as_secs()))
+    }
+
     /// Reads a server's labels; nothing if the server is not managed by us.
     pub fn read(server: &Server) -> Option<Self> {
         let label = |key: &str| server.labels.get(key).map(String::as_str);

@@ -364,15 +364,20 @@ async fn attempt(run: &Run<'_>) -> Result<Progress, Failure> {
 /// Does what declares its undo; if it fails, what was declared is undone.
 async fn or_undo<T>(run: &Run<'_>, work: impl AsyncFnOnce(&Saga) -> Result<T, Cause>) -> Result<T, Failure> {
     let saga = Saga::default();
-    let cause = match attempted(work(&saga)).await {
-        Ok(done) => return Ok(done),
-        Err(cause) => cause,
-    };
+    match attempted(work(&saga)).await {
+        Ok(done) => Ok(done),
+        Err(cause) => Err(undone(run, &saga, cause).await),
+    }
+}
+
+/// Undoes what was declared, because of this.
+async fn undone(run: &Run<'_>, saga: &Saga, cause: Cause) -> Failure {
     if saga.is_empty() {
-        return Err((cause, Vec::new()));
+        return (cause, Vec::new());
     }
     run.begin_undo(&cause);
-    Err((cause, saga.compensate(run).await))
+    let left = saga.compensate(run).await;
+    (cause, left)
 }
 
 /// Does something; a panic in it is a cause like any other.

@@ -15,12 +15,12 @@ use super::job::Claim;
 use super::leftover::{Kind, Leftover};
 use super::run::Run;
 use super::saga::Saga;
-use super::step::auth_key::{self, Key, UndoAuthKey, key_end};
-use super::step::device::UndoDevice;
-use super::step::server::{self, Made, UndoServer};
+use super::step::auth_key::{self, Key};
+use super::step::removal::Guard;
+use super::step::server::{self, Made};
 use super::step::wait::{self, Seen};
 use super::{
-    Failure, Params, Progress, Provisioned, Provisioner, Settings, State, Underway, attempted, conclude, or_undo,
+    Failure, Params, Progress, Provisioned, Provisioner, Settings, State, Underway, adopt, attempted, conclude, undone,
 };
 use crate::hetzner::{ActionStatus, Server};
 use crate::tailscale::NodeId;
@@ -125,8 +125,7 @@ pub(super) async fn complete(run: &Run<'_>, server: Server, claim: &Claim) -> Re
     if matches!(cause, Cause::Hetzner { .. } | Cause::Tailscale { .. }) {
         return Err((cause, spared));
     }
-    run.begin_undo(&cause);
-    Err((cause, saga.compensate(run).await))
+    Err(undone(run, &saga, cause).await)
 }
 
 /// What is named of an attempt that goes on without this call.
@@ -152,15 +151,13 @@ pub(super) async fn advance(run: &Run<'_>, server: Server, claim: &Claim) -> Res
         Seen::NotYet => return Ok(Progress::Underway(Box::new(underway(run, server, true)))),
         Seen::Blind(cause) => return Err(spared(cause, &server)),
         Seen::Failed(cause) => {
-            run.begin_undo(&cause);
-            return Err((cause, saga.compensate(run).await));
+            return Err(undone(run, &saga, cause).await);
         }
     };
-    let done = or_undo(run, async |undos| {
-        undos.adopt(saga);
-        conclude(run, begun, &enrolled).await
-    });
-    done.await.map(|done| Progress::Ready(Box::new(done)))
+    match attempted(conclude(run, begun, &enrolled)).await {
+        Ok(done) => Ok(Progress::Ready(Box::new(done))),
+        Err(cause) => Err(undone(run, &saga, cause).await),
+    }
 }
 
 /// Declares what undoes the attempt, and reads what has become of its server.
@@ -169,19 +166,13 @@ async fn take_up(run: &Run<'_>, saga: &Saga, server: Server, claim: &Claim) -> R
     run.is_at(&claim.attempt);
     run.know_server(&server);
     run.say(Scope::ProvisionVm, format!("Going on with an attempt that another call began: id={}", server.id));
-    let description = run.job.key_description(&claim.attempt);
-    let device = UndoDevice::new(&server.name, &claim.attempt, claim.started, Vec::new());
-    saga.declare(device.until(claim.auth_key.as_ref().and_then(|_| key_end(claim))));
-    if let Some(key) = &claim.auth_key {
-        saga.declare(UndoAuthKey::of_label(key, description.clone(), false));
-    }
-    let undo = saga.declare(UndoServer::of_begun(&server, claim));
+    let undo = adopt::declare(run, saga, &server, claim, Guard::Resumable);
     let mut actions = server::read_actions(run, server.id).await?;
     actions.retain(|action| action.status != ActionStatus::Success);
     let actions = actions.into_iter().map(|action| action.id).collect();
     Ok(Begun {
         made: Made { server, actions, price: None, undo },
-        key: Key::of_label(claim.auth_key.as_deref(), description),
+        key: Key::of_label(claim.auth_key.as_deref(), run.job.key_description(&claim.attempt)),
         attempt: claim.attempt.clone(),
         started: claim.started,
         // What was there before is known to the call that began alone. Whose a device is, its key and its place tell.

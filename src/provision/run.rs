@@ -12,7 +12,7 @@ use super::candidate::CandidateAttempt;
 use super::enrollment::Enrolled;
 use super::error::Cause;
 use super::event::{Detail, Event, Known, Observer, Scope, Step, quietly};
-use super::job::{Attempt, Claim, Job};
+use super::job::{Attempt, BEYOND_DEADLINE, Claim, Job};
 use super::leftover::Kind;
 use super::region::Placement;
 use super::settings::Settings;
@@ -27,11 +27,6 @@ use crate::transport::{
 const UNDO_BUDGET: Duration = Duration::from_secs(60);
 /// What an undo has at least, if what came before it took longer than it should.
 const LEAST_UNDO_BUDGET: Duration = Duration::from_secs(30);
-/// Beyond the deadline and the undo, clocks may differ by this much. Until then nobody may take an attempt for dead
-/// (fault Q06).
-const CLOCK_MARGIN: Duration = Duration::from_secs(300);
-/// From an attempt's deadline until it counts as dead.
-pub(super) const BEYOND_DEADLINE: Duration = Duration::from_secs(UNDO_BUDGET.as_secs() + CLOCK_MARGIN.as_secs());
 /// How long to look at what an undo could not see.
 const AFTERMATH: Duration = Duration::from_secs(10);
 /// What the reply to an order is worth after the caller has given up.
@@ -194,15 +189,14 @@ impl<'a> Run<'a> {
 
     /// How long the deadline of an attempt is past, as its server's label tells.
     pub(super) fn time_over(&self, claim: &Claim) -> Duration {
-        let now = self.clock.cloud_unix().saturating_add_unsigned(BEYOND_DEADLINE.as_secs());
-        let over = claim.expires.map_or(0, |expires| now.saturating_sub(expires));
+        let over = claim.deadline().map_or(0, |end| self.clock.cloud_unix().saturating_sub(end));
         Duration::from_secs(u64::try_from(over).unwrap_or(0))
     }
 
     /// How long until the deadline of an attempt, as its server's label tells.
     pub(super) fn time_left(&self, claim: &Claim) -> Option<Duration> {
-        let left = claim.expires?.saturating_sub(self.clock.cloud_unix());
-        Some(Duration::from_secs(u64::try_from(left).unwrap_or(0)).saturating_sub(BEYOND_DEADLINE))
+        let left = claim.deadline()?.saturating_sub(self.clock.cloud_unix());
+        Some(Duration::from_secs(u64::try_from(left).unwrap_or(0)))
     }
 
     /// Whether an attempt is past its end. As long as no answer has shown the cloud's clock, nobody is, nor if the other
@@ -213,7 +207,7 @@ impl<'a> Run<'a> {
 
     /// Whether nobody waits for the machine of an attempt any more that is anybody's to finish: its deadline is past.
     pub(super) fn is_overdue(&self, claim: &Claim) -> bool {
-        claim.is_resumable && self.is_past(|now| claim.is_dead(now.saturating_add_unsigned(BEYOND_DEADLINE.as_secs())))
+        claim.is_resumable && !claim.ready && self.is_past(|now| claim.deadline().is_some_and(|end| end < now))
     }
 
     fn is_past(&self, at: impl Fn(i64) -> bool) -> bool {

@@ -144,12 +144,6 @@ impl Saga {
         undo
     }
 
-    /// Takes over what another saga has declared.
-    pub(super) fn adopt(&self, other: Self) {
-        let declared = other.declared.into_inner().unwrap_or_else(PoisonError::into_inner);
-        self.declared.lock().unwrap_or_else(PoisonError::into_inner).extend(declared);
-    }
-
     /// Whether anything was declared at all.
     pub(super) fn is_empty(&self) -> bool {
         self.declared.lock().unwrap_or_else(PoisonError::into_inner).is_empty()

@@ -11,7 +11,7 @@ use super::enrollment::{Enrollment, Expected, judge};
 use super::error::{Cause, ProvisionError};
 use super::event::{Observer, Step};
 use super::job::{self, Claim, Job};
-use super::run::{BEYOND_DEADLINE, Doing, Run};
+use super::run::{Doing, Run};
 use super::settings::Settings;
 use super::{Provisioner, failure, region, unless_panic};
 use crate::hetzner::Server;
@@ -160,8 +160,7 @@ fn is_over(claim: &Claim, now: i64) -> bool {
 }
 
 fn over_at(claim: &Claim) -> Option<i64> {
-    let beyond = if claim.is_resumable { BEYOND_DEADLINE.as_secs() } else { 0 };
-    claim.expires.filter(|_| !claim.ready).map(|expires| expires.saturating_sub_unsigned(beyond))
+    if claim.is_resumable { claim.deadline() } else { claim.expires }.filter(|_| !claim.ready)
 }
 
 fn told(

@@ -12,7 +12,7 @@ use futures_util::FutureExt;
 use super::super::error::Cause;
 use super::super::event::{Scope, Step};
 use super::super::job::{Attempt, Claim, TAG};
-use super::super::run::{BEYOND_DEADLINE, Doing, Heard, Run};
+use super::super::run::{Doing, Heard, Run};
 use super::super::saga::Saga;
 use crate::secret::Secret;
 use crate::tailscale::{Capabilities, CreatedKey, KeyId, KeyOrder, TailscaleError, key_id_of};
@@ -27,10 +27,10 @@ const ORDERS: u32 = 3;
 /// The time for revoking a key that has served.
 const RETIRE_LIMIT: Duration = Duration::from_secs(30);
 
-/// When the key ends that an attempt has minted, in the cloud's unix time: some time after its deadline.
+/// When the key ends that an attempt has minted, if it has, in the cloud's unix time: some time after its deadline.
 pub(in super::super) fn key_end(claim: &Claim) -> Option<i64> {
-    let beyond = BEYOND_DEADLINE.saturating_sub(LIFE_MARGIN);
-    claim.expires.map(|expires| expires.saturating_sub_unsigned(beyond.as_secs()))
+    claim.auth_key.as_ref()?;
+    claim.deadline().map(|end| end.saturating_add_unsigned(LIFE_MARGIN.as_secs()))
 }
 
 const DOING: &str = "the Tailscale auth key could not be made";

@@ -19,11 +19,11 @@ use crate::tailscale::{Device, NodeId, TailscaleError};
 use crate::transport::{sleep, sleep_until};
 
 /// How long a device may take to show in lists after its machine joined.
-const PATIENCE_WITH_LISTS: Duration = Duration::from_secs(15);
+pub(super) const PATIENCE_WITH_LISTS: Duration = Duration::from_secs(15);
 /// How long another one may take that the same machine makes of itself by joining again.
 const PATIENCE_WITH_MORE: Duration = Duration::from_secs(5);
 /// How long one may take whose machine was let in between the word that the key is unused and its revocation.
-const PATIENCE_AFTER_DENIAL: Duration = Duration::from_secs(3);
+pub(super) const PATIENCE_AFTER_DENIAL: Duration = Duration::from_secs(3);
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// By how much the clocks of the two clouds may differ.
 const CLOCKS_DIFFER: Duration = Duration::from_secs(15);

@@ -8,6 +8,7 @@ use super::super::job::{Claim, Job, attempt_of};
 use super::super::leftover::{Hold, Kind, Leftover};
 use super::super::presence;
 use super::super::run::Run;
+use super::device::{PATIENCE_AFTER_DENIAL, PATIENCE_WITH_LISTS};
 use crate::hetzner::{HetznerError, PrimaryIp, PrimaryIpId, Server, ServerId};
 use crate::tailscale::{KeyId, TailscaleError};
 use crate::transport::{Instant, Judge, Opinion, Patience, Repeat, TransportError, Within, retry, sleep, sleep_until};
@@ -20,10 +21,6 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 const STILL_SHOWN: Duration = Duration::from_secs(15);
 /// How often a deletion is asked for that Hetzner accepts and does not carry out.
 const DELETIONS: u32 = 2;
-/// How long the device of a machine may take to show in lists, if it was let in before its key was revoked.
-const SHOWS_SOON: Duration = Duration::from_secs(3);
-/// The same, if that key may have been used at any time before.
-const SHOWS_AT_LAST: Duration = Duration::from_secs(15);
 /// How often an address is looked at that should go with its server.
 const ADDRESS_LOOKS: u32 = 8;
 
@@ -176,13 +173,13 @@ pub(in super::super) async fn remove_server(run: &Run<'_>, target: Target<'_>, w
 async fn shut_out(run: &Run<'_>, server: &Server, within: Within) -> Result<Option<&'static str>, TailscaleError> {
     let claim = Claim::read(server);
     let key = claim.as_ref().and_then(|claim| Some((KeyId(claim.auth_key.clone()?), &claim.attempt)));
-    let mut patience = SHOWS_AT_LAST;
+    let mut patience = PATIENCE_WITH_LISTS;
     if let Some((id, attempt)) = key {
         let description = run.job.key_description(attempt);
         let found = run.tailscale.find_key(&id, within).await?.filter(|key| key.description == description);
         if found.is_some_and(|key| !key.invalid) {
             run.tailscale.revoke_key(&id, within).await?;
-            patience = SHOWS_SOON;
+            patience = PATIENCE_AFTER_DENIAL;
         }
     }
     let until = within.deadline.min(run.clock.now() + patience);
@@ -192,7 +189,7 @@ async fn shut_out(run: &Run<'_>, server: &Server, within: Within) -> Result<Opti
             Enrollment::Ambiguous(_) => return Ok(Some("devices of its name stand that may be its machine")),
             Enrollment::NotYet(obstacle) if obstacle.is_of_a_device() => return Ok(Some(obstacle.as_str())),
             Enrollment::NotYet(_) if run.clock.now() + LOOK_AGAIN > until => {
-                run.notes().is_shut_out = patience == SHOWS_SOON;
+                run.notes().is_shut_out = patience == PATIENCE_AFTER_DENIAL;
                 return Ok(None);
             }
             Enrollment::NotYet(_) => sleep(LOOK_AGAIN).await,

@@ -70,21 +70,16 @@ impl UndoServer {
         }
     }
 
-    /// The undo of a server that a dead attempt left. Its addresses may be the customer's, so they are left alone, and
+    /// The undo of a server that another call's attempt made. Its addresses may be the customer's, so they are left alone, and
     /// named if they stay.
-    pub(in super::super::super) fn of_dead(server: &Server, claim: &Claim, guard: Guard) -> Self {
+    pub(in super::super::super) fn of_other(server: &Server, claim: &Claim, guard: Guard) -> Self {
         Self {
             name: server.name.clone(),
             attempt: claim.attempt.clone(),
-            expires: None,
+            expires: claim.expires.filter(|_| guard == Guard::Resumable),
             guard,
             state: Mutex::new(State { server: Some(Ordered::shown(server)), ..State::default() }),
         }
-    }
-
-    /// The undo of a server that another call began and this one was to finish.
-    pub(in super::super::super) fn of_begun(server: &Server, claim: &Claim) -> Self {
-        Self { expires: claim.expires, ..Self::of_dead(server, claim, Guard::Resumable) }
     }
 
     /// The undo of an order in a caller's own words. It makes no job's server, so nobody follows it, and nobody reaps it.
