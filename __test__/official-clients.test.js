@@ -61,16 +61,20 @@ test('the Python client creates, waits, relabels, powers and deletes, and binds 
   assert.deepEqual([servers, addresses], [[], []])
 })
 
-test("Debian's hcloud creates, waits, relabels, powers and deletes", async (t) => {
-  const reason = await missing('hcloud', ['version'], 'hcloud-cli (Debian)')
-  if (reason) return t.skip(reason)
+/** Debian's client; what it printed. */
+async function hcloud(...args) {
   const env = {
     PATH: process.env.PATH,
     HOME: process.env.HOME,
     HCLOUD_ENDPOINT: cloud.greeting.hetzner,
     HCLOUD_TOKEN: cloud.greeting.hetznerToken,
   }
-  const hcloud = async (...args) => (await run('hcloud', ['--poll-interval', '50ms', ...args], { env })).stdout
+  return (await run('hcloud', ['--poll-interval', '50ms', ...args], { env })).stdout
+}
+
+test("Debian's hcloud creates, waits, relabels, powers and deletes", async (t) => {
+  const reason = await missing('hcloud', ['version'], 'hcloud-cli (Debian)')
+  if (reason) return t.skip(reason)
   const server = async () => (await cloud.world()).servers.find(({ name }) => name === 'go-1')
 
   await hcloud('server', 'create', '--name', 'go-1', '--type', 'cpx11', '--image', 'ubuntu-22.04', '--location', 'ash', '--ssh-key', 'ci')
@@ -92,13 +96,6 @@ test("Debian's hcloud creates, waits, relabels, powers and deletes", async (t) =
 test("Debian's hcloud binds a server to what it makes", async (t) => {
   const reason = await missing('hcloud', ['version'], 'hcloud-cli (Debian)')
   if (reason) return t.skip(reason)
-  const env = {
-    PATH: process.env.PATH,
-    HOME: process.env.HOME,
-    HCLOUD_ENDPOINT: cloud.greeting.hetzner,
-    HCLOUD_TOKEN: cloud.greeting.hetznerToken,
-  }
-  const hcloud = async (...args) => (await run('hcloud', ['--poll-interval', '50ms', ...args], { env })).stdout
   const order = ['--type', 'cpx11', '--image', 'ubuntu-22.04', '--location', 'ash', '--ssh-key', 'ci']
 
   await hcloud('placement-group', 'create', '--name', 'go-group', '--type', 'spread')

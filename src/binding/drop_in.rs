@@ -8,7 +8,7 @@ use napi_derive::napi;
 use serde_json::{Value, json};
 
 use super::cancel::Cancel;
-use super::fields::{Fields, unsupported};
+use super::fields::{Fields, LARGEST_ID, unsupported};
 use super::input::{self, Input};
 use super::output::Fault;
 use super::progress::{Callback, Listener, ProgressEvent};
@@ -27,8 +27,6 @@ pub struct Answered {
     pub fault: Option<Fault>,
 }
 
-/// Largest whole number that JavaScript counts exactly; the clouds' ids end there.
-const LARGEST_ID: u64 = (1 << 53) - 1;
 /// Hetzner's limit for user data, in bytes.
 const LARGEST_USER_DATA: usize = 32 * 1024;
 /// Answers are read up to this length, so a longer name would not be known again.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::fields::{Fields, is_plain};
+use super::fields::{Fields, LARGEST_ID, is_plain};
 use crate::provision::settings::{
     Additions, Attachments, Command, Extras, File, FirewallRef, Labels, PublicNet, is_label_key, is_label_value,
     is_package, is_path, is_permissions,
@@ -33,8 +33,6 @@ const MOST_TAGS: usize = 20;
 const MOST_FIREWALLS: usize = 5;
 const MOST_NETWORKS: usize = 3;
 const MOST_ADDITIONS: usize = 100;
-/// Ids of Hetzner's end here, as JavaScript's numbers do.
-const LARGEST_ID: u64 = (1 << 53) - 1;
 
 pub(super) fn read(fields: &Fields<'_>) -> Result<Extras, Cause> {
     let attachments = Attachments {

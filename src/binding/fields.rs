@@ -11,6 +11,9 @@ use crate::provision::settings::clean;
 /// A day in milliseconds; longer is a slip of the unit.
 const LONGEST_MS: f64 = 86_400_000.0;
 
+/// Ids of Hetzner's end here, as JavaScript's numbers do.
+pub(super) const LARGEST_ID: u64 = (1 << 53) - 1;
+
 /// A short word without anything that has a meaning elsewhere.
 pub(super) fn is_plain(text: &str) -> bool {
     (1..=63).contains(&text.len())

@@ -4,7 +4,7 @@ use napi_derive::napi;
 use serde_json::{Value, json};
 
 use super::cancel::Cancel;
-use super::fields::Fields;
+use super::fields::{Fields, LARGEST_ID};
 use super::input::{self, Input};
 use super::output::{Fault, Leftover, Requests, milliseconds, number};
 use super::progress::{Callback, Listener, ProgressEvent};
@@ -147,7 +147,7 @@ impl From<provision::Deprovisioned> for DeprovisionReport {
         Self {
             servers: done.servers.into_iter().map(server).collect(),
             leftovers: done.leftovers.into_iter().map(Into::into).collect(),
-            requests: Requests { hetzner: done.requests.0, tailscale: done.requests.1 },
+            requests: done.requests.into(),
         }
     }
 }
@@ -170,7 +170,7 @@ impl From<provision::Status> for JobStatus {
             node_id: status.node_id,
             obstacle: status.obstacle.map(str::to_owned),
             expires_in_ms: status.expires_in.map(milliseconds),
-            requests: Requests { hetzner: status.requests.0, tailscale: status.requests.1 },
+            requests: status.requests.into(),
         }
     }
 }
@@ -188,7 +188,7 @@ fn read_target(text: &str) -> Result<Input<Which>, Cause> {
     let options = options_of(&input);
     let options = Fields::new("options", Some(&options))?;
     let force = options.flag("force")?.unwrap_or_default();
-    let which = if let Some(id) = target.whole("serverId", 1, (1 << 53) - 1)? {
+    let which = if let Some(id) = target.whole("serverId", 1, LARGEST_ID)? {
         Which::Server { id, force }
     } else if force {
         return Err(options.refuse("force", "needs a serverId: only an id says which server is meant"));

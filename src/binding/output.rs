@@ -195,7 +195,7 @@ impl From<provision::ReapReport> for ReapReport {
             dry_run: report.dry_run,
             servers: report.servers.into_iter().map(Into::into).collect(),
             alive: report.alive,
-            requests: Requests { hetzner: report.requests.0, tailscale: report.requests.1 },
+            requests: report.requests.into(),
         }
     }
 }

@@ -247,7 +247,7 @@ module.exports = [
     name: 'cleanup-error-reported',
     what: 'trouble of the undo takes the place of the first cause',
     caughtBy: ['I16'],
-    edits: [[MOD, 'Err((cause, saga.compensate(run).await))', 'let left = saga.compensate(run).await;\n    let cause = if planted("cleanup-error-reported") && !left.is_empty() { Cause::Remains } else { cause };\n    Err((cause, left))']],
+    edits: [[MOD, 'let left = saga.compensate(run).await;\n    (cause, left)', 'let left = saga.compensate(run).await;\n    let cause = if planted("cleanup-error-reported") && !left.is_empty() { Cause::Remains } else { cause };\n    (cause, left)']],
   },
   {
     name: 'undo-without-end',

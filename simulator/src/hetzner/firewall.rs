@@ -9,8 +9,8 @@ use http::{Method, Response};
 use serde_json::{Map, Value, json};
 
 use super::cidr::block;
-use super::input::{Checked, invalid, read_body, read_labels, read_list, read_name};
-use super::query::{Named, Query, paged, parse, wanted};
+use super::input::{Checked, in_use, invalid, read_body, read_labels, read_list, read_name};
+use super::query::{Query, named, paged, parse, wanted};
 use super::routes::not_found;
 use super::selector::Labels;
 use super::{Hetzner, Server};
@@ -45,19 +45,7 @@ pub(super) struct Rule {
     blocks: Vec<String>,
 }
 
-impl Named for Firewall {
-    fn id(&self) -> u64 {
-        self.id
-    }
-
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn labels(&self) -> &Labels {
-        &self.labels
-    }
-}
+named!(Firewall);
 
 impl Rule {
     /// Whether it lets this port of everybody be reached. `everybody` is `0.0.0.0/0` or `::/0`; a world that is put
@@ -157,11 +145,7 @@ impl Hetzner {
             },
             ("DELETE", [id]) => match parse(id).filter(|id| self.firewalls.contains_key(id)) {
                 None => not_found("firewall"),
-                Some(id) if !self.servers_behind(id).is_empty() => {
-                    // Word for word: ansible-collections/hetzner.hcloud#380.
-                    let message = format!("firewall with ID {id} is still in use");
-                    hetzner_error(422, "resource_in_use", &message, Value::Null)
-                }
+                Some(id) if !self.servers_behind(id).is_empty() => in_use("firewall", id),
                 Some(id) => {
                     self.firewalls.remove(&id);
                     no_content()

@@ -63,3 +63,8 @@ pub(super) fn invalid(field: &str, message: &str) -> Response<Bytes> {
     let details = json!({ "fields": [{ "name": field, "messages": [message] }] });
     hetzner_error(422, "invalid_input", &format!("invalid input in field '{field}'"), details)
 }
+
+/// The refusal of a deletion of what is in use. Word for word for firewalls (ansible-collections/hetzner.hcloud#380).
+pub(super) fn in_use(what: &str, id: u64) -> Response<Bytes> {
+    hetzner_error(422, "resource_in_use", &format!("{what} with ID {id} is still in use"), Value::Null)
+}

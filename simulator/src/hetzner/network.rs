@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::cidr::Range;
 use super::input::{Checked, invalid, read_body, read_labels, read_list, read_name};
-use super::query::{Named, Query, paged, parse, wanted};
+use super::query::{Query, named, paged, parse, wanted};
 use super::routes::not_found;
 use super::selector::Labels;
 use super::{Hetzner, catalogue};
@@ -47,19 +47,7 @@ struct Subnet {
     zone: String,
 }
 
-impl Named for Network {
-    fn id(&self) -> u64 {
-        self.id
-    }
-
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn labels(&self) -> &Labels {
-        &self.labels
-    }
-}
+named!(Network);
 
 impl Network {
     /// The first address that a server of this zone can have, if there is one.

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use http::{Method, Response};
 use serde_json::{Value, json};
 
-use super::input::{Checked, invalid, read_body, read_labels, read_name};
-use super::query::{Named, Query, paged, parse, values, wanted};
+use super::input::{Checked, in_use, invalid, read_body, read_labels, read_name};
+use super::query::{Query, named, paged, parse, values, wanted};
 use super::routes::not_found;
 use super::selector::Labels;
 use super::{Hetzner, Server};
@@ -26,19 +26,7 @@ pub(super) struct PlacementGroup {
     created: Duration,
 }
 
-impl Named for PlacementGroup {
-    fn id(&self) -> u64 {
-        self.id
-    }
-
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn labels(&self) -> &Labels {
-        &self.labels
-    }
-}
+named!(PlacementGroup);
 
 impl Hetzner {
     pub(super) fn placement_groups(
@@ -72,12 +60,9 @@ impl Hetzner {
             },
             ("DELETE", [id]) => match parse(id).filter(|id| self.placement_groups.contains_key(id)) {
                 None => not_found("placement group"),
-                Some(id) if !self.servers_in_group(id).is_empty() => {
-                    // That its servers must go first, only third parties say (cdk-x, providers/hetzner/placement-group);
-                    // the code is that of firewalls.
-                    let message = format!("placement group with ID {id} is still in use");
-                    hetzner_error(422, "resource_in_use", &message, Value::Null)
-                }
+                // That its servers must go first, only third parties say (cdk-x, providers/hetzner/placement-group); the
+                // code is that of firewalls.
+                Some(id) if !self.servers_in_group(id).is_empty() => in_use("placement group", id),
                 Some(id) => {
                     self.placement_groups.remove(&id);
                     no_content()

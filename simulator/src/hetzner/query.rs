@@ -32,6 +32,26 @@ pub(super) trait Named {
     fn labels(&self) -> &Labels;
 }
 
+/// What is asked for by the fields of these names.
+macro_rules! named {
+    ($kind:ty) => {
+        impl $crate::hetzner::query::Named for $kind {
+            fn id(&self) -> u64 {
+                self.id
+            }
+
+            fn name(&self) -> &str {
+                &self.name
+            }
+
+            fn labels(&self) -> &$crate::hetzner::selector::Labels {
+                &self.labels
+            }
+        }
+    };
+}
+pub(super) use named;
+
 /// Those that a list's `name` and `label_selector` mean, in the order of its `sort`.
 pub(super) fn wanted<'a, T: Named + 'a>(
     all: impl Iterator<Item = &'a T>,

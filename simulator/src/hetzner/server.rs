@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::Hetzner;
 use super::catalogue::{self, Image, Type};
 use super::order::is_hostname;
-use super::query::{Named, Query, paged, parse, selector, sort, value, values};
+use super::query::{Query, named, paged, parse, selector, sort, value, values};
 use super::routes::not_found;
 use super::selector::{Labels, complaint};
 use crate::agenda::Agenda;
@@ -179,19 +179,7 @@ pub struct PlantedServer {
     pub protected: bool,
 }
 
-impl Named for Server {
-    fn id(&self) -> u64 {
-        self.id
-    }
-
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn labels(&self) -> &Labels {
-        &self.labels
-    }
-}
+named!(Server);
 
 impl Hetzner {
     /// A server as the API writes it.
