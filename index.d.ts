@@ -1,5 +1,6 @@
 import type {
   CandidateAttempt,
+  CleanUpReport,
   DeprovisionReport,
   JobStatus as NativeStatus,
   Leftover,
@@ -12,6 +13,7 @@ import type {
 
 export type {
   CandidateAttempt,
+  CleanUpReport,
   DeprovisionReport,
   Leftover,
   Price,
@@ -69,6 +71,16 @@ export declare function deprovisionVM(target: DeprovisionTarget, options?: Depro
  * package's.
  */
 export declare function getProvisioning(target: { jobId: string }, options?: CallOptions | null): Promise<JobStatus>
+
+/**
+ * Removes what runs of a workflow left of a job, because they were cancelled, timed out or lost: unfinished servers of their
+ * attempts, with auth key and device, and auth keys for which there was no server yet. Which attempts those are is said by
+ * the `runId` that {@link provisionVM} was called with. A server that is ready is never touched, nor what another run made. Who
+ * calls it says that the runs are over; what is not there is no error.
+ *
+ * @throws {ProvisionError} If the servers cannot be looked up. What could not be removed is in `leftovers`.
+ */
+export declare function cleanUpRun(target: CleanUpTarget, options?: CallOptions | null): Promise<CleanUpReport>
 
 /**
  * Finds the servers of attempts that died without their undo (killed, machine lost, function frozen) by their labels, and
@@ -382,6 +394,11 @@ export interface ProvisionOptions extends CallOptions {
    * that call. At least 60 000. Default: `PROVISION_TIMEOUT_SECONDS`, or 600 000.
    */
   finishWithinMs?: number | null | undefined
+  /**
+   * The run of a workflow that the call belongs to, such as its number and its attempt with a hyphen between: it is in the label
+   * `attempt` of the server, and by it {@link cleanUpRun} finds what the run left. 1 to 63 letters, digits, `-`, `_`, `.`.
+   */
+  runId?: string | null | undefined
   /** Names of the server types to try, in this order. Default: `cpx11`, `cx23`, `cpx12`, `cpx22`, `cpx21`. */
   serverTypes?: readonly string[] | null | undefined
   /** The only server type to try. Not together with `serverTypes`. */
@@ -464,6 +481,14 @@ export type DeprovisionTarget =
   | { jobId: string; serverId?: undefined; serverName?: undefined }
   | { serverId: number; jobId?: undefined; serverName?: undefined }
   | { serverName: string; jobId?: undefined; serverId?: undefined }
+
+/** What to clean up after. */
+export interface CleanUpTarget {
+  /** The job. */
+  jobId: string
+  /** The runs that are over, by the `runId` of their calls. 1 to 100. */
+  runIds: readonly string[]
+}
 
 /** How to remove. */
 export interface DeprovisionOptions extends CallOptions {

@@ -22,6 +22,11 @@ async function deprovisionVM(target, options) {
   return await call(native.deprovisionVm, { target: toData(target) }, options)
 }
 
+/** Removes what runs of a workflow left of a job. What it takes and returns: `index.d.ts`. */
+async function cleanUpRun(target, options) {
+  return await call(native.cleanUpRun, { target: toData(target) }, options)
+}
+
 /** Looks where a job stands. What it takes and returns: `index.d.ts`. */
 async function getProvisioning(target, options) {
   return await call(native.getProvisioning, { target: toData(target) }, options)
@@ -138,6 +143,7 @@ module.exports = {
   provisionVM,
   deprovisionVM,
   getProvisioning,
+  cleanUpRun,
   reap,
   createServer,
   waitForAction,

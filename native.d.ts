@@ -35,6 +35,32 @@ export interface CandidateAttempt {
   refused?: string
 }
 
+/** How a clean-up ended: with a value or with a fault. */
+export interface CleaningUp {
+  /** What was found, and what became of it. */
+  value?: CleanUpReport
+  /** What went wrong. */
+  fault?: Fault
+}
+
+/** What runs of a workflow left, and what became of it. */
+export interface CleanUpReport {
+  /** Each unfinished server of the runs. Empty if there is none, which is success. */
+  servers: Array<RemovedServer>
+  /** The ids of the auth keys for which there was no server yet, and that are revoked now. */
+  revokedKeys: Array<string>
+  /** What is still there, or may be. Empty only if its absence was confirmed. */
+  leftovers: Array<Leftover>
+  /** How many requests were made. */
+  requests: Requests
+}
+
+/**
+ * Removes what runs of a workflow left of a job. `input` is JSON text: `{ target, options, env }`. Never rejects for a domain
+ * fault; the callbacks are those of `provisionVm`.
+ */
+export declare function cleanUpRun(input: string, cancel: Cancel, onEvent: (event: ProgressEvent | null) => void, onSecret: (secret: string | null) => void): Promise<CleaningUp>
+
 /** How a removal ended: with a value or with a fault. */
 export interface Deprovisioning {
   /** What was found, and what became of it. */

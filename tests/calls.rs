@@ -3,11 +3,14 @@
 //! `provision.rs` has the calls that end with a machine, `failure.rs` those that do not, `adopt.rs` jobs that are called
 //! for again, `undo.rs` what an undo must survive, `spared.rs` what nobody may touch, `doubt.rs` what must not be believed at
 //! once, `lies.rs` answers that are wrong, `reap.rs` the reaper, `drop_in.rs` the single operations,
-//! `resume.rs` jobs that nobody waits for, `options.rs` what is wanted beyond the usual, and `deprovision.rs` the end of a job.
+//! `resume.rs` jobs that nobody waits for, `options.rs` what is wanted beyond the usual, `deprovision.rs` the end of a job,
+//! and `cleanup.rs` what a workflow's run left.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
 #[path = "calls/adopt.rs"]
 mod adopt;
+#[path = "calls/cleanup.rs"]
+mod cleanup;
 #[path = "calls/deprovision.rs"]
 mod deprovision;
 #[path = "calls/doubt.rs"]

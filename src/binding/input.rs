@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::extras;
 use super::fields::{Fields, is_plain};
 use super::settings::{self, Environment, Purpose};
-use crate::provision::settings::{Extras, Network, clean};
+use crate::provision::settings::{Extras, Network, WorkflowRun, clean};
 use crate::provision::{Cause, Params, ReapOptions, Settings};
 
 /// Everything that one call brings, with what it is about.
@@ -30,6 +30,7 @@ pub(super) struct Options {
     pub ephemeral: Option<bool>,
     pub allow_reusable_auth_key: bool,
     pub extras: Extras,
+    pub run: Option<WorkflowRun>,
     pub warnings: Vec<String>,
 }
 
@@ -93,7 +94,7 @@ fn read_params(value: Option<&Value>) -> Result<Params, Cause> {
 
 /// The options, and whether to wait for the machine.
 fn read_options(value: Option<&Value>) -> Result<(Options, bool), Cause> {
-    const KNOWN: [&str; 8] = [
+    const KNOWN: [&str; 9] = [
         "timeoutMs",
         "finishWithinMs",
         "serverTypes",
@@ -102,6 +103,7 @@ fn read_options(value: Option<&Value>) -> Result<(Options, bool), Cause> {
         "ephemeral",
         "allowReusableAuthKey",
         "wait",
+        "runId",
     ];
     if value.is_none_or(Value::is_null) {
         return Ok((Options::default(), true));
@@ -121,9 +123,16 @@ fn read_options(value: Option<&Value>) -> Result<(Options, bool), Cause> {
         ephemeral: fields.flag("ephemeral")?,
         allow_reusable_auth_key: fields.flag("allowReusableAuthKey")?.unwrap_or_default(),
         extras: extras::read(&fields)?,
+        run: fields.text("runId")?.map(|id| read_run(&fields, "runId", &id)).transpose()?,
         warnings: fields.unknown(&known),
     };
     Ok((options, fields.flag("wait")?.unwrap_or(true)))
+}
+
+/// The run of a workflow.
+pub(super) fn read_run(fields: &Fields<'_>, name: &str, id: &str) -> Result<WorkflowRun, Cause> {
+    let why = "must be 1 to 63 characters (letters, digits, '-', '_', '.'), alphanumeric at both ends";
+    WorkflowRun::new(id).ok_or_else(|| fields.refuse(name, why))
 }
 
 fn read_server_types(fields: &Fields<'_>) -> Result<Option<Vec<String>>, Cause> {

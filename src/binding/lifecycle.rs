@@ -10,7 +10,7 @@ use super::output::{Fault, Leftover, Requests, milliseconds, number};
 use super::progress::{Callback, Listener, ProgressEvent};
 use super::provision::call;
 use super::settings::Purpose;
-use crate::provision::{self, Cause, Which};
+use crate::provision::{self, Cause, LeftBy, Which};
 
 /// How a removal ended: with a value or with a fault.
 #[napi(object)]
@@ -45,6 +45,28 @@ pub struct RemovedServer {
     pub removed: bool,
     /// Why it was left.
     pub why: Option<String>,
+}
+
+/// How a clean-up ended: with a value or with a fault.
+#[napi(object)]
+pub struct CleaningUp {
+    /// What was found, and what became of it.
+    pub value: Option<CleanUpReport>,
+    /// What went wrong.
+    pub fault: Option<Fault>,
+}
+
+/// What runs of a workflow left, and what became of it.
+#[napi(object)]
+pub struct CleanUpReport {
+    /// Each unfinished server of the runs. Empty if there is none, which is success.
+    pub servers: Vec<RemovedServer>,
+    /// The ids of the auth keys for which there was no server yet, and that are revoked now.
+    pub revoked_keys: Vec<String>,
+    /// What is still there, or may be. Empty only if its absence was confirmed.
+    pub leftovers: Vec<Leftover>,
+    /// How many requests were made.
+    pub requests: Requests,
 }
 
 /// How a look ended: with a value or with a fault.
@@ -115,6 +137,26 @@ pub async fn deprovision_vm(
     }
 }
 
+/// Removes what runs of a workflow left of a job. `input` is JSON text: `{ target, options, env }`. Never rejects for a domain
+/// fault; the callbacks are those of `provisionVm`.
+#[napi(js_name = "cleanUpRun")]
+pub async fn clean_up_run(
+    input: String,
+    cancel: &Cancel,
+    #[napi(ts_arg_type = "(event: ProgressEvent | null) => void")] on_event: Callback<ProgressEvent>,
+    #[napi(ts_arg_type = "(secret: string | null) => void")] on_secret: Callback<String>,
+) -> CleaningUp {
+    let listener = Listener { on_event, on_secret };
+    let outcome =
+        call(input, cancel.token(), listener, read_run, |what, settings, process, cancel, listener| async move {
+            process.clean_up(&what, &settings, cancel, listener).await
+        });
+    match outcome.await {
+        Ok(report) => CleaningUp { value: Some(report.into()), fault: None },
+        Err(error) => CleaningUp { value: None, fault: Some((*error).into()) },
+    }
+}
+
 /// Looks where a job stands. `input` is JSON text: `{ target, options, env }`. Never rejects for a domain fault; the
 /// callbacks are those of `provisionVm`.
 #[napi(js_name = "getProvisioning")]
@@ -135,17 +177,33 @@ pub async fn get_provisioning(
     }
 }
 
-impl From<provision::Deprovisioned> for DeprovisionReport {
-    fn from(done: provision::Deprovisioned) -> Self {
-        let server = |server: provision::Removed| RemovedServer {
+impl From<provision::Removed> for RemovedServer {
+    fn from(server: provision::Removed) -> Self {
+        Self {
             server_id: number(server.server_id),
             server_name: server.server_name,
             job_id: server.job_id,
             removed: server.left.is_none(),
             why: server.left,
-        };
+        }
+    }
+}
+
+impl From<provision::CleanedUp> for CleanUpReport {
+    fn from(done: provision::CleanedUp) -> Self {
         Self {
-            servers: done.servers.into_iter().map(server).collect(),
+            servers: done.servers.into_iter().map(Into::into).collect(),
+            revoked_keys: done.keys,
+            leftovers: done.leftovers.into_iter().map(Into::into).collect(),
+            requests: done.requests.into(),
+        }
+    }
+}
+
+impl From<provision::Deprovisioned> for DeprovisionReport {
+    fn from(done: provision::Deprovisioned) -> Self {
+        Self {
+            servers: done.servers.into_iter().map(Into::into).collect(),
             leftovers: done.leftovers.into_iter().map(Into::into).collect(),
             requests: done.requests.into(),
         }
@@ -198,6 +256,20 @@ fn read_target(text: &str) -> Result<Input<Which>, Cause> {
         Which::Job(job_id(&target)?)
     };
     finish(&input, which, &options, &["force"], Purpose::Reap)
+}
+
+/// Reads and checks `{ target, options, env }`: which job, and which runs.
+fn read_run(text: &str) -> Result<Input<LeftBy>, Cause> {
+    const MOST: usize = 100;
+    let input = input::parse(text)?;
+    let target = Fields::new("target", input.get("target"))?;
+    let given = target.set("runIds", MOST, "the id of a run", |value| value.as_str().map(str::to_owned))?;
+    let ids = target.required("runIds", given)?;
+    let read = |(index, id): (usize, &String)| input::read_run(&target, &format!("runIds[{index}]"), id);
+    let runs = ids.iter().enumerate().map(read).collect::<Result<_, _>>()?;
+    let what = LeftBy { job_id: job_id(&target)?, runs };
+    let options = options_of(&input);
+    finish(&input, what, &Fields::new("options", Some(&options))?, &[], Purpose::Reap)
 }
 
 /// Reads and checks `{ target, options, env }`: which job.

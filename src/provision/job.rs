@@ -91,13 +91,18 @@ impl Job {
     /// What an auth key of this attempt is described as: short hashes, since Tailscale allows 50 characters of letters,
     /// digits, blanks and hyphens.
     pub fn key_description(&self, attempt: &str) -> String {
-        format!("provision-vm {} {attempt}", short_hash(&self.id))
+        format!("{}{attempt}", key_prefix(&self.id))
     }
 
     /// Whether a server is this job's.
     pub fn owns(&self, claim: &Claim) -> bool {
         claim.job == self.id && claim.agent == self.agent
     }
+}
+
+/// What the descriptions of all keys of a job begin with; the attempt follows.
+pub fn key_prefix(job: &str) -> String {
+    format!("provision-vm {} ", short_hash(job))
 }
 
 /// Whether a text can be the id of a job: it becomes the value of a label.
@@ -124,7 +129,7 @@ pub fn unfinished_selector() -> String {
 /// One attempt at a job. Its id is on the server, and only who minted it may undo that server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {
-    /// A random id.
+    /// A random id, after that of the workflow's run if it belongs to one.
     pub id: String,
     /// The cloud's unix time at its start.
     pub started: i64,
@@ -133,6 +138,39 @@ pub struct Attempt {
     /// Whether any call for the job may finish it, since its own does not wait.
     pub is_resumable: bool,
 }
+
+/// The run of a workflow that a call belongs to. It is in the id of each attempt of that run, so that whoever comes after the run
+/// finds what it left (design 6, "Deleting", 1 and 7).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkflowRun {
+    /// What the ids of its attempts begin with.
+    prefix: String,
+}
+
+impl WorkflowRun {
+    /// Of this id, which is a label value, such as `12345678901-1` (a run and its attempt). A longer one is hashed: an attempt's
+    /// id goes into the description of its key, which has room for 24 characters of it.
+    pub fn new(id: &str) -> Option<Self> {
+        const LONGEST: usize = 15;
+        let is_plain = id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        let prefix = if id.len() <= LONGEST && is_plain { id.to_owned() } else { short_hash(id) };
+        is_label_value(id).then_some(Self { prefix })
+    }
+
+    /// The id of an attempt of this run, made of a random id: two calls of one run are two attempts.
+    pub fn attempt(&self, random: &str) -> String {
+        format!("{}-{}", self.prefix, random.get(..RANDOM_DIGITS).unwrap_or(random))
+    }
+
+    /// Whether an attempt is one of this run.
+    pub fn made(&self, attempt: &str) -> bool {
+        let random = attempt.strip_prefix(&self.prefix).and_then(|rest| rest.strip_prefix('-'));
+        random.is_some_and(|id| id.len() == RANDOM_DIGITS && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    }
+}
+
+/// How much of an attempt's id is random, if the rest is its run.
+const RANDOM_DIGITS: usize = 8;
 
 /// The label of a server that is ordered in a caller's own words: whose order made it is all that it says.
 pub fn order_labels(attempt: &str) -> Labels {
@@ -264,6 +302,33 @@ mod tests {
             assert!(name.len() <= 63 && !name.contains("--") && !name.ends_with('-'), "{name}");
         }
         assert_ne!(Job::new("job-1", "a").unwrap().name, Job::new("job-2", "a").unwrap().name);
+    }
+
+    #[test]
+    fn an_attempt_tells_the_run_that_it_belongs_to_and_no_other() {
+        let longest = "1".repeat(63);
+        for id in ["1", "123-1", "12345678901-123", "123456789012345678-1", "a_b.c", longest.as_str()] {
+            let run = WorkflowRun::new(id).unwrap();
+            let attempt = run.attempt("0123456789abcdef");
+            assert!(run.made(&attempt) && is_label_value(&attempt), "{id}: {attempt}");
+            let description = Job::new("job-1", "a").unwrap().key_description(&attempt);
+            let is_allowed = |letter: char| letter.is_ascii_alphanumeric() || letter == ' ' || letter == '-';
+            assert!(description.len() <= 50 && description.chars().all(is_allowed), "{description}");
+        }
+        let run = WorkflowRun::new("123-1").unwrap();
+        let others = [
+            "123-1",
+            "123-1-",
+            "123-1-0123456",
+            "123-11-01234567",
+            "123-1-1-01234567",
+            "0123-1-01234567",
+            "123-1-0123456g",
+        ];
+        for other in others {
+            assert!(!run.made(other), "{other}");
+        }
+        assert_eq!([WorkflowRun::new(""), WorkflowRun::new("a b"), WorkflowRun::new("1-")], [None, None, None]);
     }
 
     #[test]

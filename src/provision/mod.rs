@@ -8,6 +8,7 @@
 
 mod adopt;
 mod candidate;
+mod cleanup;
 mod code;
 mod deprovision;
 mod drop_in;
@@ -37,6 +38,7 @@ pub use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 pub use candidate::{CandidateAttempt, USUAL as USUAL_SERVER_TYPES};
+pub use cleanup::{CleanedUp, LeftBy};
 pub use code::Code;
 pub use deprovision::{Deprovisioned, Removed, Which};
 pub use drop_in::{Answer, Operation, Polling, render_first_boot};

@@ -150,7 +150,8 @@ impl<'a> Run<'a> {
     pub(super) fn begin_attempt(&self) -> Attempt {
         let started = self.clock.cloud_unix();
         let expires = started.saturating_add_unsigned((self.attempt_time() + BEYOND_DEADLINE).as_secs());
-        let id = self.chance.id();
+        let random = self.chance.id();
+        let id = self.settings.run.as_ref().map_or_else(|| random.clone(), |run| run.attempt(&random));
         self.is_at(&id);
         Attempt { id, started, expires, is_resumable: !self.waits }
     }

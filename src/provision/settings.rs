@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 // Who fills the settings needs these types, and need not know the rooms below for them.
+pub use super::job::WorkflowRun;
 pub use crate::cloud_init::{Additions, Command, File, is_package, is_path, is_permissions};
 pub use crate::hetzner::{Attachments, DEFAULT_URL as HETZNER_URL, FirewallRef, IdOrName, Labels, PublicNet};
 pub use crate::hetzner::{is_label_key, is_label_value};
@@ -47,6 +48,8 @@ pub struct Settings {
     pub timeout: Duration,
     /// How long a machine has to join that nobody waits for, from the call that begins it.
     pub lifetime: Duration,
+    /// The run of a workflow that the call belongs to.
+    pub run: Option<WorkflowRun>,
     /// What a person should hear about these settings.
     pub warnings: Vec<String>,
 }

@@ -167,12 +167,12 @@ impl Tailscale {
         }
     }
 
-    /// The usable keys of exactly this description, for when an order's answer was lost.
-    pub async fn find_keys_described(&self, text: &str, within: Within) -> Result<Vec<AuthKey>, TailscaleError> {
+    /// The usable keys whose description fits, for when an order's answer was lost, or the process that ordered them.
+    pub async fn find_keys(&self, fits: impl Fn(&str) -> bool, within: Within) -> Result<Vec<AuthKey>, TailscaleError> {
         let draft = || self.draft(Method::GET, &format!("{TAILNET}/keys"), &[("all", "true")]);
         let Listed(keys) = self.fetch::<Listed<WireKey>>("list auth keys", draft, within).await?;
         let keys = keys.into_iter().map(|key| key.into_parts().0);
-        Ok(keys.filter(|key| key.description == text && !key.invalid && is_id(&key.id.0)).collect())
+        Ok(keys.filter(|key| fits(&key.description) && !key.invalid && is_id(&key.id.0)).collect())
     }
 
     /// Revokes a key. One that is not there counts as revoked. Devices that used it stay.

@@ -158,7 +158,8 @@ impl Clouds {
                 drop(tailscale.find_key(&KeyId("kUNKNOWN".to_owned()), within).await.map_err(tailscale_says)?);
             }
             KeysDescribed => {
-                let keys = tailscale.find_keys_described(&known.description, within).await.map_err(tailscale_says)?;
+                let keys =
+                    tailscale.find_keys(|text| text == known.description, within).await.map_err(tailscale_says)?;
                 seen.complain(
                     keys.iter().any(|key| key.description != known.description || key.invalid),
                     "another key",

@@ -116,6 +116,7 @@ pub fn settings() -> Settings {
         strict_region: false,
         timeout: USUAL_TIMEOUT,
         lifetime: USUAL_TIMEOUT,
+        run: None,
         warnings: Vec::new(),
     }
 }

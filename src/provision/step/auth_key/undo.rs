@@ -101,7 +101,7 @@ impl UndoAuthKey {
     /// Revokes every usable key of this description but the one in hand, as far as each lets itself be revoked. Where
     /// listing is not permitted nothing is found, and the orders stay unresolved.
     pub(super) async fn revoke_unheard(&self, run: &Run<'_>, within: Within) -> Result<(), TailscaleError> {
-        let keys = match run.tailscale.find_keys_described(&self.description, within).await {
+        let keys = match run.tailscale.find_keys(|text| text == self.description, within).await {
             Err(error) if error.is_forbidden() => return Ok(()),
             keys => keys?,
         };

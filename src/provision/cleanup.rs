@@ -1,0 +1,188 @@
+//! What a run of a workflow left, removed by whoever comes after it: its process was cancelled, killed or lost with its machine,
+//! and could not undo its attempt itself (design 6, "Deleting", 7).
+//!
+//! Only what carries an attempt of that very run is touched, and never a server that is ready. Of such a server an unused key may
+//! still be about, since it is revoked last; that goes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::adopt;
+use super::error::{Cause, ProvisionError};
+use super::event::{Observer, Scope, Step};
+use super::job::{self, Claim, Job, WorkflowRun};
+use super::leftover::{Kind, Leftover};
+use super::run::{Clouds, Doing, Run};
+use super::settings::Settings;
+use super::step::removal::Guard;
+use super::{Provisioner, Removed, failure, region, unless_panic};
+use crate::hetzner::Server;
+use crate::tailscale::AuthKey;
+use crate::transport::{Instant, Patience, Within};
+
+/// When to look for what the run left: reads lag behind by up to 5 s (fault G32), and so does an order that was under way when
+/// the process died.
+const READS: [Duration; 3] = [Duration::ZERO, Duration::from_millis(2500), Duration::from_secs(3)];
+/// The time for finding and revoking keys.
+const KEYS_LIMIT: Duration = Duration::from_secs(30);
+
+/// What to look for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftBy {
+    /// The job.
+    pub job_id: String,
+    /// The runs that are over.
+    pub runs: Vec<WorkflowRun>,
+}
+
+impl LeftBy {
+    fn made(&self, attempt: &str) -> bool {
+        self.runs.iter().any(|run| run.made(attempt))
+    }
+}
+
+/// What was found, and what became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CleanedUp {
+    /// Each unfinished server of the runs.
+    pub servers: Vec<Removed>,
+    /// The ids of the keys that no server named and that are revoked now.
+    pub keys: Vec<String>,
+    /// What is still there, or may be. Empty only if its absence was confirmed.
+    pub leftovers: Vec<Leftover>,
+    /// Requests made to Hetzner and to Tailscale.
+    pub requests: (u32, u32),
+}
+
+impl Provisioner {
+    /// Removes what runs of a workflow left of a job: unfinished servers of their attempts, with key and device, and keys for
+    /// which no server was ordered yet. Whoever calls it says that these runs are over. A repetition finds nothing.
+    ///
+    /// # Errors
+    ///
+    /// If the servers cannot be looked up, or `cancel` or the timeout comes before that. Trouble with a removal is in the
+    /// answer's leftovers.
+    pub async fn clean_up(
+        &self,
+        what: &LeftBy,
+        settings: &Settings,
+        cancel: CancellationToken,
+        observer: Arc<dyn Observer>,
+    ) -> Result<CleanedUp, Box<ProvisionError>> {
+        let clouds = self.clouds(settings, &observer);
+        let deadline = clouds.clock.now() + settings.timeout;
+        let cleanup = Cleanup { what, settings, clouds, deadline, cancel, observer };
+        let nobody = Job::nobody("");
+        let run = cleanup.run(&nobody, "");
+        self.heed(&run);
+        let work = async { cleanup.clean(&run).await.map_err(|cause| (cause, Vec::new())) };
+        unless_panic(work).await.map_err(|(cause, left)| Box::new(failure(&run, cause, left)))
+    }
+}
+
+struct Cleanup<'a> {
+    what: &'a LeftBy,
+    settings: &'a Settings,
+    clouds: Clouds,
+    deadline: Instant,
+    cancel: CancellationToken,
+    observer: Arc<dyn Observer>,
+}
+
+impl Cleanup<'_> {
+    fn run<'a>(&'a self, job: &'a Job, location: &str) -> Run<'a> {
+        let place = region::place(location);
+        let run = Run::new(job, self.settings, place, &self.clouds, self.cancel.clone(), self.observer.clone());
+        run.set_deadline(self.deadline);
+        run
+    }
+
+    async fn clean(&self, run: &Run<'_>) -> Result<CleanedUp, Cause> {
+        let found = self.find(run).await?;
+        let (mut servers, mut leftovers) = (Vec::new(), Vec::new());
+        for (server, claim, job) in found {
+            let left = self.remove(&job, &server, &claim).await;
+            let of_server = left.iter().find(|left| left.kind == Kind::Server);
+            servers.push(Removed {
+                server_id: server.id.0,
+                server_name: server.name,
+                job_id: Some(job.id),
+                left: of_server.map(Leftover::reason),
+            });
+            leftovers.extend(left);
+        }
+        let keys = self.revoke_keys(run, &mut leftovers).await;
+        if servers.is_empty() && keys.is_empty() {
+            run.say(Scope::ProvisionVm, "Nothing of this run was left");
+        }
+        Ok(CleanedUp { servers, keys, leftovers, requests: (run.hetzner.sent(), run.tailscale.sent()) })
+    }
+
+    /// The unfinished servers that the runs made, once one shows or their absence is to be believed.
+    async fn find(&self, run: &Run<'_>) -> Result<Vec<(Server, Claim, Job)>, Cause> {
+        run.enter(Step::Lookup);
+        for pause in READS {
+            run.pause(pause).await?;
+            let selector = job::selector(&self.what.job_id);
+            let listing = async {
+                let listed = run.hetzner.find_servers_by_label(&selector, run.within()).await;
+                listed.doing("the servers could not be looked up")
+            };
+            let listed = run.guard(listing).await?;
+            let found: Vec<_> = listed.into_iter().filter_map(|server| self.is_left(server)).collect();
+            if !found.is_empty() {
+                return Ok(found);
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    /// Whether a server was left by the runs, with what proves it: its labels, and its name, which follows from them.
+    fn is_left(&self, server: Server) -> Option<(Server, Claim, Job)> {
+        let claim = Claim::read(&server)?;
+        let job = Job::new(&claim.job, &claim.agent).ok()?;
+        let is_ours = job.id == self.what.job_id && job.name == server.name && self.what.made(&claim.attempt);
+        (is_ours && !claim.ready).then_some((server, claim, job))
+    }
+
+    async fn remove(&self, job: &Job, server: &Server, claim: &Claim) -> Vec<Leftover> {
+        let run = self.run(job, &server.location);
+        run.enter(Step::Remove);
+        run.know_server(server);
+        adopt::clear(&run, server, claim, Guard::Own).await
+    }
+
+    /// Revokes every key of the runs that is still good: there may have been no server yet to name it, or it was spared with its
+    /// server. Returns the ids.
+    async fn revoke_keys(&self, run: &Run<'_>, leftovers: &mut Vec<Leftover>) -> Vec<String> {
+        let within = Within { deadline: run.clock.now() + KEYS_LIMIT, patience: Patience::USUAL };
+        let prefix = job::key_prefix(&self.what.job_id);
+        let is_of_runs = |text: &str| text.strip_prefix(&prefix).is_some_and(|attempt| self.what.made(attempt));
+        let keys = match run.tailscale.find_keys(is_of_runs, within).await {
+            Ok(keys) => keys,
+            Err(error) => {
+                let why = format!("the auth keys could not be listed ({error})");
+                leftovers.push(Leftover::unconfirmed(Kind::AuthKey, why).name(prefix.trim_end()));
+                return Vec::new();
+            }
+        };
+        let mut revoked = Vec::new();
+        for AuthKey { id, description, .. } in keys {
+            let is_it = |left: &Leftover| left.kind == Kind::AuthKey && left.id.as_deref() == Some(id.0.as_str());
+            leftovers.retain(|left| !is_it(left));
+            match run.tailscale.revoke_key(&id, within).await {
+                Ok(()) => {
+                    run.removed(Scope::Tailscale, format!("Auth key revoked: id={id}"), Kind::AuthKey, &id);
+                    revoked.push(id.0);
+                }
+                Err(error) => {
+                    let left = Leftover::unconfirmed(Kind::AuthKey, error.to_string());
+                    leftovers.push(left.id(&id).name(&description));
+                }
+            }
+        }
+        revoked
+    }
+}
