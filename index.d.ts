@@ -486,6 +486,8 @@ export type DeprovisionTarget =
 export interface CleanUpTarget {
   /** The job. */
   jobId: string
+  /** The agent. With it, a device that was left without its server is named; it stays, since nothing proves whose it is. */
+  agentId?: string
   /** The runs that are over, by the `runId` of their calls. 1 to 100. */
   runIds: readonly string[]
 }

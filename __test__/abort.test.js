@@ -32,6 +32,7 @@ const CALLS = {
   'provisionVM without waiting': (options) => api.provisionVM(newJob(), { ...options, wait: false }),
   deprovisionVM: (options) => api.deprovisionVM({ jobId: 'a' }, options),
   getProvisioning: (options) => api.getProvisioning({ jobId: 'a' }, options),
+  cleanUpRun: (options) => api.cleanUpRun({ jobId: 'a', runIds: ['1-1'] }, options),
   reap: (options) => api.reap(options),
   createServer: (options) => api.createServer(order(), options),
   waitForAction: (options) => api.waitForAction(1, null, options),

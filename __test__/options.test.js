@@ -50,6 +50,7 @@ test('every wish of a machine is granted in the world', async () => {
     placementGroup: group,
     publicNet: { ipv4: false },
     ephemeral: false,
+    runId: '4711-1',
     userData: {
       packages: ['jq'],
       files: [{ path: '/etc/agent.json', content: '{"a":"\u0085ü\u007f"}', permissions: '0600' }],
@@ -58,6 +59,7 @@ test('every wish of a machine is granted in the world', async () => {
   }))
   const { servers: [server], devices: [device], primary_ips: addresses } = await cloud.world()
   assert.deepEqual([result.serverType, result.location, server.server_type, server.location], ['cpx22', 'fsn1', 'cpx22', 'fsn1'])
+  assert.match(server.labels.attempt, /^4711-1-/)
   assert.equal(server.labels.team, 'blue')
   assert.deepEqual(server.networks.map(({ network, attached }) => [network, attached]), [[network, true]])
   assert.deepEqual(server.firewalls, [{ firewall, applied: true }])

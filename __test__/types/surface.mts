@@ -12,6 +12,7 @@ interface Functions {
   }
   deprovisionVM(target: t.DeprovisionTarget, options?: t.DeprovisionOptions | null): Promise<t.DeprovisionReport>
   getProvisioning(target: { jobId: string }, options?: t.CallOptions | null): Promise<t.JobStatus>
+  cleanUpRun(target: t.CleanUpTarget, options?: t.CallOptions | null): Promise<t.CleanUpReport>
   reap(options?: t.ReapOptions | null): Promise<t.ReapReport>
   createServer(config: t.CreateServerConfig, options?: t.CallOptions | null): Promise<t.CreateServerResponse>
   waitForAction(id: number, polling?: PollingToo, options?: t.CallOptions | null): Promise<t.HetznerAction>
@@ -68,6 +69,7 @@ expectTypeOf<t.CallOptions>().toEqualTypeOf<CallOptions>()
 interface ProvisionOptions extends CallOptions {
   wait?: boolean | Nothing
   finishWithinMs?: number | Nothing
+  runId?: string | Nothing
   serverTypes?: readonly string[] | Nothing
   serverType?: string | Nothing
   locations?: readonly string[] | Nothing
@@ -134,6 +136,12 @@ expectTypeOf<Told>().toEqualTypeOf<{
 expectTypeOf<t.JobStatus['state']>().toEqualTypeOf<'absent' | 'creating' | 'booting' | 'enrolled' | 'ready' | 'expired'>()
 expectTypeOf<t.DeprovisionReport['servers'][number]>().toEqualTypeOf<t.RemovedServer>()
 expectTypeOf<t.DeprovisionReport['leftovers']>().toEqualTypeOf<t.Leftover[]>()
+expectTypeOf<t.CleanUpReport>().toEqualTypeOf<{
+  servers: t.RemovedServer[]
+  revokedKeys: string[]
+  leftovers: t.Leftover[]
+  requests: { hetzner: number; tailscale: number }
+}>()
 expectTypeOf<t.ReapReport['servers']>().toEqualTypeOf<t.Reaped[]>()
 expectTypeOf<t.AuthKey>().toEqualTypeOf<{ key: string; id: string }>()
 expectTypeOf<t.Enrollment>().toEqualTypeOf<{ tailscaleIp: string; deviceId: string; nodeId: string }>()

@@ -267,7 +267,11 @@ fn read_run(text: &str) -> Result<Input<LeftBy>, Cause> {
     let ids = target.required("runIds", given)?;
     let read = |(index, id): (usize, &String)| input::read_run(&target, &format!("runIds[{index}]"), id);
     let runs = ids.iter().enumerate().map(read).collect::<Result<_, _>>()?;
-    let what = LeftBy { job_id: job_id(&target)?, runs };
+    let agent_id = target.text("agentId")?;
+    if agent_id.as_deref().is_some_and(|id| !provision::is_job_id(id)) {
+        return Err(target.refuse("agentId", "can be no agent's id"));
+    }
+    let what = LeftBy { job_id: job_id(&target)?, agent_id, runs };
     let options = options_of(&input);
     finish(&input, what, &Fields::new("options", Some(&options))?, &[], Purpose::Reap)
 }

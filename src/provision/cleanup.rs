@@ -2,7 +2,8 @@
 //! and could not undo its attempt itself (design 6, "Deleting", 7).
 //!
 //! Only what carries an attempt of that very run is touched, and never a server that is ready. Of such a server an unused key may
-//! still be about, since it is revoked last; that goes.
+//! still be about, since it is revoked last; that goes. A device whose server is gone already carries nothing that proves whose
+//! it is, and several projects may share a tailnet; so it is named, and stays.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use super::settings::Settings;
 use super::step::removal::Guard;
 use super::{Provisioner, Removed, failure, region, unless_panic};
 use crate::hetzner::Server;
-use crate::tailscale::AuthKey;
+use crate::tailscale::{AuthKey, Device};
 use crate::transport::{Instant, Patience, Within};
 
 /// When to look for what the run left: reads lag behind by up to 5 s (fault G32), and so does an order that was under way when
@@ -27,12 +28,16 @@ use crate::transport::{Instant, Patience, Within};
 const READS: [Duration; 3] = [Duration::ZERO, Duration::from_millis(2500), Duration::from_secs(3)];
 /// The time for finding and revoking keys.
 const KEYS_LIMIT: Duration = Duration::from_secs(30);
+/// The time for a look at the devices.
+const DEVICES_LIMIT: Duration = Duration::from_secs(10);
 
 /// What to look for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeftBy {
     /// The job.
     pub job_id: String,
+    /// The agent, if it is known: with the job it gives the name of a device that may have been left alone.
+    pub agent_id: Option<String>,
     /// The runs that are over.
     pub runs: Vec<WorkflowRun>,
 }
@@ -114,7 +119,10 @@ impl Cleanup<'_> {
             leftovers.extend(left);
         }
         let keys = self.revoke_keys(run, &mut leftovers).await;
-        if servers.is_empty() && keys.is_empty() {
+        if servers.is_empty() {
+            leftovers.extend(self.find_devices(run).await?);
+        }
+        if servers.is_empty() && keys.is_empty() && leftovers.is_empty() {
             run.say(Scope::ProvisionVm, "Nothing of this run was left");
         }
         Ok(CleanedUp { servers, keys, leftovers, requests: (run.hetzner.sent(), run.tailscale.sent()) })
@@ -125,18 +133,39 @@ impl Cleanup<'_> {
         run.enter(Step::Lookup);
         for pause in READS {
             run.pause(pause).await?;
-            let selector = job::selector(&self.what.job_id);
-            let listing = async {
-                let listed = run.hetzner.find_servers_by_label(&selector, run.within()).await;
-                listed.doing("the servers could not be looked up")
-            };
-            let listed = run.guard(listing).await?;
+            let listed = self.list(run).await?;
             let found: Vec<_> = listed.into_iter().filter_map(|server| self.is_left(server)).collect();
             if !found.is_empty() {
                 return Ok(found);
             }
         }
         Ok(Vec::new())
+    }
+
+    async fn list(&self, run: &Run<'_>) -> Result<Vec<Server>, Cause> {
+        let selector = job::selector(&self.what.job_id);
+        let listing = async {
+            let listed = run.hetzner.find_servers_by_label(&selector, run.within()).await;
+            listed.doing("the servers could not be looked up")
+        };
+        run.guard(listing).await
+    }
+
+    /// The devices of the job's name, if no server stands for it: what the runs removed their server from, and died before they
+    /// came to its device.
+    async fn find_devices(&self, run: &Run<'_>) -> Result<Vec<Leftover>, Cause> {
+        let Some(agent) = &self.what.agent_id else { return Ok(Vec::new()) };
+        let name = Job::new(&self.what.job_id, agent)?.name;
+        if !self.list(run).await?.is_empty() {
+            return Ok(Vec::new());
+        }
+        let within = Within { deadline: run.clock.now() + DEVICES_LIMIT, patience: Patience::USUAL };
+        // Trouble with the tailnet has been told of by the keys already.
+        let devices = run.tailscale.find_devices(&name, within).await.unwrap_or_default();
+        let ours = devices.into_iter().filter(|device| device.tags.iter().any(|tag| tag == job::TAG));
+        let why = "its server is gone; if it is ephemeral, it goes by itself within the hour";
+        let named = |device: Device| Leftover::unconfirmed(Kind::Device, why).id(&device.node_id).name(&name);
+        Ok(ours.map(named).collect())
     }
 
     /// Whether a server was left by the runs, with what proves it: its labels, and its name, which follows from them.

@@ -19,7 +19,8 @@ fn of_run(id: &str) -> Settings {
 
 /// Cleans up after runs of the usual job. What it removes is held against nobody else's attempts by the tests themselves.
 async fn clean_up(cloud: &Cloud, ids: &[&str]) -> CleanedUp {
-    let what = LeftBy { job_id: params().job_id, runs: ids.iter().map(|id| run(id)).collect() };
+    let Params { job_id, agent_id, .. } = params();
+    let what = LeftBy { job_id, agent_id: Some(agent_id), runs: ids.iter().map(|id| run(id)).collect() };
     let notes = Arc::new(Notebook::default());
     let settings = Settings { timeout: Duration::from_secs(60), ..settings() };
     cloud.told(5).clean_up(&what, &settings, CancellationToken::new(), notes).await.unwrap()
@@ -158,9 +159,32 @@ async fn a_tailnet_that_cannot_be_asked_keeps_no_server_alive() {
 async fn a_cloud_that_cannot_be_asked_is_an_error() {
     let cloud = Cloud::usual();
     cloud.world().inject(fault(Api::Hetzner, "GET", "/servers", u32::MAX, FaultKind::Refuse));
-    let what = LeftBy { job_id: params().job_id, runs: vec![run("4711-1")] };
+    let what = LeftBy { job_id: params().job_id, agent_id: None, runs: vec![run("4711-1")] };
     let settings = Settings { timeout: Duration::from_secs(20), ..settings() };
     let notes = Arc::new(Notebook::default());
     let error = cloud.told(5).clean_up(&what, &settings, CancellationToken::new(), notes).await.unwrap_err();
     assert_eq!(error.cause.code(), Code::Unreachable);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_whose_server_the_run_removed_itself_is_named_and_stays() {
+    let cloud = Cloud::usual();
+    let settings = of_run("4711-1");
+    let giving_up = CancellationToken::new();
+    let process = cloud.process(3);
+    let (params, notes) = (params(), Arc::new(Notebook::default()));
+    tokio::select! {
+        _ = process.provision(&params, &settings, giving_up.clone(), notes) => panic!("it was to be killed"),
+        () = async {
+            cloud.until(|truth| truth.devices().iter().any(|it| it["connected"] == true)).await;
+            giving_up.cancel();
+            cloud.until(|truth| truth.servers().is_empty()).await;
+        } => {}
+    }
+    let report = clean_up(&cloud, &["4711-1"]).await;
+    let left: Vec<_> = report.leftovers.iter().map(|left| (left.kind, left.name.clone())).collect();
+    let name = cloud.truth().devices()[0]["hostname"].as_str().map(str::to_owned);
+    assert_eq!((left, report.keys.len()), (vec![(Kind::Device, name)], 0));
+    // As does the device of a job that has its server in another project.
+    assert_eq!(cloud.truth().devices().len(), 1);
 }
