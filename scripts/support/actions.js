@@ -32,43 +32,28 @@ function openOutputs(file, complain) {
   return outputs
 }
 
-/** A small table for the page of the run. */
-function appendSummary(file, { params, result, error }, complain) {
-  if (!file) return
-  const rows = result ? describeResult(result) : describeError(error)
-  const table = [['Job', params.jobId], ['Agent', params.agentId], ['Region', params.region], ...rows]
-    .filter(([, value]) => value !== undefined && value !== '')
-    .map(([name, value]) => `| ${name} | ${cell(value)} |`)
-  const title = result ? 'VM provisioned' : 'VM not provisioned'
-  append(file, [`### ${title}`, '', '| | |', '| --- | --- |', ...table, '', ''].join('\n'), complain)
+/** Makes a warning an annotation of the run. */
+function printWarning(stream, title, message) {
+  stream.write(`::warning title=${escapeProperty(title)}::${escapeData(message)}\n`)
 }
 
-module.exports = { appendSummary, mask, openOutputs, printError }
-
-function describeResult(result) {
-  const { price, timings } = result
-  return [
-    ['Server', `${result.serverName} (${result.serverId})`],
-    ['Type', `${result.serverType} in ${result.location}${price ? `, ${price.hourly} an hour` : ''}`],
-    ['Address', result.serverIp],
-    ['Address in the tailnet', result.tailscaleIp],
-    ['Reused', result.reused ? 'yes' : 'no'],
-    ['Time', `${(timings.reduce((sum, { ms }) => sum + ms, 0) / 1000).toFixed(1)} s`],
-    ['Warnings', result.warnings.join('; ')],
-  ]
+/** Folds the lines that follow, until `endgroup`. */
+function beginGroup(stream, title) {
+  stream.write(`::group::${escapeData(title)}\n`)
 }
 
-function describeError(error) {
-  const { attempts = [], leftovers = [] } = error
-  return [
-    ['Error', error.code ?? error.name],
-    ['Step', error.step],
-    ['Message', error.message],
-    ['What to do', error.hint],
-    ['Tried', attempts.map((it) => `${it.serverType} in ${it.location}: ${it.refused ?? 'taken'}`).join('; ')],
-    ['Left behind', leftovers.map((it) => `${it.kind} ${it.id ?? it.name ?? ''}: ${it.why}`).join('; ') || 'nothing'],
-  ]
+function endGroup(stream) {
+  stream.write('::endgroup::\n')
 }
+
+/** What a later step is to say of this one's failure. */
+function appendError(env, step, message) {
+  const outputs = openOutputs(env.GITHUB_OUTPUT, (complaint) => console.error(complaint))
+  outputs.set('error', message)
+  outputs.set('failed_step', step)
+}
+
+module.exports = { appendError, beginGroup, endGroup, mask, openOutputs, printError, printWarning }
 
 function append(file, text, complain) {
   try {
@@ -83,10 +68,6 @@ function append(file, text, complain) {
 /** A line break in a value would begin another output. */
 function oneLine(value) {
   return String(value).replace(/[\r\n]+/g, ' ')
-}
-
-function cell(value) {
-  return oneLine(value).replace(/[\\`*_[\]<>|]/g, (sign) => `\\${sign}`)
 }
 
 function escapeData(text) {
