@@ -8,7 +8,8 @@ const { tmpdir } = require('node:os')
 const path = require('node:path')
 const { after, before, beforeEach, test } = require('node:test')
 
-const { appendSummary, mask, openOutputs, printError } = require('../scripts/support/actions.js')
+const { mask, openOutputs, printError, printWarning } = require('../scripts/support/actions.js')
+const { appendSummary, summarizeProvision } = require('../scripts/support/summary.js')
 const { runScript, startCloud } = require('./support/simulator.js')
 
 const folder = mkdtempSync(path.join(tmpdir(), 'provision-vm-'))
@@ -49,6 +50,7 @@ test('an annotation is one line, whatever the message holds', () => {
   const line = said((stream) => printError(stream, error, '100 %\n::set-env name=A::b'))
   assert.equal(line, '::error title=UPSTREAM::100 %25%0A::set-env name=A::b%0ATry again.\n')
   assert.equal(said((stream) => printError(stream, { name: 'a:b,c' }, 'x')), '::error title=a%3Ab%2Cc::x\n')
+  assert.equal(said((stream) => printWarning(stream, 'a:b,c', '100 %\n::x')), '::warning title=a%3Ab%2Cc::100 %25%0A::x\n')
 })
 
 test('a value in an output cannot begin another one, and is written once', () => {
@@ -79,13 +81,39 @@ test('a summary keeps to its table, and says what was left', () => {
   const params = { jobId: 'job|1', agentId: '<b>', region: 'us-east' }
   const leftovers = [{ kind: 'server', id: '42', name: 'agent-a', why: 'protected' }]
   const error = { code: 'CAPACITY', step: 'server', message: 'line one\nline `two`', hint: 'Wait.', leftovers }
-  appendSummary(file, { params, error }, refuse)
+  appendSummary(file, summarizeProvision({ params, error }), refuse)
   const rows = readFileSync(file, 'utf8').split('\n').filter((line) => line.startsWith('|'))
   for (const row of rows) assert.equal(row.match(/(?<!\\)\|/g).length, 3, row)
   assert.ok(rows.includes('| Job | job\\|1 |'))
   assert.ok(rows.includes('| Agent | \\<b\\> |'))
   assert.ok(rows.includes('| Message | line one line \\`two\\` |'))
-  assert.ok(rows.includes('| Left behind | server 42: protected |'))
+  assert.ok(rows.includes('| Left behind | server 42 agent-a: protected |'))
+})
+
+test('a summary has the time of each step, and what was chosen and refused', () => {
+  const result = {
+    serverName: 'agent-a', serverId: 7, serverType: 'cx23', location: 'ash', serverIp: '203.0.113.2', tailscaleIp: '100.64.0.1', reused: false,
+    price: { hourly: '0.0070', monthly: '4.35' }, timings: [{ step: 'lookup', ms: 250 }, { step: 'wait', ms: 24_060 }], warnings: [],
+    attempts: [{ serverType: 'cpx11', location: 'ash', refused: 'sold | out' }, { serverType: 'cx23', location: 'ash' }],
+    requests: { hetzner: 12, tailscale: 20 },
+  }
+  const params = { jobId: 'job-1', agentId: 'a', region: 'us-east' }
+  const text = summarizeProvision({ params, result })
+  for (const row of [
+    '| Price | 0.0070 an hour, 4.35 a month |',
+    '| Requests | 12 to Hetzner, 20 to Tailscale |',
+    '| wait | 24.1 s |',
+    '| cpx11 | ash | refused: sold \\| out |',
+    '| cx23 | ash | chosen |',
+  ]) {
+    assert.ok(text.split('\n').includes(row), `${row} is not in ${text}`)
+  }
+  // Of a failure the events tell how long each step took.
+  const events = [['lookup', 100], ['lookup', 300], ['server', 500], ['undo', 4000]].map(([step, elapsedMs]) => ({ step, elapsedMs }))
+  const failed = summarizeProvision({ params, events, error: { code: 'QUOTA', message: 'no', attempts: result.attempts } })
+  for (const row of ['| lookup | 0.4 s |', '| server | 3.5 s |', '| cpx11 | ash | refused: sold \\| out |']) {
+    assert.ok(failed.split('\n').includes(row), `${row} is not in ${failed}`)
+  }
 })
 
 test('on Actions secrets are masked before anything else is said, and a failure is an annotation', async () => {

@@ -28,9 +28,19 @@ test('what is meant is in it, and nothing else', () => {
     'native.d.ts',
     'native.js',
     'package.json',
+    'scripts/callback.js',
+    'scripts/cleanup.js',
     'scripts/provision.js',
+    'scripts/reap.js',
     'scripts/support/actions.js',
+    'scripts/support/delivery.js',
     'scripts/support/display.js',
+    'scripts/support/heartbeat.js',
+    'scripts/support/message.js',
+    'scripts/support/progress.js',
+    'scripts/support/run.js',
+    'scripts/support/summary.js',
+    'scripts/support/target.js',
   ])
 })
 

@@ -2,7 +2,7 @@
 
 const assert = require('node:assert/strict')
 const { once } = require('node:events')
-const { mkdtempSync, readFileSync, rmSync } = require('node:fs')
+const { existsSync, mkdtempSync, readFileSync, rmSync } = require('node:fs')
 const { tmpdir } = require('node:os')
 const path = require('node:path')
 const { after, before, beforeEach, test } = require('node:test')
@@ -194,4 +194,64 @@ test('every minted key is spent or revoked when the script is done', async () =>
   await runScript(cloud).ended
   const world = await cloud.world()
   assert.deepEqual([world.keys.length, usable(world)], [1, []])
+})
+
+test('after a failure the outputs say what went wrong, where, and where the job stands', async () => {
+  const [job, output] = [newJob(), newFile()]
+  await runScript(cloud, { params: job }).ended
+  // Another agent's call for the same job fails, and the machine that was delivered stands all the same.
+  const { code, stderr } = await runScript(cloud, { params: { ...job, agentId: 'another' }, env: { GITHUB_OUTPUT: output } }).ended
+  assert.equal(code, 1, stderr)
+  const { error, failed_step: step, job_state: state } = read(output)
+  assert.match(error, /^JOB_MISMATCH: /)
+  assert.deepEqual([step, state], ['lookup', 'ready'])
+  const bad = newFile()
+  assert.equal((await runScript(cloud, { params: { ...job, jobId: 'a b' }, env: { GITHUB_OUTPUT: bad } }).ended).code, 2)
+  assert.deepEqual(Object.keys(read(bad)), ['error', 'failed_step'])
+  assert.match(read(bad).error, /^INVALID_INPUT: JOB_ID: must be/)
+})
+
+test('an attempt of a workflow carries its run, and its lines are folded there', async () => {
+  const env = { GITHUB_ACTIONS: 'true', GITHUB_RUN_ID: '4711', GITHUB_RUN_ATTEMPT: '3' }
+  const { stderr } = await runScript(cloud, { env }).ended
+  assert.match((await cloud.world()).servers[0].labels.attempt, /^4711-3-[0-9a-f]{8}$/)
+  const lines = stderr.trim().split('\n').filter((line) => !line.startsWith('::add-mask::'))
+  assert.match(lines[0], /^::group::Provisioning for job job-/)
+  assert.deepEqual(lines.slice(-2).map((line) => line.replace(/agent-.*/, '…')), ['::endgroup::', '[ProvisionVM] …'])
+})
+
+test('h02 on Actions a second signal says what may be left, and the undo goes on', async () => {
+  await cloud.configure({ machine: { boot: 'never_joins' } })
+  // The server takes its time to go.
+  await cloud.fault({ api: 'hetzner', method: 'DELETE', path: '/servers/*', times: 1, kind: { slow: { ms: 50_000 } } })
+  const output = newFile()
+  const { child, ended, said } = runScript(cloud, { env: { GITHUB_ACTIONS: 'true', GITHUB_OUTPUT: output } })
+  const hears = async (words) => {
+    while (!said.stderr.includes(words)) await once(child.stderr, 'data')
+  }
+  await hears('Hetzner server created')
+  child.kill('SIGINT')
+  await hears('Undoing what was begun')
+  child.kill('SIGTERM')
+  const { code, stderr } = await ended
+  assert.match(stderr, /SIGTERM: the undo goes on\. If it is cut short, this may be left behind: server \d+ \(agent-/)
+  assert.equal(code, 130, stderr)
+  assert.match(read(output).error, /^ABORTED: /)
+  assert.deepEqual(leftIn(await cloud.world()), [])
+})
+
+test('a file shows that the work goes on, and that it has ended', async () => {
+  const file = newFile()
+  const seen = []
+  const { child, ended } = runScript(cloud, { env: { PROVISION_PROGRESS_FILE: file } })
+  child.stderr.on('data', () => existsSync(file) && seen.push(JSON.parse(readFileSync(file, 'utf8'))))
+  const { code, stderr } = await ended
+  const last = JSON.parse(readFileSync(file, 'utf8'))
+  assert.equal(code, 0, stderr)
+  assert.ok(seen.length > 2 && seen.every(({ pid }) => pid === child.pid))
+  assert.deepEqual([seen[0].state, last.state], ['underway', 'ended'])
+  assert.ok(seen[0].seq < last.seq && seen[0].until - seen[0].updatedAt > 600_000)
+  const away = await runScript(cloud, { env: { PROVISION_PROGRESS_FILE: path.join(folder, 'none', 'file') } }).ended
+  assert.equal(away.code, 0)
+  assert.match(away.stderr, /there will be no heartbeat/)
 })

@@ -3,8 +3,11 @@
 
 // Provisions one VM from a workflow or a terminal. `--help` is its manual.
 
+const { beginGroup, endGroup, mask, openOutputs, printError } = require('./support/actions.js')
 const { openDisplay } = require('./support/display.js')
-const { appendSummary, mask, openOutputs, printError } = require('./support/actions.js')
+const { openProgress } = require('./support/progress.js')
+const { readRun } = require('./support/run.js')
+const { appendSummary, summarizeProvision } = require('./support/summary.js')
 
 const HELP = `Provisions one Hetzner Cloud VM that joins the tailnet: one job, at most one server.
 
@@ -17,13 +20,19 @@ Environment:
   HETZNER_API_TOKEN, HETZNER_SSH_KEY_ID, TAILSCALE_OAUTH_CLIENT_ID, TAILSCALE_OAUTH_CLIENT_SECRET
                          required settings; README.md has them all
   GITHUB_OUTPUT          server_name, server_id, server_ip are appended as soon as each is known,
-                         tailscale_ip at the end
-  GITHUB_STEP_SUMMARY    a small table is appended
-  GITHUB_ACTIONS         true: secrets are masked, and a failure becomes an annotation
+                         tailscale_ip at the end; after a failure error, failed_step, and job_state:
+                         where the job stands all the same
+  GITHUB_STEP_SUMMARY    tables are appended: what came of it, each step's time, what was tried
+  GITHUB_ACTIONS         true: secrets are masked, the progress is folded, a failure is an annotation
+  GITHUB_RUN_ID, GITHUB_RUN_ATTEMPT
+                         the attempt carries them, so that scripts/cleanup.js finds what it left
+  PROVISION_PROGRESS_FILE
+                         a file that shows that the work goes on, for the heartbeat
   NO_COLOR               no colours
 
 Standard output gets one line of JSON: the result, or { "error": ... }. All else goes to standard error.
-The first SIGINT, SIGTERM or SIGHUP undoes what was begun; a second one ends at once and says what may be left.
+The first SIGINT, SIGTERM or SIGHUP undoes what was begun. A second one says what may be left and ends at once; on
+Actions, which has its own way of insisting, the undo goes on until the runner ends it.
 
 Exit codes:
   0    provisioned                           2    bad input or configuration
@@ -50,6 +59,13 @@ const SECRET_SETTINGS = [
 /** Addresses that may hold a password. */
 const PROXIES = ['HTTPS_PROXY', 'https_proxy', 'HTTP_PROXY', 'http_proxy', 'ALL_PROXY', 'all_proxy']
 
+/** The undo has a minute beyond the timeout; half of one is for a machine that is slow. */
+const BEYOND_TIMEOUT_MS = 90_000
+const USUAL_TIMEOUT_SECONDS = 600
+
+/** How long to ask where a job stands that could not be provisioned. */
+const LOOK_MS = 10_000
+
 main(process.argv.slice(2), process.env)
 
 async function main(args, env) {
@@ -63,40 +79,53 @@ async function main(args, env) {
   for (const name of PROXIES) hide(passwordOf(env[name]))
 
   const display = openDisplay(process.stderr, env)
-  const outputs = openOutputs(env.GITHUB_OUTPUT, (complaint) => display.warn(complaint))
-  const known = {}
-  const interruption = catchSignals(display, known)
+  const complain = (complaint) => display.warn(complaint)
+  const outputs = openOutputs(env.GITHUB_OUTPUT, complain)
+  const progress = openProgress(env.PROVISION_PROGRESS_FILE, longestMs(env), complain)
+  const known = { removed: new Set() }
+  const interruption = catchSignals(display, known, onActions)
+  const events = []
 
   const onProgress = (event) => {
-    Object.assign(known, { name: event.serverName, id: event.serverId ?? known.id, ip: event.serverIp ?? known.ip })
+    events.push(event)
+    note(known, event)
     display.event(event)
+    progress.advance()
     outputs.set('server_name', event.serverName)
     outputs.set('server_id', event.serverId)
     outputs.set('server_ip', event.serverIp)
   }
   const params = { jobId: env.JOB_ID, agentId: env.AGENT_ID, region: env.REGION || 'us-east' }
+  const summarize = (how) => appendSummary(env.GITHUB_STEP_SUMMARY, summarizeProvision({ params, events, ...how }), complain)
+  if (onActions) beginGroup(process.stderr, `Provisioning for job ${params.jobId}`)
   try {
     // Only now: a signal during the loading of the module is caught already.
     const { provisionVM } = require('../index.js')
-    const options = { signal: interruption.signal, onProgress, onSecret: hide, env, logger: false }
+    const options = { signal: interruption.signal, onProgress, onSecret: hide, env, logger: false, runId: readRun(env) }
     const result = await provisionVM(params, options)
     // An adopted server may have been known by no event.
     outputs.set('server_name', result.serverName)
     outputs.set('server_id', result.serverId)
     outputs.set('server_ip', result.serverIp)
     outputs.set('tailscale_ip', result.tailscaleIp)
+    if (onActions) endGroup(process.stderr)
     display.success(result)
     console.log(JSON.stringify(result))
-    appendSummary(env.GITHUB_STEP_SUMMARY, { params, result }, (complaint) => display.warn(complaint))
+    summarize({ result })
     process.exitCode = outputs.failed ? EXIT.output : EXIT.ok
   } catch (error) {
     const message = inTermsOfTheJob(error)
+    outputs.set('error', [error.code, message].filter(Boolean).join(': '))
+    outputs.set('failed_step', error.step ?? 'load')
+    if (onActions) endGroup(process.stderr)
     display.failure(error, message)
     if (onActions) printError(process.stderr, error, message)
     console.log(JSON.stringify({ error: error.code ? error : { name: error.name, message: error.message } }))
-    appendSummary(env.GITHUB_STEP_SUMMARY, { params, error }, (complaint) => display.warn(complaint))
+    summarize({ error })
+    outputs.set('job_state', await stateOfJob(params, error, env))
     process.exitCode = exitCode(error, interruption.signal.reason)
   } finally {
+    progress.end()
     interruption.end()
   }
 }
@@ -112,9 +141,43 @@ function passwordOf(address) {
   return /\/\/[^/@]*:([^/@]+)@/.exec(address ?? '')?.[1] ?? ''
 }
 
+function longestMs({ PROVISION_TIMEOUT_SECONDS: seconds }) {
+  // What is no number the core refuses, and then nothing lasts.
+  return (Number(seconds) || USUAL_TIMEOUT_SECONDS) * 1000 + BEYOND_TIMEOUT_MS
+}
+
+/** What is there by now, as far as the events tell, for whoever ends the script in the middle of it. */
+function note(known, { serverId, serverName, serverIp, detail }) {
+  Object.assign(known, { name: serverName ?? known.name, id: serverId ?? known.id, ip: serverIp ?? known.ip })
+  if (detail.kind === 'removed') known.removed.add(detail.resource)
+}
+
+function describeKnown({ name, id, ip, removed }) {
+  if (!name) return 'nothing'
+  const server = id ? `server ${id} (${name}, ${ip})` : `a server named ${name}`
+  const all = { server, device: 'its device', auth_key: 'its auth key' }
+  const left = Object.keys(all).filter((kind) => !removed.has(kind))
+  return left.map((kind) => all[kind]).join(', ') || 'nothing'
+}
+
 /** The message, with the variable that a person can change instead of the argument that this script made of it. */
 function inTermsOfTheJob({ field, message }) {
   return SOURCES[field] ? message.replace(field, SOURCES[field]) : message
+}
+
+/**
+ * Where the job stands although this call failed: an earlier one may have delivered its machine, or another one may be at
+ * work on it, and then the app must not hear that the job has failed.
+ */
+async function stateOfJob({ jobId }, error, env) {
+  if (!error.code || error.code === 'ABORTED' || exitCode(error) === EXIT.usage) return undefined
+  try {
+    const { getProvisioning } = require('../index.js')
+    return (await getProvisioning({ jobId }, { env, logger: false, timeoutMs: LOOK_MS })).state
+  } catch {
+    // What cannot be seen is not known.
+    return undefined
+  }
 }
 
 function exitCode(error, signalName) {
@@ -123,16 +186,22 @@ function exitCode(error, signalName) {
   return isUndone ? EXIT[signalName] : EXIT.failed
 }
 
-/** The first signal gives the job up; the second ends the process whatever the undo is doing. */
-function catchSignals(display, known) {
+/**
+ * The first signal gives the job up; the second ends the process whatever the undo is doing.
+ *
+ * GitHub sends SIGINT, SIGTERM 7.5 s later, and kills 2.5 s after that. There the second signal is nobody's impatience, so
+ * what may be left is said while there is time, and the undo goes on for as long as it may.
+ */
+function catchSignals(display, known, onActions) {
   const controller = new AbortController()
   const onSignal = (name) => {
     if (!controller.signal.aborted) {
-      display.warn(`${name}: undoing what was begun; a second signal ends at once and may leave something behind`)
+      const second = onActions ? '' : '; a second signal ends at once and may leave something behind'
+      display.warn(`${name}: undoing what was begun${second}`)
       return controller.abort(name)
     }
-    const server = known.id ? `server ${known.id} (${known.name}, ${known.ip})` : `a server named ${known.name}`
-    const left = known.name ? `${server}, its device and its auth key` : 'nothing'
+    const left = describeKnown(known)
+    if (onActions) return display.warn(`${name}: the undo goes on. If it is cut short, this may be left behind: ${left}`)
     display.warn(`${name} again: ending at once. May be left behind: ${left}`)
     process.exit(EXIT[name])
   }
