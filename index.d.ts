@@ -8,6 +8,7 @@ import type {
   ProgressEvent as NativeEvent,
   ProvisionVMResult as NativeResult,
   ReapReport,
+  Requests,
   Timing as NativeTiming,
 } from './native'
 
@@ -616,6 +617,8 @@ export declare class ProvisionError extends Error {
   readonly attempts: CandidateAttempt[]
   /** The ids under which the clouds' support finds the failed request. */
   readonly requestIds: string[]
+  /** How many requests were made, by the undo too. */
+  readonly requests: Requests
   /** What is still there, or may be. Empty only if its absence was confirmed. */
   readonly leftovers: Leftover[]
   /** What a person should do. */

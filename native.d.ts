@@ -131,6 +131,8 @@ export interface Fault {
   requestIds: Array<string>
   /** What is still there, or may be. Empty only if the absence was confirmed. */
   leftovers: Array<Leftover>
+  /** How many requests were made. */
+  requests: Requests
   /** What a person should do. */
   hint: string
   /** The messages of the causes, outermost first. */

@@ -110,8 +110,8 @@ test('a summary has the time of each step, and what was chosen and refused', () 
   }
   // Of a failure the events tell how long each step took.
   const events = [['lookup', 100], ['lookup', 300], ['server', 500], ['undo', 4000]].map(([step, elapsedMs]) => ({ step, elapsedMs }))
-  const failed = summarizeProvision({ params, events, error: { code: 'QUOTA', message: 'no', attempts: result.attempts } })
-  for (const row of ['| lookup | 0.4 s |', '| server | 3.5 s |', '| cpx11 | ash | refused: sold \\| out |']) {
+  const failed = summarizeProvision({ params, events, error: { code: 'QUOTA', message: 'no', attempts: result.attempts, requests: result.requests } })
+  for (const row of ['| Requests | 12 to Hetzner, 20 to Tailscale |', '| Time | 4.0 s |', '| lookup | 0.4 s |', '| server | 3.5 s |', '| cpx11 | ash | refused: sold \\| out |']) {
     assert.ok(failed.split('\n').includes(row), `${row} is not in ${failed}`)
   }
 })

@@ -81,7 +81,8 @@ test('W06 provisioning that is refused for good ends the job before a machine is
     receiver.answer(answer)
     const output = path.join(folder, 'refused')
     const { code, stderr } = await run('provisioning', { GITHUB_ACTIONS: 'true', GITHUB_OUTPUT: output })
-    assert.deepEqual([code, receiver.requests.length, existsSync(output)], [expected, 1, false], stderr)
+    assert.deepEqual([code, receiver.requests.length], [expected, 1], stderr)
+    assert.ok(!readFileSync(output, 'utf8').includes('delivered='))
     assert.match(stderr, expected ? /^::error title=/m : /^::warning title=Callback::.*Going on without it$/m)
   }
   receiver.answer({ status: 500, times: 3 })
@@ -257,4 +258,45 @@ test('--help is the manual; anything else that is no command is refused', async 
     assert.deepEqual([code, stdout], [2, ''], stderr)
   }
   assert.equal(receiver.requests.length, 0)
+})
+
+test('a failure is not told where somebody knows better', async () => {
+  for (const [more, says] of [
+    [{ JOB_STATE: 'ready', PROVISION_OUTCOME: 'failure' }, 'the VM of its job stands ready'],
+    [{ JOB_STATE: 'booting', PROVISION_OUTCOME: 'failure' }, 'a server stands for its job'],
+    [{ CONFLICT: 'true', PROVISION_OUTCOME: 'failure' }, 'in another state'],
+    [{ PROVISION_OUTCOME: 'failure', ERROR: '', FAILED_STEP: '' }, 'ended without a word'],
+  ]) {
+    const { code, stderr } = await run('failed', more)
+    assert.deepEqual([code, receiver.requests.length], [0, 0], stderr)
+    assert.ok(stderr.includes(says), stderr)
+  }
+  for (const more of [{ JOB_STATE: 'absent', PROVISION_OUTCOME: 'failure' }, { JOB_STATE: '', CONFLICT: '', PROVISION_OUTCOME: '' }]) {
+    receiver.reset()
+    assert.equal((await run('failed', more)).code, 0)
+    assert.equal(receiver.events[0].error, 'no capacity')
+  }
+  receiver.reset()
+  await run('failed', { PROVISION_OUTCOME: 'skipped', ERROR: '', FAILED_STEP: '' })
+  assert.equal(receiver.events[0].failed_step, 'setup')
+})
+
+test('what a later step needs is in the outputs: a conflict, and what failed', async () => {
+  const outputs = (name) => path.join(folder, name)
+  const read = (name) => readFileSync(outputs(name), 'utf8')
+  receiver.answer({ event: 'provisioning', status: 409 })
+  await run('provisioning', { GITHUB_OUTPUT: outputs('conflict') })
+  assert.equal(read('conflict'), 'conflict=true\n')
+  receiver.answer({ event: 'provisioning', status: 403 })
+  await run('provisioning', { GITHUB_OUTPUT: outputs('refused again') })
+  assert.match(read('refused again'), /^error=provisioning was not delivered: .*403.*\nfailed_step=callback\n$/)
+  await run('check', { GITHUB_OUTPUT: outputs('bad'), REGION: 'us east', AGENT_ID: '-' })
+  assert.match(read('bad'), /^error=AGENT_ID: .*; REGION: .*\nfailed_step=validate\n$/)
+})
+
+test('an open list of apps is warned of', async () => {
+  const open = { CALLBACK_URL: 'https://app.example/', GITHUB_ACTIONS: 'true' }
+  assert.match((await run('check', open)).stderr, /::warning title=Callback::CALLBACK_ORIGINS is not set/)
+  assert.ok(!(await run('check', { ...open, CALLBACK_ORIGINS: 'https://app.example' })).stderr.includes('warning'))
+  assert.ok(!(await run('check', { GITHUB_ACTIONS: 'true' })).stderr.includes('warning'))
 })

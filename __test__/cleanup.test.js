@@ -128,6 +128,44 @@ test('h06 a machine that was delivered stays, and the app is told that it is the
   assert.equal((await getProvisioning({ jobId: job.jobId }, options())).state, 'ready')
 })
 
+test('h05 what an earlier attempt of the run left goes too', async () => {
+  const job = newJob()
+  await killedWhen(hasServer, job)
+  const { code, stderr, outputs } = await cleanUp(job, { GITHUB_RUN_ATTEMPT: '3' })
+  assert.deepEqual([code, outputs.event], [0, 'failed'], stderr)
+  assert.deepEqual(leftIn(await cloud.world()), [])
+})
+
+test('a server whose attempt is dead is nobody at work', async () => {
+  await cloud.configure({ machine: { boot: 'never_joins' } })
+  const job = newJob()
+  await killedWhen(hasServer, job, { GITHUB_RUN_ID: '4712' })
+  await cloud.advance(2000)
+  const { outputs } = await cleanUp(job)
+  assert.deepEqual([outputs.event, (await cloud.world()).servers.length], ['failed', 1])
+})
+
+test('a machine that is ready and not connected is a matter for a person', async () => {
+  const job = newJob()
+  await provisionVM(job, options())
+  const answer = { status: 200, json: { devices: [] } }
+  await cloud.fault({ api: 'tailscale', method: 'GET', path: '/tailnet/-/devices', times: 99, kind: { answer } })
+  const { code, stderr, outputs } = await cleanUp(job, { GITHUB_ACTIONS: 'true' })
+  assert.deepEqual([code, outputs], [1, { event: 'none' }], stderr)
+  assert.match(stderr, /::warning title=The app was told nothing::nothing: server \d+ is ready, but its device is not connected/)
+})
+
+test('on Actions secrets are masked before anything else, and outputs that cannot be written are told of', async () => {
+  const job = newJob()
+  const { stderr } = await cleanUp(job, { GITHUB_ACTIONS: 'true' })
+  const masked = [cloud.greeting.hetznerToken, cloud.greeting.tailscaleClientSecret].map((secret) => `::add-mask::${secret}`)
+  assert.deepEqual(stderr.split('\n').slice(0, 2), masked)
+  // What is minted on the way is masked too.
+  assert.ok(stderr.match(/^::add-mask::/gm).length > 2, stderr)
+  const broken = await cleanUp(job, { GITHUB_OUTPUT: folder })
+  assert.equal(broken.code, 1, broken.stderr)
+})
+
 test('h04 while another run is at work on the job, that one has the last word', async () => {
   await cloud.configure({ machine: { boot: 'never_joins' } })
   const [job, giveUp] = [newJob(), new AbortController()]
@@ -136,6 +174,7 @@ test('h04 while another run is at work on the job, that one has the last word', 
   const { code, stderr, outputs } = await cleanUp(job)
   giveUp.abort()
   assert.deepEqual([code, outputs], [0, { event: 'none' }], stderr)
+  assert.match(stderr, /another attempt has the job in hand \(server \d+, \w+\); if it does not finish within \d+/)
   assert.equal((await call).code, 'ABORTED')
 })
 
@@ -156,7 +195,31 @@ test('where nothing can be seen nothing is told', async () => {
   const { code, stderr, outputs, summary } = await cleanUp(newJob(), { PROVISION_TIMEOUT_SECONDS: '1', GITHUB_ACTIONS: 'true' })
   assert.deepEqual([code, outputs], [1, {}], stderr)
   assert.match(stderr, /::error title=/)
-  assert.match(summary, /run the failed jobs again/)
+  assert.match(summary, /run the job Clean up again/)
+  // What could not be seen is not known to be nothing.
+  assert.match(summary, /\| Left behind \| not known: /)
+  assert.ok(!stderr.includes('Nothing was left behind'), stderr)
+})
+
+test('an outage that passes is waited for', async () => {
+  const job = newJob()
+  await killedWhen(hasServer, job)
+  await cloud.fault({ api: 'hetzner', method: 'GET', path: '/servers', times: 6, kind: { answer: { status: 503, text: 'away' } } })
+  const { code, stderr, outputs } = await cleanUp(job)
+  assert.deepEqual([code, outputs.event], [0, 'failed'], stderr)
+  assert.deepEqual(leftIn(await cloud.world()), [])
+})
+
+test('what was left is told also if nobody can see where the job stands', async () => {
+  const job = newJob()
+  await killedWhen(hasServer, job)
+  const json = { error: { code: 'protected', message: 'server is protected' } }
+  await cloud.fault({ api: 'hetzner', method: 'DELETE', path: '/servers/*', times: 99, kind: { answer: { status: 403, json, apply: false } } })
+  await cloud.fault({ api: 'hetzner', method: 'GET', path: '/servers', skip: 1, times: 99, kind: 'refuse' })
+  const { code, stderr, outputs, summary } = await cleanUp(job, { PROVISION_TIMEOUT_SECONDS: '2', GITHUB_ACTIONS: 'true' })
+  assert.deepEqual([code, outputs], [1, {}], stderr)
+  assert.match(stderr, /::error title=LEFTOVERS::Left behind: server \d+/)
+  assert.match(summary, /\| Left behind \| server \d+/)
 })
 
 test('without a run there is nothing to clean up after', async () => {

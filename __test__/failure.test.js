@@ -66,7 +66,7 @@ test('every property of an error is its own data, and its message can be read by
   const error = await failure(newJob(), quiet({ env: cloud.env({ HETZNER_API_TOKEN: 'wrong-token-1234' }) }))
   assert.ok(error.message.includes(error.cause.message), error.message)
   const data = JSON.parse(JSON.stringify(error))
-  for (const field of ['code', 'step', 'retryable', 'attempts', 'requestIds', 'leftovers', 'hint']) {
+  for (const field of ['code', 'step', 'retryable', 'attempts', 'requestIds', 'requests', 'leftovers', 'hint']) {
     assert.ok(Object.hasOwn(error, field), field)
     assert.deepEqual(data[field], error[field], field)
   }

@@ -63,6 +63,14 @@ test('what it leaves there is cleaned up as well', async () => {
   assert.deepEqual([outputs.event, outputs['failed-step']], ['failed', 'lost'])
 })
 
+test('what it says of a failure is what the clean-up says', async () => {
+  await stage.reset()
+  const run = await dispatch(newJob(), { secrets: stage.secrets({ GH_CALLBACK_SECRET: undefined, HETZNER_SSH_KEY_ID: '999999999' }) }).ended
+  const { outputs } = run.jobs['clean-up'].steps[0]
+  assert.deepEqual([outputs.event, outputs['failed-step']], ['failed', 'server'], run.log)
+  assert.match(outputs.error, /^CONFIG: .*ssh_keys/)
+})
+
 test('a failure of the action says why in its outputs', async () => {
   await stage.reset()
   const run = await dispatch(newJob({ jobId: 'a b' })).ended

@@ -38,13 +38,15 @@ Environment:
   SERVER_ID, SERVER_IP, TAILSCALE_IP
                             for running
   ERROR, FAILED_STEP        for failed
-  JOB_STATE                 for failed: where the job stands, as scripts/provision.js saw it. If it is ready, nothing is
-                            sent: the job has not failed
+  JOB_STATE                 for failed: where the job stands, as scripts/provision.js saw it. If a server stands for it,
+                            nothing is sent: the clean-up has to look first
+  CONFLICT                  for failed: true if the app has answered 409 to provisioning. Nothing is sent then
   PROVISION_OUTCOME         for failed: how the step that provisions ended. If it is failure and there is no ERROR,
                             nothing is sent: scripts/cleanup.js has to look first
   PROVISION_PROGRESS_FILE   for heartbeat and stop-heartbeat: what scripts/provision.js writes while it works
   GITHUB_OUTPUT             delivered=<event> is appended once the app has accepted it; if check or provisioning
-                            fails, error and failed_step, for failed
+                            fails, error and failed_step, for failed; conflict=true if the app answers 409 to
+                            provisioning: it has the job in another state
   GITHUB_ACTIONS            true: the secret is masked, and trouble becomes annotations
 
 All lines go to standard error. SIGINT, SIGTERM and SIGHUP end it at once; a heartbeat does not heed SIGHUP.
@@ -111,6 +113,8 @@ function check(env, report) {
     appendError(env, 'validate', complaints.map(({ message }) => message).join('; '))
     return EXIT.usage
   }
+  const isOpen = !env.CALLBACK_ORIGINS?.trim() && env.CALLBACK_URL.startsWith('https:')
+  if (isOpen) report.warn('CALLBACK_ORIGINS is not set, so callbacks are signed for any public address that a dispatch names')
   report.line('the inputs are good')
   return EXIT.ok
 }
@@ -126,21 +130,29 @@ function complaintOf(look) {
 }
 
 /**
- * Sends the failure, unless somebody else knows better. An app takes a job that failed for one that may be done away with, so
- * it must not hear that of a machine that was delivered.
+ * Sends the failure, unless somebody knows better. An app may do away with what belongs to a job that failed, so it must not
+ * hear that of a machine that was delivered.
  */
 async function sendFailed(env, report) {
-  if (env.JOB_STATE === 'ready') {
-    report.warn('this run has failed, but the VM of its job stands ready. The clean-up tells the app so')
-    return EXIT.ok
-  }
-  if (env.PROVISION_OUTCOME === 'failure' && !env.ERROR) {
-    report.warn('the provisioning ended without a word. The clean-up looks where the job stands and tells the app')
+  const objection = objectionToFailed(env)
+  if (objection) {
+    report.warn(`${objection}. The clean-up looks where the job stands, and tells the app`)
     return EXIT.ok
   }
   const isBefore = env.PROVISION_OUTCOME === 'skipped' && !env.ERROR
   const before = { ERROR: 'the run failed before it began to provision', FAILED_STEP: 'setup' }
   return await send('failed', isBefore ? { ...env, ...before } : env, report)
+}
+
+/** Of this run, and then the clean-up removes it; or of another that is at work. */
+const IN_HAND = ['creating', 'booting', 'enrolled']
+
+function objectionToFailed(env) {
+  if (env.JOB_STATE === 'ready') return 'this run has failed, but the VM of its job stands ready'
+  if (IN_HAND.includes(env.JOB_STATE)) return 'this run has failed, but a server stands for its job that is not finished'
+  if (env.CONFLICT === 'true') return 'this run has failed, but the app has said that it has the job in another state'
+  if (env.PROVISION_OUTCOME === 'failure' && !env.ERROR) return 'the provisioning ended without a word'
+  return undefined
 }
 
 /** Sends an event of which there is one in a run. */
@@ -173,6 +185,7 @@ function concludeProgress({ kind, status, reason, tries }, message, env, report,
     return EXIT[signalName]
   }
   if (kind === 'passing' || status === 409) {
+    if (status === 409) openOutputs(env.GITHUB_OUTPUT, report.warn).set('conflict', 'true')
     report.warn(`${text}. Going on without it`)
     return EXIT.ok
   }

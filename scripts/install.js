@@ -3,8 +3,8 @@
 
 // Leaves a native module behind that can be loaded: the prebuilt one where there is one for this platform, else a build.
 //
-// The packages that only development needs are not installed: the job that runs this holds secrets later on, and what is not
-// there cannot read them. For the same reason no package's install script runs.
+// The job that runs this holds secrets in later steps, so as little as can be runs here: no package's install script, and none of
+// the packages that only development needs. A build does run the build scripts of the crates that Cargo.lock names by their hashes.
 
 const { spawnSync } = require('node:child_process')
 const { copyFileSync } = require('node:fs')
@@ -73,6 +73,7 @@ function run(command, args) {
   console.log(`$ ${command} ${args.join(' ')}`)
   const options = {
     cwd: ROOT,
+    env: withoutTickets(process.env),
     stdio: ['ignore', 'pipe', 'inherit'],
     encoding: 'utf8',
     maxBuffer: Infinity,
@@ -81,8 +82,13 @@ function run(command, args) {
   }
   const { status, signal, error, stdout } = spawnSync(command, args, options)
   if (error) throw new Error(`${command} cannot be started: ${error.message}`)
-  if (status !== 0) throw new Error(`${command} ${args[0]} ended with ${signal ?? `code ${status}`}\n${stdout}`.trim())
+  if (status !== 0) throw new Error(`${command} ${args[0]} ended with ${signal ?? `code ${status}`}; what it said stands above`)
   return stdout
+}
+
+/** The environment without what GitHub lets a job ask for in its name: no build has any business with that. */
+function withoutTickets(env) {
+  return Object.fromEntries(Object.entries(env).filter(([name]) => !/^ACTIONS_.*(?:TOKEN|URL)/.test(name)))
 }
 
 /** The platform as the names of the modules have it. */

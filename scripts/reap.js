@@ -4,7 +4,7 @@
 // Finds what dead attempts left, and removes it if told to. `--help` is its manual.
 
 const { beginGroup, endGroup, mask, openOutputs, printError, printWarning } = require('./support/actions.js')
-const { openDisplay } = require('./support/display.js')
+const { openPlainDisplay } = require('./support/display.js')
 const { appendSummary, describeLeftovers, summarizeReap } = require('./support/summary.js')
 
 const HELP = `Finds the servers of attempts that died without their undo. A dry run, unless told to remove them.
@@ -37,7 +37,7 @@ async function main(args, env) {
   const hide = onActions ? (secret) => mask(process.stderr, secret) : () => {}
   for (const name of SECRET_SETTINGS) hide(env[name] ?? '')
 
-  const display = openDisplay(process.stderr, env)
+  const display = openPlainDisplay(process.stderr)
   const complain = (complaint) => display.warn(complaint)
   const outputs = openOutputs(env.GITHUB_OUTPUT, complain)
   const summarize = (how) => appendSummary(env.GITHUB_STEP_SUMMARY, summarizeReap(how), complain)
@@ -56,7 +56,7 @@ async function main(args, env) {
     process.exitCode = left.length > 0 ? 1 : 0
   } catch (error) {
     if (onActions) endGroup(process.stderr)
-    display.failure(error, error.message)
+    display.trouble('Reap', error)
     if (onActions) printError(process.stderr, error, error.message)
     console.log(JSON.stringify({ error: error.code ? error : { name: error.name, message: error.message } }))
     summarize({ error })

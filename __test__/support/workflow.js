@@ -60,6 +60,8 @@ class Run {
       await loadExpressions()
       this.concurrency = readConcurrency(this.workflow.concurrency, { values: this.contexts() })
       this.ticket = this.enter(this.concurrency, () => this.cancel())
+      // Cancelled before it had a place to wait at.
+      if (this.isCancelled && !this.ticket.isInside) this.ticket.leave()
       const isAdmitted = await this.ticket.admitted
       if (isAdmitted) await this.runJobs()
       return this.describe()

@@ -65,9 +65,12 @@ function append(file, text, complain) {
   }
 }
 
+/** A later step gets it in its environment, where a variable that is too long keeps the step from starting at all. */
+const LONGEST_OUTPUT = 4000
+
 /** A line break in a value would begin another output. */
 function oneLine(value) {
-  return String(value).replace(/[\r\n]+/g, ' ')
+  return String(value).replace(/[\r\n]+/g, ' ').slice(0, LONGEST_OUTPUT)
 }
 
 function escapeData(text) {

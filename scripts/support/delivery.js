@@ -13,7 +13,8 @@ const { InputError, resolveTarget, show } = require('./target.js')
 
 /** How long to try each kind of event. A terminal one is the last that the app hears of the job. */
 const PLANS = {
-  provisioning: { tries: 3, tryMs: 10_000, budgetMs: 60_000 },
+  // Less than its step has: an app that is slow costs the job no VM.
+  provisioning: { tries: 3, tryMs: 10_000, budgetMs: 40_000 },
   heartbeat: { tries: 1, tryMs: 5_000, budgetMs: 5_000 },
   running: { tries: Infinity, tryMs: 10_000, budgetMs: 120_000 },
   failed: { tries: Infinity, tryMs: 10_000, budgetMs: 120_000 },

@@ -29,6 +29,11 @@ function openDisplay(stream, env) {
   return stream.isTTY && env.TERM !== 'dumb' ? new LiveDisplay(stream, paint(env)) : new PlainDisplay(stream)
 }
 
+/** For what nobody watches: plain lines also on a terminal. */
+function openPlainDisplay(stream) {
+  return new PlainDisplay(stream)
+}
+
 class PlainDisplay {
   constructor(stream) {
     this.stream = stream
@@ -49,6 +54,12 @@ class PlainDisplay {
 
   failure(error, message) {
     for (const line of explain(error, message)) this.line(`[ProvisionVM] ${line}`)
+  }
+
+  /** What went wrong with a call that makes nothing, and so leaves nothing. */
+  trouble(scope, error) {
+    const { code, message, hint } = error
+    for (const line of [code ? `${code}: ${message}` : message, ...(hint ? [hint] : why(error))]) this.line(`[${scope}] ${line}`)
   }
 
   line(text) {
@@ -160,4 +171,4 @@ function seconds(ms) {
   return `${(ms / 1000).toFixed(1)} s`
 }
 
-module.exports = { openDisplay, paint, seconds }
+module.exports = { openDisplay, openPlainDisplay, paint, seconds }

@@ -140,7 +140,9 @@ function readArguments(pid) {
   }
 }
 
+/** Only to what is seen to be a heartbeat. Where that cannot be seen, the file that asks it to stop has to do. */
 function signalTo(pid, name) {
+  if (!readArguments(pid)?.split('\0').includes('heartbeat')) return
   try {
     process.kill(pid, name)
   } catch {

@@ -18,7 +18,7 @@ function summarizeProvision({ params, result, error, events = [] }) {
     return page('VM provisioned', tables)
   }
   return page('VM not provisioned', [
-    table([...rows, ...describeError(error)]),
+    table([...rows, ...describeError(error), ['Time', events.length > 0 && seconds(events.at(-1).elapsedMs)]]),
     stepsTable(timingsOf(events)),
     candidatesTable(error.attempts ?? []),
   ])
@@ -33,7 +33,10 @@ function summarizeCleanup({ params, report, error, verdict }) {
       ['Runs', params.runIds.join(', ')],
       ['Found', report && (found.join('; ') || 'nothing of this run')],
       ['Left behind', report && describeLeftovers(report.leftovers)],
-      ...(error ? describeError(error) : []),
+      // What a look could not see is not known, and so is not nothing.
+      ...(error ? describeError(error).filter(([name]) => name !== 'Left behind') : []),
+      ['Left behind', !report && 'not known: nobody could look. Whatever this run made may stand there'],
+      ['Requests', report && describeRequests(report.requests)],
       ['The app is told', verdict],
     ]),
   ])
@@ -83,6 +86,7 @@ function describeError(error) {
     ['Message', error.message],
     ['What to do', error.hint],
     ['Left behind', describeLeftovers(error.leftovers ?? [])],
+    ['Requests', error.requests && describeRequests(error.requests)],
   ]
 }
 
@@ -124,7 +128,7 @@ function page(title, parts) {
 
 /** Names and values; what there is nothing to say of is left out. */
 function table(rows) {
-  const told = rows.filter(([, value]) => value !== undefined && value !== null && value !== '')
+  const told = rows.filter(([, value]) => value !== undefined && value !== null && value !== '' && value !== false)
   return ['| | |', '| --- | --- |', ...told.map((row) => line(row))].join('\n')
 }
 

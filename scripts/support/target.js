@@ -148,6 +148,7 @@ const INNER_IPV4 = [
   ['192.31.196.0', 24], // AS112
   ['192.52.193.0', 24], // AMT
   ['192.88.99.0', 24], // 6to4 relays
+  ['168.63.129.16', 32], // the platform beneath GitHub's own machines
   ['192.168.0.0', 16], // private
   ['192.175.48.0', 24], // AS112
   ['198.18.0.0', 15], // benchmarks

@@ -115,6 +115,8 @@ pub struct Fault {
     pub request_ids: Vec<String>,
     /// What is still there, or may be. Empty only if the absence was confirmed.
     pub leftovers: Vec<Leftover>,
+    /// How many requests were made.
+    pub requests: Requests,
     /// What a person should do.
     pub hint: String,
     /// The messages of the causes, outermost first.
@@ -303,6 +305,7 @@ impl From<ProvisionError> for Fault {
             retryable: error.is_retryable(),
             retry_after_ms: error.retry_after().map(milliseconds),
             request_ids: error.cause.request_ids(),
+            requests: error.requests.into(),
             hint: code.hint(),
             causes: error.causes(),
             attempts: error.attempts.into_iter().map(Into::into).collect(),

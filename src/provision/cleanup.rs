@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::adopt;
+use super::enrollment::Enrollment;
 use super::error::{Cause, ProvisionError};
 use super::event::{Observer, Scope, Step};
 use super::job::{self, Claim, Job, WorkflowRun};
@@ -18,7 +19,7 @@ use super::leftover::{Kind, Leftover};
 use super::run::{Clouds, Doing, Run};
 use super::settings::Settings;
 use super::step::removal::Guard;
-use super::{Provisioner, Removed, failure, region, unless_panic};
+use super::{Failure, Provisioner, Removed, failure, region, unless_panic};
 use crate::hetzner::Server;
 use crate::tailscale::{AuthKey, Device};
 use crate::transport::{Instant, Patience, Within};
@@ -28,6 +29,8 @@ use crate::transport::{Instant, Patience, Within};
 const READS: [Duration; 3] = [Duration::ZERO, Duration::from_millis(2500), Duration::from_secs(3)];
 /// The time for finding and revoking keys.
 const KEYS_LIMIT: Duration = Duration::from_secs(30);
+/// How long a read may show labels that are not there any more.
+const LABELS_LAG: Duration = Duration::from_secs(6);
 /// The time for a look at the devices.
 const DEVICES_LIMIT: Duration = Duration::from_secs(10);
 
@@ -82,8 +85,7 @@ impl Provisioner {
         let nobody = Job::nobody("");
         let run = cleanup.run(&nobody, "");
         self.heed(&run);
-        let work = async { cleanup.clean(&run).await.map_err(|cause| (cause, Vec::new())) };
-        unless_panic(work).await.map_err(|(cause, left)| Box::new(failure(&run, cause, left)))
+        unless_panic(cleanup.clean(&run)).await.map_err(|(cause, left)| Box::new(failure(&run, cause, left)))
     }
 }
 
@@ -104,10 +106,20 @@ impl Cleanup<'_> {
         run
     }
 
-    async fn clean(&self, run: &Run<'_>) -> Result<CleanedUp, Cause> {
-        let found = self.find(run).await?;
+    async fn clean(&self, run: &Run<'_>) -> Result<CleanedUp, Failure> {
         let (mut servers, mut leftovers) = (Vec::new(), Vec::new());
+        let found = match self.find(run).await {
+            Ok(found) => found,
+            // One cloud that cannot be seen is no reason to leave a key alive in the other.
+            Err(cause) => {
+                self.revoke_keys(run, &mut leftovers).await;
+                return Err((cause, leftovers));
+            }
+        };
         for (server, claim, job) in found {
+            if self.is_handed_over(&job, &server).await {
+                continue;
+            }
             let left = self.remove(&job, &server, &claim).await;
             let of_server = left.iter().find(|left| left.kind == Kind::Server);
             servers.push(Removed {
@@ -120,7 +132,10 @@ impl Cleanup<'_> {
         }
         let keys = self.revoke_keys(run, &mut leftovers).await;
         if servers.is_empty() {
-            leftovers.extend(self.find_devices(run).await?);
+            match self.find_devices(run).await {
+                Ok(devices) => leftovers.extend(devices),
+                Err(cause) => return Err((cause, leftovers)),
+            }
         }
         if servers.is_empty() && keys.is_empty() && leftovers.is_empty() {
             run.say(Scope::ProvisionVm, "Nothing of this run was left");
@@ -144,8 +159,10 @@ impl Cleanup<'_> {
 
     async fn list(&self, run: &Run<'_>) -> Result<Vec<Server>, Cause> {
         let selector = job::selector(&self.what.job_id);
+        // Nobody comes after a clean-up but the reaper, so an outage is waited for.
+        let within = Within { deadline: run.deadline(), patience: Patience::UntilDeadline };
         let listing = async {
-            let listed = run.hetzner.find_servers_by_label(&selector, run.within()).await;
+            let listed = run.hetzner.find_servers_by_label(&selector, within).await;
             listed.doing("the servers could not be looked up")
         };
         run.guard(listing).await
@@ -174,6 +191,22 @@ impl Cleanup<'_> {
         let job = Job::new(&claim.job, &claim.agent).ok()?;
         let is_ours = job.id == self.what.job_id && job.name == server.name && self.what.made(&claim.attempt);
         (is_ours && !claim.ready).then_some((server, claim, job))
+    }
+
+    /// Whether a server that a list showed unfinished is ready by now. Its machine may have joined, and then the run may have
+    /// marked it just before it died: a read may not show that for some seconds (fault G32), so there is another one after
+    /// them.
+    async fn is_handed_over(&self, job: &Job, server: &Server) -> bool {
+        let run = self.run(job, &server.location);
+        // Without an answer it is as if it had joined.
+        let has_joined = !matches!(adopt::look(&run, server).await, Ok(Enrollment::NotYet(_)));
+        if !has_joined || run.pause(LABELS_LAG).await.is_err() {
+            return false;
+        }
+        let within = Within { deadline: run.deadline(), patience: Patience::UntilDeadline };
+        // What cannot be read now is read once more before the delete.
+        let shown = run.hetzner.find_server(server.id, within).await.ok().flatten();
+        shown.and_then(|server| Claim::read(&server)).is_some_and(|claim| claim.ready)
     }
 
     async fn remove(&self, job: &Job, server: &Server, claim: &Claim) -> Vec<Leftover> {

@@ -361,6 +361,8 @@ pub struct ProvisionError {
     pub ended_at: Option<i64>,
     /// The key that the settings bring can let in no other machine.
     pub is_key_spent: bool,
+    /// Requests made to Hetzner and to Tailscale.
+    pub requests: (u32, u32),
 }
 
 impl ProvisionError {
@@ -373,6 +375,7 @@ impl ProvisionError {
             leftovers: Vec::new(),
             ended_at: None,
             is_key_spent: false,
+            requests: (0, 0),
         })
     }
 

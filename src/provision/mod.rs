@@ -264,7 +264,15 @@ fn failure(run: &Run<'_>, cause: Cause, leftovers: Vec<Leftover>) -> ProvisionEr
     let failed_at = notes.failed_at.unwrap_or(notes.step);
     let attempts = std::mem::take(&mut notes.candidates);
     let ended_at = run.clock.is_settled().then(|| run.clock.cloud_unix());
-    ProvisionError { cause, step: failed_at, attempts, leftovers, ended_at, is_key_spent: notes.is_key_spent }
+    ProvisionError {
+        cause,
+        step: failed_at,
+        attempts,
+        leftovers,
+        ended_at,
+        is_key_spent: notes.is_key_spent,
+        requests: (run.hetzner.sent(), run.tailscale.sent()),
+    }
 }
 
 fn locate(params: &Params, settings: &Settings) -> Result<region::Placement, Cause> {

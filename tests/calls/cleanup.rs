@@ -7,7 +7,7 @@ use crate::support::{Cloud, Notebook, answer, fault, params, settings};
 use provision_vm::provision::settings::WorkflowRun;
 use provision_vm::provision::{CancellationToken, CleanedUp, Code, Kind, LeftBy, Outcome, Params, Settings};
 use serde_json::json;
-use simulator::{Api, FaultKind};
+use simulator::{Api, Config, FaultKind};
 
 fn run(id: &str) -> WorkflowRun {
     WorkflowRun::new(id).unwrap()
@@ -153,6 +153,42 @@ async fn a_tailnet_that_cannot_be_asked_keeps_no_server_alive() {
     assert_eq!(cloud.truth().servers().len(), 0);
     // Whether another key is about could not be read, so it is named by what its description would begin with.
     assert!(report.leftovers.iter().any(|left| left.kind == Kind::AuthKey && left.id.is_none()), "{report:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn g32_what_was_marked_just_now_stays_though_no_read_shows_it_yet() {
+    let mut config = Config::default();
+    config.hetzner.stale_labels_seconds = 5.0;
+    let cloud = Cloud::new(config);
+    killed_when(&cloud, "4711-1", |truth| truth.servers().iter().any(|it| it["labels"]["state"] == "ready")).await;
+    assert!(is_nothing(&clean_up(&cloud, &["4711-1"]).await));
+    assert_eq!((cloud.truth().servers().len(), cloud.truth().devices().len()), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cloud_that_cannot_be_asked_keeps_no_key_alive() {
+    let cloud = Cloud::usual();
+    killed_when(&cloud, "4711-1", |truth| truth.usable_keys() == 1).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let refusal =
+        answer(401, json!({ "error": { "code": "unauthorized", "message": "unable to authenticate" } }), false);
+    cloud.world().inject(fault(Api::Hetzner, "GET", "/servers", u32::MAX, refusal));
+    let what = LeftBy { job_id: params().job_id, agent_id: None, runs: vec![run("4711-1")] };
+    let notes = Arc::new(Notebook::default());
+    let error = cloud.told(5).clean_up(&what, &settings(), CancellationToken::new(), notes).await.unwrap_err();
+    assert_eq!((error.cause.code(), cloud.truth().usable_keys()), (Code::AuthHetzner, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn g10_an_outage_that_passes_is_waited_for() {
+    let cloud = Cloud::usual();
+    killed_when(&cloud, "4711-1", |truth| truth.servers().len() == 1).await;
+    cloud.world().inject(fault(Api::Hetzner, "GET", "/servers", 8, answer(503, json!({}), false)));
+    let began = tokio::time::Instant::now();
+    let report = clean_up(&cloud, &["4711-1"]).await;
+    assert_eq!((report.servers.len(), report.leftovers.as_slice()), (1, &[][..]));
+    assert!(began.elapsed() > Duration::from_secs(5), "{:?}", began.elapsed());
+    cloud.truth().assert_empty();
 }
 
 #[tokio::test(start_paused = true)]
