@@ -71,6 +71,9 @@ const COMMANDS = {
   failed: sendFailed,
 }
 
+/** A server stands for the job: this run's, and then the clean-up removes it, or that of another that is at work. */
+const IN_HAND = ['creating', 'booting', 'enrolled']
+
 main(process.argv.slice(2), process.env)
 
 async function main(args, env) {
@@ -143,9 +146,6 @@ async function sendFailed(env, report) {
   const before = { ERROR: 'the run failed before it began to provision', FAILED_STEP: 'setup' }
   return await send('failed', isBefore ? { ...env, ...before } : env, report)
 }
-
-/** Of this run, and then the clean-up removes it; or of another that is at work. */
-const IN_HAND = ['creating', 'booting', 'enrolled']
 
 function objectionToFailed(env) {
   if (env.JOB_STATE === 'ready') return 'this run has failed, but the VM of its job stands ready'

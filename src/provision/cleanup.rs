@@ -18,6 +18,7 @@ use super::job::{self, Claim, Job, WorkflowRun};
 use super::leftover::{Kind, Leftover};
 use super::run::{Clouds, Doing, Run};
 use super::settings::Settings;
+use super::step::auth_key::is_usable_after_revocation;
 use super::step::removal::Guard;
 use super::{Failure, Provisioner, Removed, failure, region, unless_panic};
 use crate::hetzner::Server;
@@ -177,8 +178,13 @@ impl Cleanup<'_> {
             return Ok(Vec::new());
         }
         let within = Within { deadline: run.clock.now() + DEVICES_LIMIT, patience: Patience::USUAL };
-        // Trouble with the tailnet has been told of by the keys already.
-        let devices = run.tailscale.find_devices(&name, within).await.unwrap_or_default();
+        let devices = match run.tailscale.find_devices(&name, within).await {
+            Ok(devices) => devices,
+            Err(error) => {
+                let why = format!("the devices could not be read ({error})");
+                return Ok(vec![Leftover::unconfirmed(Kind::Device, why).name(&name)]);
+            }
+        };
         let ours = devices.into_iter().filter(|device| device.tags.iter().any(|tag| tag == job::TAG));
         let why = "its server is gone; if it is ephemeral, it goes by itself within the hour";
         let named = |device: Device| Leftover::unconfirmed(Kind::Device, why).id(&device.node_id).name(&name);
@@ -234,8 +240,12 @@ impl Cleanup<'_> {
         for AuthKey { id, description, .. } in keys {
             let is_it = |left: &Leftover| left.kind == Kind::AuthKey && left.id.as_deref() == Some(id.0.as_str());
             leftovers.retain(|left| !is_it(left));
-            match run.tailscale.revoke_key(&id, within).await {
-                Ok(()) => {
+            match is_usable_after_revocation(run, &id, within).await {
+                Ok(true) => {
+                    let left = Leftover::exists(Kind::AuthKey, "Tailscale still shows it as usable");
+                    leftovers.push(left.id(&id).name(&description));
+                }
+                Ok(false) => {
                     run.removed(Scope::Tailscale, format!("Auth key revoked: id={id}"), Kind::AuthKey, &id);
                     revoked.push(id.0);
                 }

@@ -345,6 +345,8 @@ async fn take_turns(run: &Run<'_>, before: &mut Vec<Leftover>) -> Result<Progres
             },
         };
     }
+    // The last turn may have ended in an undo, which is not what went wrong.
+    run.enter(Step::Lookup);
     Err(nothing_left(Cause::Superseded("other attempts of this job kept coming between".to_owned())))
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::support::{Cloud, Notebook, answer, fault, params, settings};
+use crate::support::{Cloud, Notebook, answer, fault, page, params, settings};
 use provision_vm::provision::settings::WorkflowRun;
 use provision_vm::provision::{CancellationToken, CleanedUp, Code, Kind, LeftBy, Outcome, Params, Settings};
 use serde_json::json;
@@ -17,13 +17,13 @@ fn of_run(id: &str) -> Settings {
     Settings { run: Some(run(id)), ..settings() }
 }
 
-/// Cleans up after runs of the usual job. What it removes is held against nobody else's attempts by the tests themselves.
+/// Cleans up after runs of the usual job.
 async fn clean_up(cloud: &Cloud, ids: &[&str]) -> CleanedUp {
     let Params { job_id, agent_id, .. } = params();
     let what = LeftBy { job_id, agent_id: Some(agent_id), runs: ids.iter().map(|id| run(id)).collect() };
     let notes = Arc::new(Notebook::default());
     let settings = Settings { timeout: Duration::from_secs(60), ..settings() };
-    cloud.told(5).clean_up(&what, &settings, CancellationToken::new(), notes).await.unwrap()
+    cloud.process(5).clean_up(&what, &settings, CancellationToken::new(), notes).await.unwrap()
 }
 
 /// Nothing was found.
@@ -142,6 +142,40 @@ async fn what_cannot_be_removed_is_named_and_the_rest_goes() {
     let left: Vec<Kind> = report.leftovers.iter().map(|left| left.kind).collect();
     assert!(left.contains(&Kind::Server) && report.servers[0].left.is_some(), "{report:?}");
     assert_eq!(cloud.truth().usable_keys(), 0, "{report:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_is_still_good_after_its_revocation_is_named() {
+    let cloud = Cloud::usual();
+    killed_when(&cloud, "4711-1", |truth| truth.usable_keys() == 1).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    // Whoever says that it is done need not be Tailscale.
+    let welcome = page(200, "<html>welcome</html>", false);
+    cloud.world().inject(fault(Api::Tailscale, "DELETE", "/tailnet/-/keys/*", u32::MAX, welcome));
+    let report = clean_up(&cloud, &["4711-1"]).await;
+    assert_eq!((cloud.truth().usable_keys(), report.keys.len()), (1, 0), "{report:?}");
+    assert!(report.leftovers.iter().any(|left| left.kind == Kind::AuthKey && left.id.is_some()), "{report:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn devices_that_cannot_be_read_are_not_said_to_be_gone() {
+    let cloud = Cloud::usual();
+    let (settings, cancel) = (of_run("4711-1"), CancellationToken::new());
+    let process = cloud.process(3);
+    let (params, notes) = (params(), Arc::new(Notebook::default()));
+    let dying = async {
+        cloud.until(|truth| truth.devices().iter().any(|it| it["connected"] == true)).await;
+        cancel.cancel();
+        cloud.until(|truth| truth.servers().is_empty()).await;
+    };
+    tokio::select! {
+        _ = process.provision(&params, &settings, cancel.clone(), notes) => panic!("it was to be killed"),
+        () = dying => {}
+    }
+    cloud.world().inject(fault(Api::Tailscale, "GET", "/tailnet/-/devices", u32::MAX, FaultKind::Refuse));
+    let report = clean_up(&cloud, &["4711-1"]).await;
+    assert_eq!(cloud.truth().devices().len(), 1);
+    assert!(report.leftovers.iter().any(|left| left.kind == Kind::Device), "{report:?}");
 }
 
 #[tokio::test(start_paused = true)]

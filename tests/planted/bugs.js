@@ -11,6 +11,7 @@
 const ADOPT = 'src/provision/adopt.rs'
 const AUTH_KEY = 'src/provision/step/auth_key.rs'
 const CHAIN = 'src/transport/chain.rs'
+const CLEANUP = 'src/provision/cleanup.rs'
 const DEVICE = 'src/provision/step/device.rs'
 const ENROLLMENT = 'src/provision/enrollment.rs'
 const ERROR = 'src/provision/error.rs'
@@ -129,6 +130,33 @@ module.exports = [
       [REMOVAL, 'if target.guard.is_of_dead() {', 'if target.guard.is_of_dead() && !planted("reaper-ignores-devices") {'],
       [REAP, 'match look {\n            Err(cause)', 'let look = if planted("reaper-ignores-devices") { Ok(Enrollment::NotYet(super::enrollment::Obstacle::Absent)) } else { look };\n        match look {\n            Err(cause)'],
     ],
+  },
+  {
+    name: 'ready-cleaned-up',
+    what: 'who cleans up after a run removes what it has handed over as well',
+    caughtBy: ['I03'],
+    edits: [
+      [CLEANUP, '(is_ours && !claim.ready).then_some', '(is_ours && (!claim.ready || planted("ready-cleaned-up"))).then_some'],
+      [CLEANUP, 'adopt::clear(&run, server, claim, Guard::Own).await', 'adopt::clear(&run, server, claim, if planted("ready-cleaned-up") { Guard::Told } else { Guard::Own }).await'],
+    ],
+  },
+  {
+    name: 'any-attempt-cleaned-up',
+    what: "who cleans up after a run takes any attempt at the job for that run's",
+    caughtBy: ['I03'],
+    edits: [[CLEANUP, '&& self.what.made(&claim.attempt);', '&& (self.what.made(&claim.attempt) || planted("any-attempt-cleaned-up"));']],
+  },
+  {
+    name: 'run-by-its-beginning',
+    what: 'an attempt counts as that of a run whose id merely begins alike',
+    caughtBy: ['I03'],
+    edits: [[JOB, 'let random = attempt.strip_prefix(&self.prefix)', 'if planted("run-by-its-beginning") {\n            return attempt.starts_with(&self.prefix);\n        }\n        let random = attempt.strip_prefix(&self.prefix)']],
+  },
+  {
+    name: 'keys-not-cleaned-up',
+    what: 'who cleans up after a run forgets the keys that no server names',
+    caughtBy: ['I12'],
+    edits: [[CLEANUP, 'for AuthKey { id, description, .. } in keys {', 'for AuthKey { id, description, .. } in keys.into_iter().filter(|_| !planted("keys-not-cleaned-up")) {']],
   },
   {
     name: 'device-of-another-project',

@@ -8,7 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use provision_vm::provision::{
-    CancellationToken, Observer, Params, Progress, ProvisionError, Provisioner, ReapOptions, ReapReport, Settings,
+    CancellationToken, CleanedUp, LeftBy, Observer, Params, Progress, ProvisionError, Provisioner, ReapOptions,
+    ReapReport, Settings,
 };
 use provision_vm::transport::{BODY_LIMIT, Transport, TransportError};
 use simulator::{Api, BootOutcome, Config, Cut, Delivery, FaultKind, World};
@@ -279,6 +280,43 @@ impl Process {
         }
         drop(audit);
         outcome
+    }
+}
+
+impl Process {
+    /// As [`Provisioner::clean_up`], on record.
+    pub async fn clean_up(
+        &self,
+        what: &LeftBy,
+        settings: &Settings,
+        cancel: CancellationToken,
+        observer: Arc<dyn Observer>,
+    ) -> Result<CleanedUp, Box<ProvisionError>> {
+        let (shared, process) = (&self.cloud.shared, self.cloud.actor);
+        shared.audit().begin_cleanup(process, what, shared.now());
+        let _end = Cleanup { shared, process };
+        let outcome = self.provisioner.clean_up(what, settings, cancel, observer).await;
+        let mut audit = shared.audit();
+        audit.advance_to(shared.now());
+        let mut world = self.cloud.world();
+        audit.hear(&mut world);
+        if let Ok(report) = &outcome {
+            audit.cleaned_up(process, report, &world);
+        }
+        drop((audit, world));
+        outcome
+    }
+}
+
+/// A clean-up, however it ends.
+struct Cleanup<'a> {
+    shared: &'a Shared,
+    process: u32,
+}
+
+impl Drop for Cleanup<'_> {
+    fn drop(&mut self) {
+        self.shared.audit().end_cleanup(self.process);
     }
 }
 

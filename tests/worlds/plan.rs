@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use provision_vm::hetzner::IdOrName;
-use provision_vm::provision::{Params, Settings, Source};
+use provision_vm::provision::settings::WorkflowRun;
+use provision_vm::provision::{LeftBy, Params, Settings, Source};
 use provision_vm::secret::Secret;
 use provision_vm::tailscale::Credentials;
 use provision_vm::transport::BaseUrl;
@@ -28,6 +29,7 @@ pub struct Plan {
     pub deaths: Vec<Option<Duration>>,
     pub deeds: Vec<(Duration, Deed)>,
     pub reaps: Vec<Reap>,
+    pub cleanups: Vec<Cleanup>,
 }
 
 /// One call.
@@ -46,6 +48,8 @@ pub struct Caller {
     pub ephemeral: bool,
     /// The settings bring a key, and whether it is reusable.
     pub given_key: Option<bool>,
+    /// The run of a workflow that it belongs to.
+    pub run: Option<String>,
     /// It does not wait, but calls again and again after these pauses, and may leave the rest to others. None if it waits.
     pub pauses: Option<Vec<Duration>>,
 }
@@ -81,6 +85,23 @@ pub struct Reap {
     pub grace: Duration,
 }
 
+/// One clean-up after runs of a workflow.
+#[derive(Clone, Debug)]
+pub struct Cleanup {
+    pub begins: Begins,
+    pub job: usize,
+    pub agent: Option<usize>,
+    pub runs: Vec<String>,
+}
+
+/// When a clean-up begins.
+#[derive(Clone, Copy, Debug)]
+pub enum Begins {
+    At(Duration),
+    /// So long after all calls have ended.
+    AfterAll(Duration),
+}
+
 impl Plan {
     pub fn new(seed: u64) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed ^ 0x5eed_0000_0000);
@@ -96,10 +117,11 @@ impl Plan {
         }
         agree(&mut callers);
         hurry(&mut callers, seed);
-        let deaths = (0..processes).map(|_| chance(&mut rng, 0.15).then(|| moment(&mut rng, 90_000))).collect();
+        let deaths: Vec<_> = (0..processes).map(|_| chance(&mut rng, 0.15).then(|| moment(&mut rng, 90_000))).collect();
         let deeds = if chance(&mut rng, 0.3) { deeds(&mut rng, jobs) } else { Vec::new() };
         let reaps = if chance(&mut rng, 0.3) { reaps(&mut rng) } else { Vec::new() };
-        Self { seed, config, climate, callers, deaths, deeds, reaps }
+        let cleanups = tidy(&mut callers, &deaths, seed);
+        Self { seed, config, climate, callers, deaths, deeds, reaps, cleanups }
     }
 }
 
@@ -143,7 +165,18 @@ impl Caller {
             ephemeral: self.ephemeral,
             timeout: self.timeout,
             lifetime: self.timeout,
+            run: self.run.as_deref().map(run),
             ..settings()
+        }
+    }
+}
+
+impl Cleanup {
+    pub fn what(&self) -> LeftBy {
+        LeftBy {
+            job_id: format!("job-{}", self.job),
+            agent_id: self.agent.map(|agent| AGENTS[agent].to_owned()),
+            runs: self.runs.iter().map(|id| run(id)).collect(),
         }
     }
 }
@@ -171,6 +204,7 @@ fn caller(rng: &mut fastrand::Rng, jobs: usize, processes: usize, spread: u64) -
         federated: chance(rng, 0.15),
         ephemeral: !chance(rng, 0.15),
         given_key: chance(rng, 0.1).then(|| rng.bool()),
+        run: None,
         pauses: None,
     }
 }
@@ -183,6 +217,66 @@ fn hurry(callers: &mut [Caller], seed: u64) {
         let pauses = (0..looks).map(|_| Duration::from_millis(rng.u64(500..=12_000))).collect();
         caller.pauses = chance(&mut rng, 0.2).then_some(pauses);
     }
+}
+
+/// In some worlds the callers that wait belong to runs of a workflow, a run being a process, and somebody cleans up after a
+/// run: when its process died, or when all calls have ended. Drawn apart, so that all else of a seed is as it would be without.
+fn tidy(callers: &mut [Caller], deaths: &[Option<Duration>], seed: u64) -> Vec<Cleanup> {
+    let mut rng = fastrand::Rng::with_seed(seed ^ 0xc1ea_0000_0000);
+    if !chance(&mut rng, 0.35) {
+        return Vec::new();
+    }
+    for caller in callers.iter_mut().filter(|caller| caller.pauses.is_none()) {
+        caller.run = Some(format!("{NOBODYS_RUN}-{}", caller.process));
+    }
+    let mut cleanups = Vec::new();
+    for (at, caller) in callers.iter().enumerate() {
+        let Some(run) = &caller.run else { continue };
+        let has_begun = |caller: &Caller| deaths[caller.process].is_none_or(|death| caller.start < death);
+        let same = |other: &Caller| (&other.run, other.job) == (&caller.run, caller.job) && has_begun(other);
+        if !has_begun(caller) || callers[..at].iter().any(same) {
+            continue;
+        }
+        // It is the next job of the workflow that cleans up, and that takes a while to begin: nothing lags behind any more.
+        let pause = Duration::from_millis(rng.u64(5_000..=90_000));
+        let begins = match deaths[caller.process] {
+            Some(death) => Begins::At(death + pause),
+            None if rng.bool() => Begins::AfterAll(pause),
+            None => continue,
+        };
+        let agent = chance(&mut rng, 0.8).then_some(caller.agent);
+        let mut runs = vec![run.clone()];
+        if chance(&mut rng, 0.2) {
+            runs.insert(0, NOBODYS_RUN.to_owned());
+        }
+        let cleanup = Cleanup { begins, job: caller.job, agent, runs };
+        // Once more: soon enough to meet the first, or when that is done.
+        let later = Duration::from_millis(rng.u64(0..=40_000));
+        let again = chance(&mut rng, 0.3).then(|| Cleanup { begins: begins.later(later), ..cleanup.clone() });
+        cleanups.extend([Some(cleanup), again].into_iter().flatten());
+    }
+    let agent = rng.bool().then_some(0);
+    let begins = Begins::At(moment(&mut rng, 90_000));
+    let nobodys = Cleanup { begins, job: callers[0].job, agent, runs: vec![NOBODYS_RUN.to_owned()] };
+    cleanups.extend(chance(&mut rng, 0.3).then_some(nobodys));
+    cleanups
+}
+
+/// A run that no caller belongs to, whose id those of all others begin with.
+const NOBODYS_RUN: &str = "run";
+
+impl Begins {
+    fn later(self, by: Duration) -> Self {
+        match self {
+            Self::At(at) => Self::At(at + by),
+            Self::AfterAll(pause) => Self::AfterAll(pause + by),
+        }
+    }
+}
+
+/// The run of this id.
+pub fn run(id: &str) -> WorkflowRun {
+    WorkflowRun::new(id).unwrap()
 }
 
 /// Calls of one process for one job have the same settings, so that they share a flight.

@@ -12,7 +12,7 @@ use provision_vm::provision::{
 };
 use simulator::{ActionOutcome, BootOutcome, NodeId, PlantedDevice, PlantedServer};
 
-use crate::plan::{Caller, Deed, Plan, Reap, Turn, all_well};
+use crate::plan::{Begins, Caller, Cleanup, Deed, Plan, Reap, Turn, all_well};
 use crate::support::audit::{Canary, Counts, DeviceRecord, Thing, Violation};
 use crate::support::{Cloud, Outcome, Process, labels};
 
@@ -20,6 +20,8 @@ use crate::support::{Cloud, Outcome, Process, labels};
 const REPEATS: usize = 5;
 /// From the last call to when every attempt is dead, whatever its timeout.
 const ALL_DEAD: Duration = Duration::from_secs(600 + 60 + 300 + 60);
+/// How long a clean-up may look for what a run left.
+const CLEANUP: Duration = Duration::from_secs(60);
 /// Ephemeral devices that are away are gone by then.
 const FORGOTTEN: Duration = Duration::from_secs(2 * 3600);
 
@@ -72,7 +74,9 @@ async fn live(plan: Plan, with_journal: bool) -> Report {
     let processes: Vec<Process> = (0..plan.deaths.len()).map(|at| cloud.process(plan.seed + at as u64)).collect();
     let calls = join_all(plan.callers.iter().map(|caller| call(&cloud, &plan, &processes, caller)));
     let beside = join(operate(&cloud, &plan), join_all(plan.reaps.iter().map(|reap| reap_at(&cloud, *reap))));
-    let (outcomes, _) = join(calls, beside).await;
+    let tidying = plan.cleanups.iter().map(|cleanup| clean_up_meanwhile(&cloud, cleanup));
+    let ((outcomes, _), _) = join(join(calls, beside), join_all(tidying)).await;
+    join_all(plan.cleanups.iter().map(|cleanup| clean_up_afterwards(&cloud, cleanup))).await;
     let mut codes: Vec<_> = outcomes.iter().map(|ended| ended.as_ref().map(|(outcome, _)| code(outcome))).collect();
 
     // The weather closure holds the cloud.
@@ -242,6 +246,29 @@ async fn reap_once(cloud: &Cloud, dry_run: bool, grace: Duration) -> Result<Reap
     cloud.process(1_000).reap(options, &settings, CancellationToken::new(), Arc::new(Silent)).await
 }
 
+/// A clean-up after a run whose process died, or after one that is nobody's, while other calls are at work.
+async fn clean_up_meanwhile(cloud: &Cloud, cleanup: &Cleanup) {
+    if let Begins::At(at) = cleanup.begins {
+        tokio::time::sleep(at).await;
+        clean_up(cloud, cleanup).await;
+    }
+}
+
+/// A clean-up after a run that has come to its end.
+async fn clean_up_afterwards(cloud: &Cloud, cleanup: &Cleanup) {
+    if let Begins::AfterAll(pause) = cleanup.begins {
+        tokio::time::sleep(pause).await;
+        clean_up(cloud, cleanup).await;
+    }
+}
+
+async fn clean_up(cloud: &Cloud, cleanup: &Cleanup) {
+    let settings = Settings { timeout: CLEANUP, ..any_settings(cloud) };
+    let process = cloud.process(1_500);
+    // In bad weather it may fail.
+    let _ = process.clean_up(&cleanup.what(), &settings, CancellationToken::new(), Arc::new(Silent)).await;
+}
+
 /// The settings of somebody who has no special wishes.
 fn any_settings(cloud: &Cloud) -> Settings {
     plain(0, 0).settings(cloud)
@@ -260,6 +287,7 @@ fn plain(job: usize, agent: usize) -> Caller {
         federated: false,
         ephemeral: true,
         given_key: None,
+        run: None,
         pauses: None,
     }
 }

@@ -6,8 +6,9 @@ use crate::run::Report;
 use crate::support::audit::Canary;
 use crate::weather;
 
-/// The steps in which a call sends requests, and the reaper's only one.
-const STEPS: [&str; 9] = ["lookup", "follow", "auth_key", "server", "wait", "verify", "ready", "undo", "reap"];
+/// The steps in which a call sends requests, and the only ones of the reaper and of who cleans up after a run.
+const STEPS: [&str; 10] =
+    ["lookup", "follow", "auth_key", "server", "wait", "verify", "ready", "undo", "reap", "cleanup"];
 
 #[derive(Default)]
 pub struct Tally {
@@ -22,6 +23,10 @@ pub struct Tally {
     requests: Vec<(u32, u32)>,
     fair: Vec<(u32, u32)>,
     most_of_failures: (u32, u32),
+    /// Clean-ups that reported, what they found, and what landed after them.
+    cleanups: u64,
+    cleaned: u64,
+    landed_late: u64,
     /// Worlds in which deleting works now and then, and what stands in them that nobody named.
     deleting: u64,
     orphans: BTreeMap<&'static str, u64>,
@@ -60,6 +65,9 @@ impl Tally {
         for orphan in &report.orphans {
             *self.orphans.entry(orphan.kind.as_str()).or_default() += 1;
         }
+        self.cleanups += u64::from(report.counts.cleanups);
+        self.cleaned += u64::from(report.counts.cleaned);
+        self.landed_late += u64::from(report.counts.landed_late);
         self.requests.extend(&report.counts.requests);
         if report.fair {
             self.fair.extend(&report.counts.requests);
@@ -94,6 +102,11 @@ impl std::fmt::Display for Tally {
             f,
             "worlds in which deleting never works: {}; leftovers exact in {} of {}, and {} things named",
             self.hoarding, self.exact, self.hoarding, self.named
+        )?;
+        writeln!(
+            f,
+            "clean-ups after a run: {}; servers and keys found: {}; what landed later: {}",
+            self.cleanups, self.cleaned, self.landed_late
         )?;
         write!(f, "most requests of a failed call: {} and {}", self.most_of_failures.0, self.most_of_failures.1)
     }

@@ -17,8 +17,8 @@ use super::super::saga::Saga;
 use crate::secret::Secret;
 use crate::tailscale::{Capabilities, CreatedKey, KeyId, KeyOrder, TailscaleError, key_id_of};
 use crate::transport::{Judge, Patience, Within};
-pub(in super::super) use undo::UndoAuthKey;
 use undo::WatchGiven;
+pub(in super::super) use undo::{UndoAuthKey, is_usable_after_revocation};
 
 /// A key outlives the deadline by this much, so that it cannot end before the machine had its chance (fault K08).
 const LIFE_MARGIN: Duration = Duration::from_secs(60);

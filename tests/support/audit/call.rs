@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use provision_vm::provision::settings::WorkflowRun;
 use provision_vm::provision::{Kind, Leftover, Params, Settings, Step};
 
 /// One call.
@@ -14,6 +15,8 @@ pub struct Call {
     pub passengers: u32,
     pub job: String,
     pub agent: String,
+    /// The workflow's run that it belongs to.
+    pub run: Option<WorkflowRun>,
     /// The server's name, once the call has told it.
     pub name: Option<String>,
     pub began: Duration,
@@ -82,6 +85,7 @@ impl Call {
             passengers: 1,
             job: params.job_id.clone(),
             agent: params.agent_id.clone(),
+            run: settings.run.clone(),
             name: None,
             began,
             timeout: settings.timeout,

@@ -29,6 +29,7 @@ pub struct ServerRecord {
     pub labels: BTreeMap<String, String>,
     /// The call that made it; nobody if it was planted.
     pub maker: Option<usize>,
+    pub made: Duration,
     pub alive: bool,
     pub removed_by: Option<Actor>,
     /// Somebody at the console has had a hand in it.
@@ -56,6 +57,7 @@ impl ServerRecord {
 pub struct KeyRecord {
     pub call: Option<usize>,
     pub attempt: Option<String>,
+    pub made: Duration,
     pub capable: bool,
     pub revoked: bool,
 }
@@ -116,7 +118,8 @@ impl Audit {
         let maker = process.and_then(|process| by_attempt.or_else(|| self.call_of(process, &name)));
         let is_shared = labels.get("resumable").is_some_and(|label| label == "yes");
         let meddled = process.is_none();
-        let record = ServerRecord { name, labels, maker, alive: true, removed_by: None, meddled, is_shared };
+        let made = self.now;
+        let record = ServerRecord { name, labels, maker, made, alive: true, removed_by: None, meddled, is_shared };
         if process.is_some() {
             self.check_new_server(&record);
         }
@@ -124,6 +127,7 @@ impl Audit {
         let Some(maker) = maker else { return };
         let job = self.calls[maker].job.clone();
         self.check_sole(&job);
+        self.came_of(maker, "a server");
         if self.calls[maker].has_denied(LeftKind::Server) {
             self.violated("I12", format!("server {id} appears after its call said that nothing was left"));
         }
@@ -270,6 +274,9 @@ impl Audit {
         if let Some(shown) = self.shown.get(&(process, id)).filter(fresh) {
             (server.name, server.labels) = (shown.name.clone(), shown.labels.clone());
         }
+        if let Some(cleanup) = self.cleans_up(process).cloned() {
+            return self.check_cleaning(&cleanup, id, &server);
+        }
         if !self.serves(process, &server) {
             self.violated("I02", format!("server {id} is deleted and was not the job's: {:?}", server.labels));
         } else if server.is_ready() {
@@ -295,8 +302,9 @@ impl Audit {
         if process.is_some() && (!capable || call.is_none()) {
             self.violated("I04", format!("key {id} ({description}) is not the single-use, tagged key of an attempt"));
         }
-        self.keys.insert(id.to_owned(), KeyRecord { call, attempt, capable, revoked: false });
+        self.keys.insert(id.to_owned(), KeyRecord { call, attempt, made: self.now, capable, revoked: false });
         let Some(call) = call else { return };
+        self.came_of(call, "a key");
         match &self.calls[call].settled {
             Some(Settled::Badly { .. }) if self.calls[call].has_denied(LeftKind::AuthKey) => {
                 self.violated("I12", format!("key {id} appears after its call said that nothing was left"));
@@ -313,6 +321,9 @@ impl Audit {
         key.revoked = true;
         let Some(process) = process else { return };
         let call = key.call;
+        if let Some(cleanup) = self.cleans_up(process).cloned() {
+            return self.check_key_cleaning(&cleanup, id, call);
+        }
         let own = call.is_some_and(|call| self.calls[call].process == process);
         // The key of a dead attempt goes with its server, and that of one that anybody may finish with whoever does.
         let unix = self.unix();
@@ -327,8 +338,11 @@ impl Audit {
 
     fn device_made(&mut self, node: &str, server: Option<u64>, created: i64) {
         self.devices.insert(node.to_owned(), DeviceRecord { server, alive: true, meddled: false, created });
-        let maker = server.and_then(|id| self.servers.get(&id)).filter(|server| !server.alive);
-        let Some(call) = maker.and_then(|server| server.maker) else { return };
+        let Some(server) = server.and_then(|id| self.servers.get(&id)).filter(|server| !server.alive).cloned() else {
+            return;
+        };
+        self.check_late_device(node, &server);
+        let Some(call) = server.maker else { return };
         if self.calls[call].has_denied(LeftKind::Device) && self.calls[call].has_denied(LeftKind::Server) {
             self.violated("I12", format!("device {node} appears after its call said that nothing was left"));
         }

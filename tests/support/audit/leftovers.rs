@@ -5,6 +5,7 @@ use simulator::{Actor, World};
 
 use super::Audit;
 use super::call::Settled;
+use super::cleanup::covers;
 
 /// Something of a call's making that stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,9 +13,9 @@ pub struct Thing {
     pub kind: Kind,
     pub id: String,
     /// Its name, host name or description.
-    name: String,
+    pub(super) name: String,
     /// The server that a device or an address came with.
-    of: Option<u64>,
+    pub(super) of: Option<u64>,
 }
 
 impl Audit {
@@ -90,7 +91,7 @@ impl Audit {
         record.meddled || remover_died || self.is_named(thing)
     }
 
-    /// Whether anybody has named this: a failed call, a successful one that warned, or a reaper.
+    /// Whether anybody has named this: a failed call, a successful one that warned, a reaper, or who cleaned up.
     fn is_named(&self, thing: &Thing) -> bool {
         let lists = self.calls.iter().filter_map(|call| match &call.settled {
             Some(Settled::Badly { leftovers }) => Some(leftovers),
@@ -109,7 +110,9 @@ impl Audit {
             }
             _ => false,
         });
-        warned || lists.chain(reaped).flatten().any(names)
+        let cleaned = self.cleanups.iter().filter_map(|cleanup| cleanup.report.as_ref());
+        let is_covered = cleaned.flat_map(|report| &report.leftovers).any(|left| covers(left, thing));
+        warned || is_covered || lists.chain(reaped).flatten().any(names)
     }
 
     /// What stands of a call's making and these leftovers do not cover.

@@ -3,11 +3,12 @@
 //! A violation is a value. The ordinary tests panic on it when their world ends; the hunt for planted bugs reads it.
 //!
 //! `requests.rs` has the rules for what is sent, `changes.rs` for what happens, `settlement.rs` for what a call says
-//! at its end, `leftovers.rs` for what it names and what nobody does, `secrets.rs` and `log.rs` for what must never be
-//! said at all.
+//! at its end, `leftovers.rs` for what it names and what nobody does, `cleanup.rs` for who cleans up after a run,
+//! `secrets.rs` and `log.rs` for what must never be said at all.
 
 mod call;
 mod changes;
+mod cleanup;
 mod leftovers;
 pub mod log;
 mod requests;
@@ -28,6 +29,7 @@ pub use call::Call;
 use call::{Process, Reaps, Settled};
 use changes::KeyRecord;
 pub use changes::{DeviceRecord, ServerRecord};
+use cleanup::Cleanup;
 pub use leftovers::Thing;
 pub use requests::{Counts, Sent};
 pub use secrets::Kind as Canary;
@@ -85,6 +87,8 @@ pub struct Audit {
     trace: DefaultHasher,
     /// What the reapers reported.
     reports: Vec<ReapReport>,
+    /// The clean-ups, in the order in which they began.
+    cleanups: Vec<Cleanup>,
     /// No request removes anything, so whatever came to be and was named has to be there.
     pub deletes_never: bool,
     /// What the calls told, if anybody wants to read it.
@@ -122,6 +126,7 @@ impl Audit {
             secrets,
             trace: DefaultHasher::new(),
             reports: Vec::new(),
+            cleanups: Vec::new(),
             deletes_never: false,
             told: None,
         }

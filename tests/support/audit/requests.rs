@@ -35,7 +35,7 @@ pub struct Sent {
     /// The server that it deletes.
     deletes: Option<u64>,
     fate: Fate,
-    /// In which step its sender was; a reaper has but one.
+    /// In which step its sender was; a reaper has but one, and so has who cleans up.
     step: String,
 }
 
@@ -90,6 +90,11 @@ pub struct Counts {
     pub named: u32,
     /// How many texts were searched for secrets.
     pub searched: u64,
+    /// How many clean-ups reported, and what they found: servers, and keys that no server named.
+    pub cleanups: u32,
+    pub cleaned: u32,
+    /// What came of late orders after a clean-up after their run.
+    pub landed_late: u32,
 }
 
 impl Audit {
@@ -118,7 +123,13 @@ impl Audit {
             (What::OrderServer | What::OrderKey, None) => self.violated("I04", "an order that belongs to no call"),
             _ => {}
         }
-        let step = if self.reaps(process).is_some() { "reap".to_owned() } else { log::step().unwrap_or_default() };
+        let step = if self.reaps(process).is_some() {
+            "reap".to_owned()
+        } else if self.cleans_up(process).is_some() {
+            "cleanup".to_owned()
+        } else {
+            log::step().unwrap_or_default()
+        };
         let server = path.strip_prefix("/v1/servers/").and_then(|id| id.parse().ok());
         let reads = server.filter(|_| request.method() == Method::GET);
         let deletes = server.filter(|_| request.method() == Method::DELETE);

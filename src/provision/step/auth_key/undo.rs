@@ -242,7 +242,11 @@ impl Undo for UndoAuthKey {
 }
 
 /// Revokes a key and reads it again: whoever says that it is done need not be Tailscale.
-async fn is_usable_after_revocation(run: &Run<'_>, id: &KeyId, within: Within) -> Result<bool, TailscaleError> {
+pub(in super::super::super) async fn is_usable_after_revocation(
+    run: &Run<'_>,
+    id: &KeyId,
+    within: Within,
+) -> Result<bool, TailscaleError> {
     run.tailscale.revoke_key(id, within).await?;
     Ok(run.tailscale.find_key(id, within).await?.is_some_and(|key| !key.invalid))
 }
