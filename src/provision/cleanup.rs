@@ -111,6 +111,7 @@ impl Cleanup<'_> {
         let (mut servers, mut leftovers) = (Vec::new(), Vec::new());
         let found = match self.find(run).await {
             Ok(found) => found,
+            Err(cause) if self.cancel.is_cancelled() => return Err((cause, leftovers)),
             // One cloud that cannot be seen is no reason to leave a key alive in the other.
             Err(cause) => {
                 self.revoke_keys(run, &mut leftovers).await;
