@@ -3,7 +3,7 @@
 // The workflow that production runs, executed as it stands: what the app hears, and what is left in the world.
 
 const assert = require('node:assert/strict')
-const { mkdtempSync, rmSync } = require('node:fs')
+const { mkdtempSync, readdirSync, rmSync } = require('node:fs')
 const { tmpdir } = require('node:os')
 const path = require('node:path')
 const { after, before, test } = require('node:test')
@@ -11,8 +11,8 @@ const { after, before, test } = require('node:test')
 const { provisionVM } = require('..')
 const { cloneInto } = require('./support/clone.js')
 const { resultsOf, SECRET, startStage, stepsOf } = require('./support/provision-agent.js')
-const { newJob } = require('./support/simulator.js')
-const { createQueue } = require('./support/workflow.js')
+const { newJob, ROOT } = require('./support/simulator.js')
+const { createQueue, linkTree } = require('./support/workflow.js')
 
 let stage
 before(async () => (stage = await startStage()))
@@ -71,7 +71,25 @@ scene('each step that fails: the app hears which and why, and nothing is left', 
   cloneInto(bare)
   t.after(() => rmSync(bare, { recursive: true }))
   const refused = { status: 401, json: { error: { code: 'unauthorized', message: 'unable to authenticate' } } }
+  const once = (work) => {
+    let calls = 0
+    return (step) => {
+      calls += 1
+      if (calls === 1) throw new Error('the network is away')
+      return work(step)
+    }
+  }
+  const [checkout, nothing] = [linkTree(ROOT), () => {}]
   const CASES = {
+    // Without the scripts nobody can tell the app, until the clean-up has them.
+    'the checkout': {
+      actions: { 'actions/checkout': once(checkout), 'actions/setup-node': nothing },
+      failed: 'Checkout', heard: ['failed'], error: /before it began/, step: 'setup',
+    },
+    'the set-up of Node.js': {
+      actions: { 'actions/checkout': checkout, 'actions/setup-node': once(nothing) },
+      failed: 'Setup Node.js', heard: ['failed'], error: /before it began/, step: 'setup',
+    },
     'the inputs': { inputs: { region: 'us east' }, failed: 'Validate inputs', heard: ['failed'], error: /REGION/, step: 'validate' },
     'the installation, where nothing is prebuilt and nothing can be built': {
       tree: bare, env: { CARGO: 'none', PATH: `${path.dirname(process.execPath)}:/usr/bin:/bin` },
@@ -108,6 +126,17 @@ scene('each step that fails: the app hears which and why, and nothing is left', 
       assert.equal(stage.app.repeats, 0, 'the clean-up knew that it was told')
     })
   }
+})
+
+scene('a heartbeat that cannot be stopped in peace costs no VM, and no callback', async () => {
+  const run = stage.dispatch()
+  await run.untilStep('Provision VM')
+  // Its lines are gone, so the step that shows them fails.
+  const [log] = readdirSync(run.folder, { recursive: true }).filter((name) => path.basename(name) === 'heartbeat.log')
+  rmSync(path.join(run.folder, log))
+  const ended = await run.ended
+  assert.deepEqual([stepsOf(ended)['Stop heartbeat'], ended.conclusion], ['failure', 'success'], ended.log)
+  assert.equal(stage.last().status, 'running')
 })
 
 scene('w07 a success that cannot be delivered keeps the VM, and the clean-up tells of it', async () => {
