@@ -136,6 +136,7 @@ module.exports = [
     what: 'who cleans up after a run removes what it has handed over as well',
     caughtBy: ['I03'],
     edits: [
+      [CLEANUP, 'if self.is_handed_over(&job, &server).await {', 'if !planted("ready-cleaned-up") && self.is_handed_over(&job, &server).await {'],
       [CLEANUP, '(is_ours && !claim.ready).then_some', '(is_ours && (!claim.ready || planted("ready-cleaned-up"))).then_some'],
       [CLEANUP, 'adopt::clear(&run, server, claim, Guard::Own).await', 'adopt::clear(&run, server, claim, if planted("ready-cleaned-up") { Guard::Told } else { Guard::Own }).await'],
     ],
