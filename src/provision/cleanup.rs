@@ -12,22 +12,20 @@ use tokio_util::sync::CancellationToken;
 
 use super::adopt;
 use super::enrollment::Enrollment;
+use super::errand::Errand;
 use super::error::{Cause, ProvisionError};
 use super::event::{Observer, Scope, Step};
 use super::job::{self, Claim, Job, WorkflowRun};
 use super::leftover::{Kind, Leftover};
-use super::run::{Clouds, Doing, Run};
+use super::run::{Doing, Run};
 use super::settings::Settings;
 use super::step::auth_key::is_usable_after_revocation;
-use super::step::removal::Guard;
-use super::{Failure, Provisioner, Removed, failure, region, unless_panic};
+use super::step::removal::{Guard, READS};
+use super::{Failure, Provisioner, Removed, failure, unless_panic};
 use crate::hetzner::Server;
 use crate::tailscale::{AuthKey, Device};
-use crate::transport::{Instant, Patience, Within};
+use crate::transport::{Patience, Within};
 
-/// When to look for what the run left: reads lag behind by up to 5 s (fault G32), and so does an order that was under way when
-/// the process died.
-const READS: [Duration; 3] = [Duration::ZERO, Duration::from_millis(2500), Duration::from_secs(3)];
 /// The time for finding and revoking keys.
 const KEYS_LIMIT: Duration = Duration::from_secs(30);
 /// How long a read may show labels that are not there any more.
@@ -80,11 +78,9 @@ impl Provisioner {
         cancel: CancellationToken,
         observer: Arc<dyn Observer>,
     ) -> Result<CleanedUp, Box<ProvisionError>> {
-        let clouds = self.clouds(settings, &observer);
-        let deadline = clouds.clock.now() + settings.timeout;
-        let cleanup = Cleanup { what, settings, clouds, deadline, cancel, observer };
+        let cleanup = Cleanup { what, errand: self.errand(settings, cancel, observer) };
         let nobody = Job::nobody("");
-        let run = cleanup.run(&nobody, "");
+        let run = cleanup.errand.run(&nobody, "");
         self.heed(&run);
         unless_panic(cleanup.clean(&run)).await.map_err(|(cause, left)| Box::new(failure(&run, cause, left)))
     }
@@ -92,26 +88,15 @@ impl Provisioner {
 
 struct Cleanup<'a> {
     what: &'a LeftBy,
-    settings: &'a Settings,
-    clouds: Clouds,
-    deadline: Instant,
-    cancel: CancellationToken,
-    observer: Arc<dyn Observer>,
+    errand: Errand<'a>,
 }
 
 impl Cleanup<'_> {
-    fn run<'a>(&'a self, job: &'a Job, location: &str) -> Run<'a> {
-        let place = region::place(location);
-        let run = Run::new(job, self.settings, place, &self.clouds, self.cancel.clone(), self.observer.clone());
-        run.set_deadline(self.deadline);
-        run
-    }
-
     async fn clean(&self, run: &Run<'_>) -> Result<CleanedUp, Failure> {
         let (mut servers, mut leftovers) = (Vec::new(), Vec::new());
         let found = match self.find(run).await {
             Ok(found) => found,
-            Err(cause) if self.cancel.is_cancelled() => return Err((cause, leftovers)),
+            Err(cause) if self.errand.cancel.is_cancelled() => return Err((cause, leftovers)),
             // One cloud that cannot be seen is no reason to leave a key alive in the other.
             Err(cause) => {
                 self.revoke_keys(run, &mut leftovers).await;
@@ -123,13 +108,7 @@ impl Cleanup<'_> {
                 continue;
             }
             let left = self.remove(&job, &server, &claim).await;
-            let of_server = left.iter().find(|left| left.kind == Kind::Server);
-            servers.push(Removed {
-                server_id: server.id.0,
-                server_name: server.name,
-                job_id: Some(job.id),
-                left: of_server.map(Leftover::reason),
-            });
+            servers.push(Removed::new(server, Some(job.id), &left));
             leftovers.extend(left);
         }
         let keys = self.revoke_keys(run, &mut leftovers).await;
@@ -148,6 +127,7 @@ impl Cleanup<'_> {
     /// The unfinished servers that the runs made, once one shows or their absence is to be believed.
     async fn find(&self, run: &Run<'_>) -> Result<Vec<(Server, Claim, Job)>, Cause> {
         run.enter(Step::Lookup);
+        // An order that was under way when the process died takes as long to show as any other.
         for pause in READS {
             run.pause(pause).await?;
             let listed = self.list(run).await?;
@@ -204,7 +184,7 @@ impl Cleanup<'_> {
     /// marked it just before it died: a read may not show that for some seconds (fault G32), so there is another one after
     /// them.
     async fn is_handed_over(&self, job: &Job, server: &Server) -> bool {
-        let run = self.run(job, &server.location);
+        let run = self.errand.run(job, &server.location);
         // Without an answer it is as if it had joined.
         let has_joined = !matches!(adopt::look(&run, server).await, Ok(Enrollment::NotYet(_)));
         if !has_joined || run.pause(LABELS_LAG).await.is_err() {
@@ -217,7 +197,7 @@ impl Cleanup<'_> {
     }
 
     async fn remove(&self, job: &Job, server: &Server, claim: &Claim) -> Vec<Leftover> {
-        let run = self.run(job, &server.location);
+        let run = self.errand.run(job, &server.location);
         run.enter(Step::Remove);
         run.know_server(server);
         adopt::clear(&run, server, claim, Guard::Own).await

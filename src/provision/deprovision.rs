@@ -11,19 +11,17 @@ use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
 
 use super::adopt;
+use super::errand::Errand;
 use super::error::{Cause, ProvisionError};
 use super::event::{Observer, Scope, Step};
 use super::job::{self, Claim, Job};
 use super::leftover::{Kind, Leftover};
-use super::run::{Clouds, Doing, Run};
+use super::run::{Doing, Run};
 use super::settings::Settings;
-use super::step::removal::Guard;
-use super::{Failure, Provisioner, drop_in, failure, region, unless_panic};
+use super::step::removal::{Guard, READS};
+use super::{Failure, Provisioner, drop_in, failure, unless_panic};
 use crate::hetzner::{Server, ServerId};
-use crate::transport::Instant;
 
-/// When to look for what is to go.
-const READS: [Duration; 3] = [Duration::ZERO, Duration::from_millis(2500), Duration::from_secs(3)];
 /// The time for a server that goes alone; what a saga removes has as much.
 const REMOVAL: Duration = Duration::from_secs(60);
 
@@ -68,6 +66,14 @@ pub struct Removed {
     pub left: Option<String>,
 }
 
+impl Removed {
+    /// What became of it, by what its removal has left.
+    pub(super) fn new(server: Server, job_id: Option<String>, left: &[Leftover]) -> Self {
+        let of_server = left.iter().find(|left| left.kind == Kind::Server);
+        Self { server_id: server.id.0, server_name: server.name, job_id, left: of_server.map(Leftover::reason) }
+    }
+}
+
 impl Provisioner {
     /// Removes what is named, with all that hangs on it, and confirms that it is gone. What is not there is no error, so a
     /// repetition is safe. Its undo budget is its own: neither `cancel` nor the timeout shortens a removal that has begun.
@@ -83,32 +89,17 @@ impl Provisioner {
         cancel: CancellationToken,
         observer: Arc<dyn Observer>,
     ) -> Result<Deprovisioned, Box<ProvisionError>> {
-        let clouds = self.clouds(settings, &observer);
-        let deadline = clouds.clock.now() + settings.timeout;
-        let end = End { settings, clouds, deadline, cancel, observer };
+        let end = End(self.errand(settings, cancel, observer));
         let nobody = Job::nobody("");
-        let run = end.run(&nobody, "");
+        let run = end.0.run(&nobody, "");
         self.heed(&run);
         unless_panic(end.bring(&run, which)).await.map_err(|(cause, left)| Box::new(failure(&run, cause, left)))
     }
 }
 
-struct End<'a> {
-    settings: &'a Settings,
-    clouds: Clouds,
-    deadline: Instant,
-    cancel: CancellationToken,
-    observer: Arc<dyn Observer>,
-}
+struct End<'a>(Errand<'a>);
 
 impl End<'_> {
-    fn run<'a>(&'a self, job: &'a Job, location: &str) -> Run<'a> {
-        let place = region::place(location);
-        let run = Run::new(job, self.settings, place, &self.clouds, self.cancel.clone(), self.observer.clone());
-        run.set_deadline(self.deadline);
-        run
-    }
-
     async fn bring(&self, run: &Run<'_>, which: &Which) -> Result<Deprovisioned, Failure> {
         let alone = |cause| (cause, Vec::new());
         let found = find(run, which).await.map_err(alone)?;
@@ -128,13 +119,7 @@ impl End<'_> {
                 Some((job, claim)) => self.remove(job, &server, claim).boxed().await,
                 None => self.remove_alone(&server).boxed().await,
             };
-            let of_server = left.iter().find(|left| left.kind == Kind::Server);
-            servers.push(Removed {
-                server_id: server.id.0,
-                server_name: server.name,
-                job_id: owner.map(|(job, _)| job.id),
-                left: of_server.map(Leftover::reason),
-            });
+            servers.push(Removed::new(server, owner.map(|(job, _)| job.id), &left));
             leftovers.extend(left);
         }
         if servers.is_empty() {
@@ -146,14 +131,14 @@ impl End<'_> {
     /// Removes a server that is nobody's, without anything else. Nothing shortens it once it has begun.
     async fn remove_alone(&self, server: &Server) -> Vec<Leftover> {
         let nobody = Job::nobody("");
-        let mut run = self.run(&nobody, "");
+        let mut run = self.0.run(&nobody, "");
         run.cancel = CancellationToken::new();
         run.set_deadline(run.clock.now() + REMOVAL);
         drop_in::remove_server(&run, server.id).await.err().map_or_else(Vec::new, |(_, left)| left)
     }
 
     async fn remove(&self, job: &Job, server: &Server, claim: &Claim) -> Vec<Leftover> {
-        let run = self.run(job, &server.location);
+        let run = self.0.run(job, &server.location);
         run.enter(Step::Remove);
         run.know_server(server);
         run.say(Scope::ProvisionVm, format!("Removing {} (id {}) of job {}", server.name, server.id, job.id));

@@ -13,6 +13,7 @@ mod code;
 mod deprovision;
 mod drop_in;
 mod enrollment;
+mod errand;
 mod error;
 mod event;
 mod flight;

@@ -9,18 +9,18 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::Provisioner;
 use super::adopt;
 use super::enrollment::Enrollment;
+use super::errand::Errand;
 use super::error::{Cause, ProvisionError};
 use super::event::{Observer, Scope, Step};
 use super::job::{self, Claim, Job};
 use super::leftover::{Kind, Leftover};
-use super::run::{Clouds, Doing, Run};
+use super::run::{Doing, Run};
 use super::settings::Settings;
 use super::step::removal::Guard;
-use super::{Provisioner, region};
 use crate::hetzner::Server;
-use crate::transport::Instant;
 
 /// How to reap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,12 +102,10 @@ impl Provisioner {
         cancel: CancellationToken,
         observer: Arc<dyn Observer>,
     ) -> Result<ReapReport, Box<ProvisionError>> {
-        let clouds = self.clouds(settings, &observer);
-        let deadline = clouds.clock.now() + settings.timeout;
-        let pass = Pass { options, settings, clouds, deadline, cancel, observer };
+        let pass = Pass { options, errand: self.errand(settings, cancel, observer) };
         // No job yet; the list is made on behalf of none.
         let nobody = Job::nobody("");
-        let run = pass.run(&nobody, "");
+        let run = pass.errand.run(&nobody, "");
         self.heed(&run);
         pass.look_after_all(&run).await.map_err(|cause| Box::new(super::failure(&run, cause, Vec::new())))
     }
@@ -116,21 +114,10 @@ impl Provisioner {
 /// One pass of the reaper.
 struct Pass<'a> {
     options: ReapOptions,
-    settings: &'a Settings,
-    clouds: Clouds,
-    deadline: Instant,
-    cancel: CancellationToken,
-    observer: Arc<dyn Observer>,
+    errand: Errand<'a>,
 }
 
 impl Pass<'_> {
-    fn run<'a>(&'a self, job: &'a Job, location: &str) -> Run<'a> {
-        let place = region::place(location);
-        let run = Run::new(job, self.settings, place, &self.clouds, self.cancel.clone(), self.observer.clone());
-        run.set_deadline(self.deadline);
-        run
-    }
-
     async fn look_after_all(&self, run: &Run<'_>) -> Result<ReapReport, Cause> {
         run.enter(Step::Lookup);
         let selector = job::unfinished_selector();
@@ -188,7 +175,7 @@ impl Pass<'_> {
     /// Whether the machine of a dead attempt has joined after all.
     async fn look(&self, server: &Server, claim: &Claim) -> Result<Enrollment, Cause> {
         let job = job_of(server, claim)?;
-        adopt::look(&self.run(&job, &server.location), server).await
+        adopt::look(&self.errand.run(&job, &server.location), server).await
     }
 
     async fn look_after(
@@ -201,7 +188,7 @@ impl Pass<'_> {
             Ok(job) => job,
             Err(cause) => return self.left(server, cause.chain()),
         };
-        let run = self.run(&job, &server.location);
+        let run = self.errand.run(&job, &server.location);
         match look {
             Err(cause) => self.left(server, cause.chain()),
             Ok(Enrollment::Ambiguous(devices)) => self.left(server, Cause::EnrollAmbiguous(devices.len()).chain()),

@@ -14,7 +14,7 @@ use crate::tailscale::{KeyId, TailscaleError};
 use crate::transport::{Instant, Judge, Opinion, Patience, Repeat, TransportError, Within, retry, sleep, sleep_until};
 
 /// A new server may be missing from reads for up to 5 s (fault G32), so a first "not there" is not believed.
-const READS: [Duration; 3] = [Duration::ZERO, Duration::from_millis(2500), Duration::from_secs(3)];
+pub(in super::super) const READS: [Duration; 3] = [Duration::ZERO, Duration::from_millis(2500), Duration::from_secs(3)];
 /// Between two looks at whether a deleted server is gone.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How long a deleted server may still show, before the deletion itself counts as failed (faults X03, X08).
