@@ -3,15 +3,13 @@
 // What a run of a workflow left: the function that removes it, and the script that says what the app has to hear.
 
 const assert = require('node:assert/strict')
-const { spawn } = require('node:child_process')
-const { once } = require('node:events')
 const { mkdtempSync, readFileSync, rmSync, writeFileSync } = require('node:fs')
 const { tmpdir } = require('node:os')
 const path = require('node:path')
 const { after, before, beforeEach, test } = require('node:test')
 
 const { cleanUpRun, getProvisioning, provisionVM } = require('..')
-const { leftIn, newJob, ROOT, runScript, startCloud, usable } = require('./support/simulator.js')
+const { leftIn, newJob, runScript, startCloud, usable } = require('./support/simulator.js')
 
 const folder = mkdtempSync(path.join(tmpdir(), 'provision-vm-cleanup-'))
 let cloud
@@ -35,13 +33,9 @@ const read = (file) => Object.fromEntries(readFileSync(file, 'utf8').split('\n')
 /** Runs a script of the workflow as the workflow would. */
 async function run(name, env) {
   const [output, summary] = [newFile(), newFile()]
-  const all = { PATH: process.env.PATH, GITHUB_OUTPUT: output, GITHUB_STEP_SUMMARY: summary, ...cloud.env(), ...env }
-  const child = spawn(process.execPath, [path.join(ROOT, 'scripts', name)], { env: all, stdio: ['ignore', 'pipe', 'pipe'] })
-  const said = { stdout: '', stderr: '' }
-  child.stdout.on('data', (chunk) => (said.stdout += chunk))
-  child.stderr.on('data', (chunk) => (said.stderr += chunk))
-  const [code] = await once(child, 'close')
-  return { code, ...said, outputs: read(output), summary: readFileSync(summary, 'utf8') }
+  const files = { GITHUB_OUTPUT: output, GITHUB_STEP_SUMMARY: summary }
+  const said = await runScript(cloud, { script: name, params: {}, env: { ...files, ...env } }).ended
+  return { ...said, outputs: read(output), summary: readFileSync(summary, 'utf8') }
 }
 
 const RUN = { GITHUB_RUN_ID: '4711', GITHUB_RUN_ATTEMPT: '1' }

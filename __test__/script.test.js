@@ -22,6 +22,13 @@ let files = 0
 const newFile = () => path.join(folder, String((files += 1)))
 const read = (file) => Object.fromEntries(readFileSync(file, 'utf8').trim().split('\n').map((line) => line.split(/=(.*)/s)))
 
+/** What waits until the script has said these words. */
+function listenTo(child, said) {
+  return async (words) => {
+    while (!said.stderr.includes(words)) await once(child.stderr, 'data')
+  }
+}
+
 test('it prints one line of JSON, writes its outputs and a summary', async () => {
   const [output, summary] = [newFile(), newFile()]
   const { ended } = runScript(cloud, { env: { GITHUB_OUTPUT: output, GITHUB_STEP_SUMMARY: summary } })
@@ -79,7 +86,7 @@ test('a signal at any moment of the wait undoes what was begun', async (t) => {
         // A device that shows late keeps the job waiting at the last moment too.
         await cloud.configure({ tailscale: { visibility_seconds: 100 } })
         const { child, ended, said } = runScript(cloud)
-        while (!said.stderr.includes('Provisioning')) await once(child.stderr, 'data')
+        await listenTo(child, said)('Provisioning')
         await cloud.until(reached)
         child.kill(signal)
         const { code, stderr } = await ended
@@ -95,9 +102,7 @@ test('a second signal ends at once and says what may be left', async () => {
   await cloud.configure({ machine: { boot: 'never_joins' } })
   await cloud.fault({ api: 'hetzner', method: 'DELETE', path: '/servers/*', times: 9, kind: 'hang_before_apply' })
   const { child, ended, said } = runScript(cloud)
-  const hears = async (words) => {
-    while (!said.stderr.includes(words)) await once(child.stderr, 'data')
-  }
+  const hears = listenTo(child, said)
   await hears('Hetzner server created')
   child.kill('SIGINT')
   await hears('Undoing what was begun')
@@ -226,9 +231,7 @@ test('h02 on Actions a second signal says what may be left, and the undo goes on
   await cloud.fault({ api: 'hetzner', method: 'DELETE', path: '/servers/*', times: 1, kind: { slow: { ms: 50_000 } } })
   const output = newFile()
   const { child, ended, said } = runScript(cloud, { env: { GITHUB_ACTIONS: 'true', GITHUB_OUTPUT: output } })
-  const hears = async (words) => {
-    while (!said.stderr.includes(words)) await once(child.stderr, 'data')
-  }
+  const hears = listenTo(child, said)
   await hears('Hetzner server created')
   child.kill('SIGINT')
   await hears('Undoing what was begun')

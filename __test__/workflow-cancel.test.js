@@ -6,24 +6,17 @@ const assert = require('node:assert/strict')
 const { chmodSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } = require('node:fs')
 const { tmpdir } = require('node:os')
 const path = require('node:path')
-const { after, before, test } = require('node:test')
+const { after, before } = require('node:test')
 
 const { cloneInto } = require('./support/clone.js')
-const { resultsOf, startStage, stepsOf } = require('./support/provision-agent.js')
+const { resultsOf, sceneOn, startStage, stepsOf } = require('./support/provision-agent.js')
 const { newJob, usable } = require('./support/simulator.js')
 
 let stage
 before(async () => (stage = await startStage()))
 after(() => stage.stop())
 
-/** In a new world. */
-function scene(name, play) {
-  test(name, async (t) => {
-    await stage.reset()
-    await play(t)
-    assert.deepEqual(stage.objections(), [])
-  })
-}
+const scene = sceneOn(() => stage)
 
 /** Machines that boot and do not join, so that the wait for them lasts. */
 const neverJoins = () => stage.cloud.configure({ machine: { boot: 'never_joins' } })

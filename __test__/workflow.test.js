@@ -6,11 +6,11 @@ const assert = require('node:assert/strict')
 const { mkdtempSync, readdirSync, rmSync } = require('node:fs')
 const { tmpdir } = require('node:os')
 const path = require('node:path')
-const { after, before, test } = require('node:test')
+const { after, before } = require('node:test')
 
 const { provisionVM } = require('..')
 const { cloneInto } = require('./support/clone.js')
-const { resultsOf, SECRET, startStage, stepsOf } = require('./support/provision-agent.js')
+const { resultsOf, sceneOn, startStage, stepsOf } = require('./support/provision-agent.js')
 const { newJob, ROOT } = require('./support/simulator.js')
 const { createQueue, linkTree } = require('./support/workflow.js')
 
@@ -18,14 +18,7 @@ let stage
 before(async () => (stage = await startStage()))
 after(() => stage.stop())
 
-/** In a new world. Whatever a run sends there is accepted by every hand, the old receiver's rule among them. */
-function scene(name, play) {
-  test(name, async (t) => {
-    await stage.reset()
-    await play(t)
-    assert.deepEqual(stage.objections(), [])
-  })
-}
+const scene = sceneOn(() => stage)
 
 const options = (more = {}) => ({ env: stage.cloud.env(), logger: false, ...more })
 

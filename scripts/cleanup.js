@@ -3,8 +3,8 @@
 
 // Removes what this run of a workflow left of its job, and finds out what the app has to hear. `--help` is its manual.
 
-const { beginGroup, endGroup, mask, openOutputs, printError, printWarning } = require('./support/actions.js')
-const { openPlainDisplay, seconds } = require('./support/display.js')
+const { beginGroup, endGroup, hideSettings, openOutputs, printError, printWarning } = require('./support/actions.js')
+const { answerArguments, asData, openPlainDisplay, seconds } = require('./support/display.js')
 const { readRuns } = require('./support/run.js')
 const { appendSummary, describeLeftovers, summarizeCleanup } = require('./support/summary.js')
 const { InputError, readId } = require('./support/target.js')
@@ -41,8 +41,6 @@ Exit codes:
 
 const EXIT = { ok: 0, failed: 1, usage: 2 }
 
-const SECRET_SETTINGS = ['HETZNER_API_TOKEN', 'TAILSCALE_OAUTH_CLIENT_SECRET', 'ACTIONS_ID_TOKEN_REQUEST_TOKEN']
-
 /** What is said of a run that could say nothing itself. */
 const ENDS = {
   cancelled: ['the run was cancelled or timed out', 'cancelled'],
@@ -61,10 +59,12 @@ const LOOK_MS = 20_000
 main(process.argv.slice(2), process.env)
 
 async function main(args, env) {
-  if (args.length > 0) return help(args)
+  if (args.length > 0) {
+    process.exitCode = answerArguments(args, 'cleanup', HELP)
+    return
+  }
   const onActions = env.GITHUB_ACTIONS === 'true'
-  const hide = onActions ? (secret) => mask(process.stderr, secret) : () => {}
-  for (const name of SECRET_SETTINGS) hide(env[name] ?? '')
+  const hide = hideSettings(process.stderr, env)
 
   const display = openPlainDisplay(process.stderr)
   const complain = (complaint) => display.warn(complaint)
@@ -85,7 +85,7 @@ async function main(args, env) {
   outputs.set('event', event)
   for (const [name, value] of Object.entries(fields)) outputs.set(name, value)
   display.line(`[CleanUp] The app is told: ${verdict}`)
-  console.log(JSON.stringify({ ...report, state: status?.state, event, ...fields, ...(error && { error: describe(error) }) }))
+  console.log(JSON.stringify({ ...report, state: status?.state, event, ...fields, ...(error && { error: asData(error) }) }))
   appendSummary(env.GITHUB_STEP_SUMMARY, summarizeCleanup({ params, report, error, verdict }), complain)
   if (error) {
     display.trouble('CleanUp', error)
@@ -135,17 +135,6 @@ async function cleanUp(params, options, env) {
     const verdict = 'nothing, since it is not known where the job stands; run the job Clean up again'
     return { report, error, event: undefined, fields: {}, verdict }
   }
-}
-
-function describe(error) {
-  return error.code ? error : { name: error.name, message: error.message }
-}
-
-function help(args) {
-  const asked = args.length === 1 && ['--help', '-h'].includes(args[0])
-  if (asked) return process.stdout.write(HELP)
-  process.stderr.write(`cleanup: unknown argument ${JSON.stringify(args.join(' '))}\n\n${HELP}`)
-  process.exitCode = EXIT.usage
 }
 
 /** Looks where the job stands: again if nothing can be seen, or if its machine is ready and its device does not show. */

@@ -3,8 +3,8 @@
 
 // Provisions one VM from a workflow or a terminal. `--help` is its manual.
 
-const { beginGroup, endGroup, mask, openOutputs, printError } = require('./support/actions.js')
-const { openDisplay } = require('./support/display.js')
+const { beginGroup, endGroup, hideSettings, openOutputs, printError } = require('./support/actions.js')
+const { answerArguments, asData, openDisplay } = require('./support/display.js')
 const { openProgress } = require('./support/progress.js')
 const { readRun } = require('./support/run.js')
 const { appendSummary, summarizeProvision } = require('./support/summary.js')
@@ -48,14 +48,6 @@ const SIGNALS = ['SIGHUP', 'SIGINT', 'SIGTERM']
 /** Where the arguments of the call come from, for messages. */
 const SOURCES = { 'params.jobId': 'JOB_ID', 'params.agentId': 'AGENT_ID', 'params.region': 'REGION' }
 
-/** What must not be seen in a log, beside the secrets that are minted on the way. */
-const SECRET_SETTINGS = [
-  'HETZNER_API_TOKEN',
-  'TAILSCALE_OAUTH_CLIENT_SECRET',
-  'TAILSCALE_AUTH_KEY',
-  'ACTIONS_ID_TOKEN_REQUEST_TOKEN',
-]
-
 /** Addresses that may hold a password. */
 const PROXIES = ['HTTPS_PROXY', 'https_proxy', 'HTTP_PROXY', 'http_proxy', 'ALL_PROXY', 'all_proxy']
 
@@ -71,11 +63,13 @@ main(process.argv.slice(2), process.env)
 async function main(args, env) {
   // A reader that went away is no reason to leave a machine half made.
   for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {})
-  if (args.length > 0) return help(args)
+  if (args.length > 0) {
+    process.exitCode = answerArguments(args, 'provision', HELP)
+    return
+  }
 
   const onActions = env.GITHUB_ACTIONS === 'true'
-  const hide = onActions ? (secret) => mask(process.stderr, secret) : () => {}
-  for (const name of SECRET_SETTINGS) hide(env[name] ?? '')
+  const hide = hideSettings(process.stderr, env)
   for (const name of PROXIES) hide(passwordOf(env[name]))
 
   const display = openDisplay(process.stderr, env)
@@ -91,9 +85,7 @@ async function main(args, env) {
     note(known, event)
     display.event(event)
     progress.advance()
-    outputs.set('server_name', event.serverName)
-    outputs.set('server_id', event.serverId)
-    outputs.set('server_ip', event.serverIp)
+    tellServer(outputs, event)
   }
   const params = { jobId: env.JOB_ID, agentId: env.AGENT_ID, region: env.REGION || 'us-east' }
   const summarize = (how) => appendSummary(env.GITHUB_STEP_SUMMARY, summarizeProvision({ params, events, ...how }), complain)
@@ -104,9 +96,7 @@ async function main(args, env) {
     const options = { signal: interruption.signal, onProgress, onSecret: hide, env, logger: false, runId: readRun(env) }
     const result = await provisionVM(params, options)
     // An adopted server may have been known by no event.
-    outputs.set('server_name', result.serverName)
-    outputs.set('server_id', result.serverId)
-    outputs.set('server_ip', result.serverIp)
+    tellServer(outputs, result)
     outputs.set('tailscale_ip', result.tailscaleIp)
     if (onActions) endGroup(process.stderr)
     display.success(result)
@@ -120,7 +110,7 @@ async function main(args, env) {
     if (onActions) endGroup(process.stderr)
     display.failure(error, message)
     if (onActions) printError(process.stderr, error, message)
-    console.log(JSON.stringify({ error: error.code ? error : { name: error.name, message: error.message } }))
+    console.log(JSON.stringify({ error: asData(error) }))
     summarize({ error })
     outputs.set('job_state', await stateOfJob(params, error, env))
     process.exitCode = exitCode(error, interruption.signal.reason)
@@ -130,11 +120,10 @@ async function main(args, env) {
   }
 }
 
-function help(args) {
-  const asked = args.length === 1 && ['--help', '-h'].includes(args[0])
-  if (asked) return process.stdout.write(HELP)
-  process.stderr.write(`provision: unknown argument ${JSON.stringify(args.join(' '))}\n\n${HELP}`)
-  process.exitCode = EXIT.usage
+function tellServer(outputs, { serverName, serverId, serverIp }) {
+  outputs.set('server_name', serverName)
+  outputs.set('server_id', serverId)
+  outputs.set('server_ip', serverIp)
 }
 
 function passwordOf(address) {

@@ -3,8 +3,8 @@
 
 // Finds what dead attempts left, and removes it if told to. `--help` is its manual.
 
-const { beginGroup, endGroup, mask, openOutputs, printError, printWarning } = require('./support/actions.js')
-const { openPlainDisplay } = require('./support/display.js')
+const { beginGroup, endGroup, hideSettings, openOutputs, printError, printWarning } = require('./support/actions.js')
+const { answerArguments, asData, openPlainDisplay } = require('./support/display.js')
 const { appendSummary, describeLeftovers, summarizeReap } = require('./support/summary.js')
 
 const HELP = `Finds the servers of attempts that died without their undo. A dry run, unless told to remove them.
@@ -27,15 +27,15 @@ Exit codes:
   2    bad configuration
 `
 
-const SECRET_SETTINGS = ['HETZNER_API_TOKEN', 'TAILSCALE_OAUTH_CLIENT_SECRET', 'ACTIONS_ID_TOKEN_REQUEST_TOKEN']
-
 main(process.argv.slice(2), process.env)
 
 async function main(args, env) {
-  if (args.length > 0) return help(args)
+  if (args.length > 0) {
+    process.exitCode = answerArguments(args, 'reap', HELP)
+    return
+  }
   const onActions = env.GITHUB_ACTIONS === 'true'
-  const hide = onActions ? (secret) => mask(process.stderr, secret) : () => {}
-  for (const name of SECRET_SETTINGS) hide(env[name] ?? '')
+  const hide = hideSettings(process.stderr, env)
 
   const display = openPlainDisplay(process.stderr)
   const complain = (complaint) => display.warn(complaint)
@@ -58,17 +58,10 @@ async function main(args, env) {
     if (onActions) endGroup(process.stderr)
     display.trouble('Reap', error)
     if (onActions) printError(process.stderr, error, error.message)
-    console.log(JSON.stringify({ error: error.code ? error : { name: error.name, message: error.message } }))
+    console.log(JSON.stringify({ error: asData(error) }))
     summarize({ error })
     process.exitCode = ['INVALID_INPUT', 'CONFIG'].includes(error.code) ? 2 : 1
   }
-}
-
-function help(args) {
-  const asked = args.length === 1 && ['--help', '-h'].includes(args[0])
-  if (asked) return process.stdout.write(HELP)
-  process.stderr.write(`reap: unknown argument ${JSON.stringify(args.join(' '))}\n\n${HELP}`)
-  process.exitCode = 2
 }
 
 function tell({ report, left, display, onActions }) {

@@ -2,7 +2,9 @@
 
 // The workflow as the app dispatches it: a local cloud, an app that receives callbacks, and GitHub's part of it.
 
+const assert = require('node:assert/strict')
 const path = require('node:path')
+const { test } = require('node:test')
 
 const { startReceiver } = require('./receiver.js')
 const { leftIn, newJob, ROOT, startCloud } = require('./simulator.js')
@@ -90,6 +92,19 @@ class Stage {
   }
 }
 
+/**
+ * A test of the stage that a file has set up, in a new world. Whatever a run sends there is accepted by every hand, the old
+ * receiver's rule among them.
+ */
+function sceneOn(stage) {
+  return (name, play) =>
+    test(name, async (t) => {
+      await stage().reset()
+      await play(t)
+      assert.deepEqual(stage().objections(), [])
+    })
+}
+
 /** How each step of a job ended, by its name, without those that were skipped. */
 function stepsOf({ jobs }, id = 'provision') {
   const ran = jobs[id].steps.filter(({ conclusion }) => conclusion !== 'skipped')
@@ -101,4 +116,4 @@ function resultsOf({ jobs }) {
   return Object.fromEntries(Object.entries(jobs).map(([id, { result }]) => [id, result]).filter(([, result]) => result !== 'skipped'))
 }
 
-module.exports = { resultsOf, SECRET, startStage, stepsOf, TIME_SCALE }
+module.exports = { resultsOf, sceneOn, SECRET, startStage, stepsOf, TIME_SCALE }

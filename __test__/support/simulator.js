@@ -125,12 +125,12 @@ function newJob(more = {}) {
   return { jobId: `job-${process.pid}-${jobs}`, agentId: '550e8400-e29b', region: 'us-east', ...more }
 }
 
-/** Runs the script as a workflow would, and collects what it says. `node` are arguments of Node itself. */
-function runScript(cloud, { params = newJob(), env = {}, args = [], node = [] } = {}) {
+/** Runs a script as a workflow would, and collects what it says. `node` are arguments of Node itself. */
+function runScript(cloud, { script = 'provision.js', params = newJob(), env = {}, args = [], node = [] } = {}) {
   const variables = { PATH: process.env.PATH, JOB_ID: params.jobId, AGENT_ID: params.agentId, REGION: params.region }
   const all = { ...variables, ...(cloud ? cloud.env() : {}), ...env }
   for (const name of Object.keys(all)) if (all[name] === undefined) delete all[name]
-  const command = [...node, path.join(ROOT, 'scripts', 'provision.js'), ...args]
+  const command = [...node, path.join(ROOT, 'scripts', script), ...args]
   const child = spawn(process.execPath, command, { env: all, stdio: ['ignore', 'pipe', 'pipe'] })
   const said = { stdout: '', stderr: '' }
   child.stdout.on('data', (chunk) => (said.stdout += chunk))

@@ -11,6 +11,21 @@ function mask(stream, text) {
   }
 }
 
+/** What must not be seen in a log, beside the secrets that are minted on the way. */
+const SECRET_SETTINGS = [
+  'HETZNER_API_TOKEN',
+  'TAILSCALE_OAUTH_CLIENT_SECRET',
+  'TAILSCALE_AUTH_KEY',
+  'ACTIONS_ID_TOKEN_REQUEST_TOKEN',
+]
+
+/** Hides the settings that are secret, and gives what hides others. Off Actions nobody reads commands, so nothing is said. */
+function hideSettings(stream, env) {
+  const hide = env.GITHUB_ACTIONS === 'true' ? (secret) => mask(stream, secret) : () => {}
+  for (const name of SECRET_SETTINGS) hide(env[name] ?? '')
+  return hide
+}
+
 /** Makes a failure an annotation of the run. */
 function printError(stream, error, message) {
   const title = escapeProperty(error.code ?? error.name)
@@ -53,8 +68,9 @@ function appendError(env, step, message) {
   outputs.set('failed_step', step)
 }
 
-module.exports = { appendError, beginGroup, endGroup, mask, openOutputs, printError, printWarning }
+module.exports = { append, appendError, beginGroup, endGroup, hideSettings, mask, openOutputs, printError, printWarning }
 
+/** Appends to one of the files, and says whether it could. */
 function append(file, text, complain) {
   try {
     appendFileSync(file, text)

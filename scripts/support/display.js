@@ -171,4 +171,17 @@ function seconds(ms) {
   return `${(ms / 1000).toFixed(1)} s`
 }
 
-module.exports = { openDisplay, openPlainDisplay, paint, seconds }
+/** An error for a line of JSON: this package's as it is, of any other what `JSON.stringify` would leave out. */
+function asData(error) {
+  return error.code ? error : { name: error.name, message: error.message }
+}
+
+/** Answers the arguments of a script that takes none but `--help`, and gives the exit code. */
+function answerArguments(args, script, manual) {
+  const asked = args.length === 1 && ['--help', '-h'].includes(args[0])
+  if (asked) process.stdout.write(manual)
+  else process.stderr.write(`${script}: unknown argument ${JSON.stringify(args.join(' '))}\n\n${manual}`)
+  return asked ? 0 : 2
+}
+
+module.exports = { answerArguments, asData, openDisplay, openPlainDisplay, paint, seconds }

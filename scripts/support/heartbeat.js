@@ -2,9 +2,10 @@
 
 // Heartbeats in the background, tied to the progress file of the work: they stop when the work ends, however it ends.
 
-const { existsSync, readFileSync, renameSync, writeFileSync } = require('node:fs')
+const { existsSync, readFileSync } = require('node:fs')
 
 const { PORTS } = require('./delivery.js')
+const { replaceFile } = require('./progress.js')
 
 /** How often to look at the work. A beat is due far less often. */
 const LOOK_MS = 500
@@ -21,7 +22,7 @@ const DOUBT_MS = 6_000
  */
 async function keepBeating({ file, intervalMs, beat, signal }, ports = PORTS) {
   if (isRunning(readPid(file))) return 'another one beats for this work'
-  writeWhole(pidFile(file), `${process.pid}\n`)
+  replaceFile(pidFile(file), `${process.pid}\n`)
   const look = watchWork(file, ports)
   const end = new AbortController()
   let [number, due, underway] = [0, -Infinity, undefined]
@@ -45,7 +46,7 @@ async function keepBeating({ file, intervalMs, beat, signal }, ports = PORTS) {
 /** Ends the heartbeat of a work, and says how that went. When this returns there is none, and none can begin. */
 async function stopBeating(file, ports = PORTS) {
   // First the file: a heartbeat that is only starting looks for it before its first beat.
-  writeWhole(stopFile(file), '')
+  replaceFile(stopFile(file), '')
   const pid = readPid(file)
   if (!isRunning(pid)) return { stopped: false, killed: false }
   signalTo(pid, 'SIGTERM')
@@ -128,7 +129,12 @@ function isAlive(pid) {
 /** Whether this process is a heartbeat. The id may be another process's by now, which must not be killed. */
 function isRunning(pid) {
   if (pid === undefined || pid === process.pid || !isAlive(pid)) return false
-  return readArguments(pid)?.split('\0').includes('heartbeat') ?? true
+  return isHeartbeat(pid) ?? true
+}
+
+/** Nothing where that cannot be seen. */
+function isHeartbeat(pid) {
+  return readArguments(pid)?.split('\0').includes('heartbeat')
 }
 
 /** What a process was started with, where the system tells it. */
@@ -142,7 +148,7 @@ function readArguments(pid) {
 
 /** Only to what is seen to be a heartbeat. Where that cannot be seen, the file that asks it to stop has to do. */
 function signalTo(pid, name) {
-  if (!readArguments(pid)?.split('\0').includes('heartbeat')) return
+  if (!isHeartbeat(pid)) return
   try {
     process.kill(pid, name)
   } catch {
@@ -157,11 +163,4 @@ async function isGone(pid, ms, ports) {
     await ports.sleep(50)
   }
   return true
-}
-
-/** So that nobody reads half of it. */
-function writeWhole(file, text) {
-  const draft = `${file}.${process.pid}`
-  writeFileSync(draft, text)
-  renameSync(draft, file)
 }

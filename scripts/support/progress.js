@@ -21,7 +21,7 @@ function openProgress(file, longestMs, complain) {
     if (broken) return
     seq += 1
     try {
-      replace(file, JSON.stringify({ pid: process.pid, state, seq, updatedAt: Date.now(), until }))
+      replaceFile(file, `${JSON.stringify({ pid: process.pid, state, seq, updatedAt: Date.now(), until })}\n`)
     } catch (error) {
       broken = true
       complain(`cannot write to ${file}, so there will be no heartbeat: ${error.message}`)
@@ -39,13 +39,13 @@ function openProgress(file, longestMs, complain) {
   }
 }
 
-module.exports = { openProgress }
+module.exports = { openProgress, replaceFile }
 
 /** Whoever reads sees the old file or the new one, never a part of it. */
-function replace(file, text) {
+function replaceFile(file, text) {
   const fresh = `${file}.${process.pid}`
   try {
-    writeFileSync(fresh, `${text}\n`)
+    writeFileSync(fresh, text)
     renameSync(fresh, file)
   } catch (error) {
     rmSync(fresh, { force: true })

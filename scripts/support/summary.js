@@ -2,8 +2,7 @@
 
 // What the page of a run shows: Markdown, of which the values have no part.
 
-const { appendFileSync } = require('node:fs')
-
+const { append } = require('./actions.js')
 const { seconds } = require('./display.js')
 
 /** How provisioning ended. `events` are those that were reported, for the times of a call that failed. */
@@ -55,12 +54,7 @@ function summarizeReap({ report, error }) {
 
 /** Appends a text to the page. Outside a workflow there is none. */
 function appendSummary(file, text, complain) {
-  if (!file) return
-  try {
-    appendFileSync(file, text)
-  } catch (error) {
-    complain(`cannot write to ${file}: ${error.message}`)
-  }
+  if (file) append(file, text, complain)
 }
 
 module.exports = { appendSummary, describeLeftovers, summarizeCleanup, summarizeProvision, summarizeReap }
