@@ -6,14 +6,14 @@ use serde_json::Value;
 
 use super::fields::{Fields, LARGEST_ID, is_plain};
 use crate::provision::settings::{
-    Additions, Attachments, Command, Extras, File, FirewallRef, Labels, PublicNet, is_label_key, is_label_value,
-    is_package, is_path, is_permissions,
+    Additions, Attachments, Command, Extras, File, FirewallRef, Labels, Package, PublicNet, is_checksum,
+    is_fingerprint, is_label_key, is_label_value, is_package, is_path, is_permissions, is_version,
 };
 use crate::provision::{Cause, is_own_label};
 use crate::secret::Secret;
 
 /// The names of these options.
-pub(super) const KNOWN: [&str; 10] = [
+pub(super) const KNOWN: [&str; 11] = [
     "location",
     "locations",
     "labels",
@@ -24,6 +24,7 @@ pub(super) const KNOWN: [&str; 10] = [
     "publicNet",
     "userData",
     "serverType",
+    "tailscalePackage",
 ];
 
 const MOST_LOCATIONS: usize = 10;
@@ -52,6 +53,7 @@ pub(super) fn read(fields: &Fields<'_>) -> Result<Extras, Cause> {
         labels: labels(fields)?,
         tags: tags(fields)?,
         attachments,
+        package: package(fields)?,
         additions: additions(fields)?,
     })
 }
@@ -114,6 +116,38 @@ fn public_net(fields: &Fields<'_>) -> Result<PublicNet, Cause> {
     let net = fields.below("publicNet", "options.publicNet")?;
     net.refuse_unknown(&["ipv4", "ipv6"])?;
     Ok(PublicNet { enable_ipv4: net.flag("ipv4")?.unwrap_or(true), enable_ipv6: net.flag("ipv6")?.unwrap_or(true) })
+}
+
+/// Where Tailscale comes from on a stock image: its repository, perhaps by another key, or one static build.
+fn package(fields: &Fields<'_>) -> Result<Package, Cause> {
+    let Some(_) = fields.object("tailscalePackage")? else { return Ok(Package::default()) };
+    let given = fields.below("tailscalePackage", "options.tailscalePackage")?;
+    given.refuse_unknown(&["signingKey", "version", "sha256"])?;
+    let checked = |of: &Fields<'_>, name: &'static str, is_fit: fn(&str) -> bool, what: &str| match of.text(name)? {
+        Some(text) if !is_fit(&text) => Err(of.refuse(name, format!("must be {what}"))),
+        text => Ok(text),
+    };
+    let signing_key = checked(&given, "signingKey", is_fingerprint, "a fingerprint of 40 hexadecimal digits")?;
+    let Some(version) = checked(&given, "version", is_version, "a version such as 1.102.3")? else {
+        if given.has("sha256") {
+            return Err(given.refuse("version", "is required with sha256"));
+        }
+        let signing_key = signing_key.map(|key| key.to_ascii_uppercase());
+        return Ok(signing_key.map_or_else(Package::default, |signing_key| Package::Repository { signing_key }));
+    };
+    if signing_key.is_some() {
+        return Err(given.refuse("signingKey", "is of the repository, and a version is fetched without it"));
+    }
+    if given.object("sha256")?.is_none() {
+        return Err(given.refuse("sha256", "is required with version"));
+    }
+    let sums = given.below("sha256", "options.tailscalePackage.sha256")?;
+    sums.refuse_unknown(&["amd64", "arm64"])?;
+    let sum = |name| match checked(&sums, name, is_checksum, "a SHA-256 checksum of 64 hexadecimal digits")? {
+        Some(sum) => Ok(sum.to_ascii_lowercase()),
+        None => Err(sums.refuse(name, "is required")),
+    };
+    Ok(Package::Static { version, amd64: sum("amd64")?, arm64: sum("arm64")? })
 }
 
 fn additions(fields: &Fields<'_>) -> Result<Additions, Cause> {

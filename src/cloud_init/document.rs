@@ -10,6 +10,8 @@ use serde::Serialize;
 
 use super::CloudInitError;
 use super::additions::{Additions, Words};
+use super::package::Package;
+use super::report::Report;
 use crate::secret::Secret;
 
 /// Hetzner's limit for user data, in bytes.
@@ -22,6 +24,7 @@ pub(super) const DIRECTORY: &str = "/root/provision-vm/";
 /// Readable by root alone before cloud-init has set any mode: `/root` itself is closed.
 const KEY_FILE: &str = "/root/provision-vm/auth-key";
 const SCRIPT_FILE: &str = "/root/provision-vm/join.sh";
+const REPORT_FILE: &str = "/root/provision-vm/report";
 const SCRIPT: &str = include_str!("join.sh");
 
 /// What a new machine is to do at its first boot.
@@ -32,16 +35,18 @@ pub struct FirstBoot<'a> {
     /// The name under which it joins: one DNS label.
     pub hostname: &'a str,
     /// Whether Tailscale is there already.
-    pub mode: Mode,
+    pub mode: Mode<'a>,
+    /// Where it says how far it has come, if anybody wants to hear.
+    pub report: Option<&'a Report>,
     /// What the caller adds.
     pub additions: &'a Additions,
 }
 
 /// How much there is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// A stock image: install Tailscale from its signed repository, then join.
-    Install,
+pub enum Mode<'a> {
+    /// A stock image: install Tailscale, then join.
+    Install(&'a Package),
     /// A snapshot that has Tailscale already: join.
     EnrollOnly,
 }
@@ -78,18 +83,19 @@ pub fn render(boot: &FirstBoot<'_>) -> Result<Secret, CloudInitError> {
         return Err(CloudInitError::AuthKey);
     }
     let mode = match boot.mode {
-        Mode::Install => "install",
-        Mode::EnrollOnly => "enroll",
+        Mode::Install(package) => package.words(),
+        Mode::EnrollOnly => vec!["enroll"],
     };
+    let report = boot.report.map(|report| report.curl_config().ok_or(CloudInitError::Report)).transpose()?;
+    let join = ["sh", SCRIPT_FILE, boot.hostname].into_iter().chain(mode).map(Cow::Borrowed);
     let document = CloudConfig {
         hostname: boot.hostname,
         write_files: [WriteFile::new(KEY_FILE, "0600", key), WriteFile::new(SCRIPT_FILE, "0700", SCRIPT)]
             .into_iter()
+            .chain(report.as_deref().map(|report| WriteFile::new(REPORT_FILE, "0600", report)))
             .chain(boot.additions.write_files())
             .collect(),
-        runcmd: std::iter::once(Words(["sh", SCRIPT_FILE, boot.hostname, mode].map(Cow::Borrowed).into()))
-            .chain(boot.additions.commands())
-            .collect(),
+        runcmd: std::iter::once(Words(join.collect())).chain(boot.additions.commands()).collect(),
     };
     let json = serde_json::to_string(&document).map_err(|_| CloudInitError::Unwritable)?;
     let text = format!("#cloud-config\n{}\n", escape(&json));
@@ -109,9 +115,9 @@ fn is_dns_label(text: &str) -> bool {
 }
 
 /// Whether a document with these additions fits, whatever key it will get.
-pub fn check(hostname: &str, mode: Mode, additions: &Additions) -> Result<(), CloudInitError> {
+pub fn check(boot: &FirstBoot<'_>) -> Result<(), CloudInitError> {
     let auth_key = &Secret::new("k".repeat(LONGEST_KEY));
-    render(&FirstBoot { auth_key, hostname, mode, additions }).map(drop)
+    render(&FirstBoot { auth_key, ..*boot }).map(drop)
 }
 
 /// JSON leaves everything beyond ASCII as it is; YAML refuses the whole document for some of it (U+007F, U+FFFE), and reads
@@ -131,21 +137,29 @@ fn escape(json: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::SIGNING_KEY;
     use super::super::additions::{Command, File};
     use super::*;
 
-    fn document(mode: Mode, additions: &Additions) -> serde_json::Value {
+    fn document(mode: Mode<'_>, additions: &Additions) -> serde_json::Value {
         let auth_key = &Secret::new("tskey-auth-k1-x");
-        let text = render(&FirstBoot { auth_key, hostname: "agent-a-1", mode, additions }).unwrap();
+        let text = render(&FirstBoot { auth_key, hostname: "agent-a-1", mode, report: None, additions }).unwrap();
         let body = text.expose().strip_prefix("#cloud-config\n").expect("the header comes first");
         serde_json::from_str(body).unwrap()
     }
 
     #[test]
     fn the_key_is_in_one_closed_file_and_on_no_command_line() {
-        for (mode, word) in [(Mode::Install, "install"), (Mode::EnrollOnly, "enroll")] {
+        let sums = ("a".repeat(64), "b".repeat(64));
+        let built = Package::Static { version: "1.102.3".into(), amd64: sums.0.clone(), arm64: sums.1.clone() };
+        for (mode, words) in [
+            (Mode::Install(&Package::default()), vec!["repository", SIGNING_KEY]),
+            (Mode::Install(&built), vec!["static", "1.102.3", &sums.0, &sums.1]),
+            (Mode::EnrollOnly, vec!["enroll"]),
+        ] {
             let document = document(mode, &Additions::default());
-            assert_eq!(document["runcmd"], serde_json::json!([["sh", SCRIPT_FILE, "agent-a-1", word]]));
+            let command: Vec<&str> = ["sh", SCRIPT_FILE, "agent-a-1"].into_iter().chain(words).collect();
+            assert_eq!(document["runcmd"], serde_json::json!([command]));
             assert_eq!(document["write_files"][0]["content"], "tskey-auth-k1-x");
             assert_eq!(document["write_files"][0]["permissions"], "0600");
             assert_eq!(document.to_string().matches("tskey-auth-k1-x").count(), 1);
@@ -162,9 +176,9 @@ mod tests {
                 Command::Words(vec!["touch".into(), "/tmp/$(id)".into()]),
             ],
         };
-        let document = document(Mode::Install, &additions);
+        let document = document(Mode::EnrollOnly, &additions);
         let run = serde_json::json!([
-            ["sh", SCRIPT_FILE, "agent-a-1", "install"],
+            ["sh", SCRIPT_FILE, "agent-a-1", "enroll"],
             ["install", "-D", "-m", "0640", "--", "/root/provision-vm/files/0", "/etc/app"],
             ["rm", "-rf", "/root/provision-vm/files"],
             ["sh", "/root/provision-vm/packages.sh", "nginx", "jq=1.6-2"],
@@ -187,24 +201,30 @@ mod tests {
         let file =
             |size| File { path: "/a".into(), content: Secret::new("x".repeat(size)), permissions: "0600".into() };
         let with = |size| Additions { files: vec![file(size)], ..Additions::default() };
-        assert_eq!(check("a", Mode::Install, &with(20_000)), Ok(()));
-        let found = check("a", Mode::Install, &with(LARGEST));
+        let (auth_key, package) = (&Secret::new(""), Package::default());
+        let check = |additions: &Additions| {
+            check(&FirstBoot { auth_key, hostname: "a", mode: Mode::Install(&package), report: None, additions })
+        };
+        assert_eq!(check(&with(12_000)), Ok(()));
+        let found = check(&with(LARGEST));
         assert!(matches!(found, Err(CloudInitError::TooLarge { .. })), "{found:?}");
     }
 
     #[test]
     fn m20_odd_names_and_keys_are_refused() {
+        fn boot(auth_key: &Secret) -> FirstBoot<'_> {
+            const NONE: &Additions = &Additions { files: Vec::new(), packages: Vec::new(), commands: Vec::new() };
+            FirstBoot { auth_key, hostname: "a", mode: Mode::EnrollOnly, report: None, additions: NONE }
+        }
         let key = Secret::new("tskey-auth-k1-x");
         let long = "a".repeat(64);
         for hostname in ["", "-a", "a-", "a.b", "a b", "a\n", "$(id)", "ä", long.as_str()] {
-            let boot = FirstBoot { auth_key: &key, hostname, mode: Mode::Install, additions: &Additions::default() };
+            let boot = FirstBoot { hostname, ..boot(&key) };
             assert!(matches!(render(&boot), Err(CloudInitError::Hostname(_))), "{hostname:?}");
         }
         for key in ["", "tskey auth", "tskey\nauth", "tskey\"", "tskéy"] {
             let key = Secret::new(key);
-            let boot =
-                FirstBoot { auth_key: &key, hostname: "a", mode: Mode::Install, additions: &Additions::default() };
-            assert_eq!(render(&boot).err(), Some(CloudInitError::AuthKey));
+            assert_eq!(render(&boot(&key)).err(), Some(CloudInitError::AuthKey));
         }
     }
 

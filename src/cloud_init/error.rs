@@ -9,6 +9,9 @@ pub enum CloudInitError {
     /// The auth key holds characters that no key has. `CONFIG`.
     #[error("the auth key holds characters that no auth key has")]
     AuthKey,
+    /// The address for boot reports, or its token, is none. `INVALID_INPUT`.
+    #[error("boot reports cannot be posted to that address with that token")]
+    Report,
     /// Hetzner takes at most 32 KiB. `INVALID_INPUT`.
     #[error("the first-boot document has {size} bytes, and Hetzner takes at most {limit}")]
     TooLarge {

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Joins this machine to the tailnet, once, at its first boot. Usage: join.sh HOSTNAME install|enroll
+# Joins this machine to the tailnet, once, at its first boot. Usage: join.sh HOSTNAME repository|static|enroll [...]
 #
 # cloud-init delivers this script and, beside it, the auth key, both readable by root alone. It reports success
 # whatever happens here, so the script cleans up after itself and keeps its own status, which holds no secret.
@@ -91,7 +91,7 @@ join() {
 }
 
 say "started"
-if [ "$mode" = install ]; then
+if [ "$mode" = repository ]; then
     install_tailscale
     say "package installed"
 fi

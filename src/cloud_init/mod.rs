@@ -6,7 +6,11 @@
 mod additions;
 mod document;
 mod error;
+mod package;
+mod report;
 
 pub use additions::{Additions, Command, File, is_package, is_path, is_permissions};
 pub use document::{FirstBoot, LARGEST, Mode, check, render};
 pub use error::CloudInitError;
+pub use package::{Package, SIGNING_KEY, is_checksum, is_fingerprint, is_version};
+pub use report::Report;

@@ -189,7 +189,8 @@ impl Cause {
     /// The code that JavaScript sees.
     pub fn code(&self) -> Code {
         match self {
-            Self::Input { .. } | Self::CloudInit(CloudInitError::Hostname(_) | CloudInitError::TooLarge { .. }) => {
+            Self::Input { .. }
+            | Self::CloudInit(CloudInitError::Hostname(_) | CloudInitError::Report | CloudInitError::TooLarge { .. }) => {
                 Code::InvalidInput
             }
             Self::NoCandidate { out_of_stock: true, .. } => Code::Capacity,

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 // Who fills the settings needs these types, and need not know the rooms below for them.
 pub use super::job::WorkflowRun;
-pub use crate::cloud_init::{Additions, Command, File, is_package, is_path, is_permissions};
+pub use crate::cloud_init::{Additions, Command, File, Package};
+pub use crate::cloud_init::{
+    SIGNING_KEY, is_checksum, is_fingerprint, is_package, is_path, is_permissions, is_version,
+};
 pub use crate::hetzner::{Attachments, DEFAULT_URL as HETZNER_URL, FirewallRef, IdOrName, Labels, PublicNet};
 pub use crate::hetzner::{is_label_key, is_label_value};
 use crate::secret::Secret;
@@ -65,6 +68,8 @@ pub struct Extras {
     pub tags: Vec<String>,
     /// What the server is attached to.
     pub attachments: Attachments,
+    /// Where Tailscale comes from on a stock image.
+    pub package: Package,
     /// What is added to its first boot.
     pub additions: Additions,
 }

@@ -1,7 +1,7 @@
 //! The first-boot document (M20, Y12).
 
 use proptest::prelude::*;
-use provision_vm::cloud_init::{CloudInitError, FirstBoot, LARGEST, Mode, render};
+use provision_vm::cloud_init::{Additions, CloudInitError, FirstBoot, LARGEST, Mode, Package, render};
 use provision_vm::secret::Secret;
 use serde_json::Value;
 
@@ -43,10 +43,11 @@ fn word(alphabet: &'static str) -> impl Strategy<Value = String> {
     ]
 }
 
-fn document(key: &str, hostname: &str, mode: Mode) -> Result<String, CloudInitError> {
-    let key = Secret::new(key);
-    let additions = &provision_vm::cloud_init::Additions::default();
-    render(&FirstBoot { auth_key: &key, hostname, mode, additions }).map(|text| text.expose().to_owned())
+fn document(key: &str, hostname: &str, installs: bool) -> Result<String, CloudInitError> {
+    let (key, package) = (Secret::new(key), Package::default());
+    let additions = &Additions::default();
+    let mode = if installs { Mode::Install(&package) } else { Mode::EnrollOnly };
+    render(&FirstBoot { auth_key: &key, hostname, mode, report: None, additions }).map(|text| text.expose().to_owned())
 }
 
 proptest! {
@@ -58,8 +59,7 @@ proptest! {
         hostname in word("[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"),
         installs in any::<bool>(),
     ) {
-        let mode = if installs { Mode::Install } else { Mode::EnrollOnly };
-        let Ok(text) = document(&key, &hostname, mode) else {
+        let Ok(text) = document(&key, &hostname, installs) else {
             let plain = |text: &str, more: &str| {
                 !text.is_empty() && text.chars().all(|letter| letter.is_ascii_alphanumeric() || more.contains(letter))
             };
@@ -74,7 +74,7 @@ proptest! {
         prop_assert_eq!(&one, &json);
         prop_assert_eq!(&other, &json);
         // The two words, and where they stand.
-        let template = document("KEYKEYKEYKEY", "HOSTHOSTHOST", mode).unwrap();
+        let template = document("KEYKEYKEYKEY", "HOSTHOSTHOST", installs).unwrap();
         let places = |word: &str| template.matches(word).count();
         prop_assert_eq!((places("KEYKEYKEYKEY"), places("HOSTHOSTHOST")), (1, 2));
         let filled = template.replace("KEYKEYKEYKEY", "\0").replace("HOSTHOSTHOST", &hostname).replace('\0', &key);
@@ -87,8 +87,7 @@ proptest! {
         hostname in "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?",
         installs in any::<bool>(),
     ) {
-        let mode = if installs { Mode::Install } else { Mode::EnrollOnly };
-        let text = document(&key, &hostname, mode).unwrap();
+        let text = document(&key, &hostname, installs).unwrap();
         let boot = simulator::first_boot(Some(&text), "another-name");
         let join = boot.join.map_err(|why| TestCaseError::fail(format!("{why}: {:?}", boot.log)))?;
         prop_assert_eq!((join.auth_key, join.hostname, join.installs), (key, hostname, installs));
@@ -97,8 +96,8 @@ proptest! {
 
 #[test]
 fn m20_a_document_that_is_too_large_is_refused() {
-    let base = document("k", "a", Mode::Install).unwrap().len();
-    assert!(document(&"k".repeat(LARGEST - base + 1), "a", Mode::Install).is_ok());
-    let refused = document(&"k".repeat(LARGEST - base + 2), "a", Mode::Install).unwrap_err();
+    let base = document("k", "a", true).unwrap().len();
+    assert!(document(&"k".repeat(LARGEST - base + 1), "a", true).is_ok());
+    let refused = document(&"k".repeat(LARGEST - base + 2), "a", true).unwrap_err();
     assert_eq!(refused, CloudInitError::TooLarge { size: LARGEST + 1, limit: LARGEST });
 }

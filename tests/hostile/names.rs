@@ -92,7 +92,8 @@ proptest! {
         let refused = provision_vm::cloud_init::render(&provision_vm::cloud_init::FirstBoot {
             auth_key: &provision_vm::secret::Secret::new("tskey-auth-k1-x"),
             hostname: &name,
-            mode: provision_vm::cloud_init::Mode::Install,
+            mode: provision_vm::cloud_init::Mode::EnrollOnly,
+            report: None,
             additions: &provision_vm::cloud_init::Additions::default(),
         });
         prop_assert!(refused.is_ok(), "{name} is no host name: {refused:?}");

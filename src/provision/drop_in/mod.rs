@@ -23,7 +23,7 @@ use super::settings::Settings;
 use super::{Failure, Provisioner, failure, or_undo, region, unless_panic};
 pub(super) use removal::server as remove_server;
 
-use crate::cloud_init::{self, Additions, CloudInitError, FirstBoot, Mode};
+use crate::cloud_init::{self, Additions, CloudInitError, FirstBoot, Mode, Package};
 use crate::hetzner::{ActionId, PowerSwitch, ServerId};
 use crate::secret::Secret;
 use crate::tailscale::NodeId;
@@ -135,12 +135,13 @@ impl Provisioner {
 ///
 /// [`Cause::Input`] for what can be no host name or no auth key.
 pub fn render_first_boot(hostname: &str, auth_key: &Secret, is_snapshot: bool) -> Result<Secret, Cause> {
-    let mode = if is_snapshot { Mode::EnrollOnly } else { Mode::Install };
+    let package = Package::default();
+    let mode = if is_snapshot { Mode::EnrollOnly } else { Mode::Install(&package) };
     let additions = &Additions::default();
-    cloud_init::render(&FirstBoot { auth_key, hostname, mode, additions }).map_err(|error| match error {
+    cloud_init::render(&FirstBoot { auth_key, hostname, mode, report: None, additions }).map_err(|error| match error {
         CloudInitError::Hostname(_) => input("params.hostname", &error),
         CloudInitError::AuthKey => input("params.tailscaleAuthKey", &error),
-        CloudInitError::TooLarge { .. } | CloudInitError::Unwritable => error.into(),
+        CloudInitError::Report | CloudInitError::TooLarge { .. } | CloudInitError::Unwritable => error.into(),
     })
 }
 
