@@ -48,8 +48,8 @@ const verifyEnrollment = async (hostname, polling, options) =>
 const listDevices = async (options) => (await perform('listDevices', {}, options)).devices ?? []
 const deleteDevice = (id, options) => perform('deleteDevice', { id }, options)
 const findDeviceByIp = (ip, options) => perform('findDeviceByIp', { ip }, options)
-const generateCloudInitConfig = (params) => renderFirstBoot(params, false)
-const generateSnapshotCloudInitConfig = (params) => renderFirstBoot(params, true)
+const generateCloudInitConfig = (params, options) => renderFirstBoot(params, options, false)
+const generateSnapshotCloudInitConfig = (params, options) => renderFirstBoot(params, options, true)
 
 /** One operation by its name. */
 async function perform(operation, args, options) {
@@ -59,8 +59,9 @@ async function perform(operation, args, options) {
 }
 
 /** As in the old modules, this one does not wait for anything, so it throws instead of rejecting. */
-function renderFirstBoot(params, isSnapshot) {
-  const { value, fault } = native.renderFirstBoot(JSON.stringify({ params: toData(params), isSnapshot }))
+function renderFirstBoot(params, options, isSnapshot) {
+  const input = JSON.stringify({ params: toData(params), options: toData(options), isSnapshot })
+  const { value, fault } = native.renderFirstBoot(input)
   if (fault) throw new ProvisionError(fault)
   return JSON.parse(value)
 }

@@ -352,7 +352,7 @@ export interface RemovedServer {
   why?: string
 }
 
-/** The first-boot document. `input` is JSON text: `{ params, isSnapshot }`. */
+/** The first-boot document. `input` is JSON text: `{ params, options, isSnapshot }`. */
 export declare function renderFirstBoot(input: string): Answered
 
 /** How many requests were made, repetitions included. */

@@ -8,6 +8,7 @@ use napi_derive::napi;
 use serde_json::{Value, json};
 
 use super::cancel::Cancel;
+use super::extras;
 use super::fields::{Fields, LARGEST_ID, unsupported};
 use super::input::{self, Input};
 use super::output::Fault;
@@ -54,7 +55,7 @@ pub async fn perform(
     outcome.await.into()
 }
 
-/// The first-boot document. `input` is JSON text: `{ params, isSnapshot }`.
+/// The first-boot document. `input` is JSON text: `{ params, options, isSnapshot }`.
 #[napi(js_name = "renderFirstBoot", catch_unwind)]
 pub fn render_first_boot(input: String) -> Answered {
     let rendered = read_first_boot(&input);
@@ -175,7 +176,11 @@ fn read_first_boot(text: &str) -> Result<Secret, Cause> {
     let key = Secret::new(params.required("tailscaleAuthKey", params.text("tailscaleAuthKey")?)?);
     let hostname = params.required("hostname", params.text("hostname")?)?;
     let is_snapshot = input.get("isSnapshot").and_then(Value::as_bool).unwrap_or_default();
-    provision::render_first_boot(&hostname, &key, is_snapshot)
+    let none = json!({});
+    let given = input.get("options").filter(|value| !value.is_null()).unwrap_or(&none);
+    let options = Fields::new("options", Some(given))?;
+    let (package, additions) = extras::first_boot(&options)?;
+    provision::render_first_boot(&hostname, &key, (!is_snapshot).then_some(&package), &additions)
 }
 
 /// One label of a host name.

@@ -58,6 +58,12 @@ pub(super) fn read(fields: &Fields<'_>) -> Result<Extras, Cause> {
     })
 }
 
+/// What of it decides on the first-boot document; nothing else is taken.
+pub(super) fn first_boot(fields: &Fields<'_>) -> Result<(Package, Additions), Cause> {
+    fields.refuse_unknown(&["userData", "tailscalePackage"])?;
+    Ok((package(fields)?, additions(fields)?))
+}
+
 fn locations(fields: &Fields<'_>) -> Result<Vec<String>, Cause> {
     let one = fields.text("location")?;
     let several = fields.set("locations", MOST_LOCATIONS, "the name of a location", |value| {

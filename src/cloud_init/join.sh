@@ -1,101 +1,251 @@
 #!/bin/sh
-# Joins this machine to the tailnet, once, at its first boot. Usage: join.sh HOSTNAME repository|static|enroll [...]
+# Joins this machine to the tailnet, once, at its first boot.
 #
-# cloud-init delivers this script and, beside it, the auth key, both readable by root alone. It reports success
-# whatever happens here, so the script cleans up after itself and keeps its own status, which holds no secret.
+#   join.sh HOSTNAME repository FINGERPRINT        installs from Tailscale's signed repository
+#   join.sh HOSTNAME static VERSION AMD64 ARM64    installs one build, known by its SHA-256
+#   join.sh HOSTNAME enroll                        a snapshot that has Tailscale already
+#
+# cloud-init delivers this script and, beside it, the auth key, both readable by root alone. It reports success whatever
+# happens here, so the script cleans up after itself and keeps its own status, which holds no secret.
 set -eu
 umask 077
 
-hostname=$1
-mode=$2
-key_file=/root/provision-vm/auth-key
-status_file=/root/provision-vm/status
+main() {
+    hostname=$1
+    how=$2
+    shift 2
+    trap clean_up EXIT
+    trap 'exit 1' HUP INT TERM
+    mkdir -p "$work"
+    chmod 0711 "$work"
+    : >"$status_file"
+    tell started
+    [ -s "$key_file" ] || give_up no-key
+    case $how in
+        repository) install_from_repository "$1" ;;
+        static) install_build "$@" ;;
+        *) become_another ;;
+    esac
+    start_daemon || give_up daemon
+    wait_for_clock
+    join
+    tell joined
+    if [ "$how" = repository ]; then follow_key_changes; fi
+}
+
+home=/root/provision-vm
+key_file=$home/auth-key
+status_file=$home/status
+report_file=$home/report
+# In memory: what is fetched, and what Tailscale says.
+work=/run/provision-vm
+state_directory=/var/lib/tailscale
 keyring=/usr/share/keyrings/tailscale-archive-keyring.gpg
 source_list=/etc/apt/sources.list.d/tailscale.list
+packages=https://pkgs.tailscale.com/stable
+is_right=
+told=0
 
-# The key serves once; whatever becomes of the join, its file goes.
-trap 'rm -f "$key_file"' EXIT
-
-say() {
-    echo "$1" >>"$status_file"
-    echo "provision-vm: $1"
-}
-
-give_up() {
-    say "failed: $1"
-    exit 1
-}
-
-# try TIMES COMMAND...: with growing pauses.
-try() {
-    times=$1
-    shift
-    tried=1
-    until "$@"; do
-        [ "$tried" -lt "$times" ] || return 1
-        sleep $((tried * 3))
-        tried=$((tried + 1))
-    done
-}
-
-fetch() {
-    if command -v curl >/dev/null; then
-        curl -fsS --proto '=https' --max-time 60 --output "$2" "$1"
-    else
-        wget --quiet --https-only --timeout=60 --output-document="$2" "$1"
-    fi
-}
-
-# Waits for another package manager instead of failing beside it, and asks no questions.
-apt() {
-    DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 "$@"
-}
-
-# Tailscale's signed repository. Only its own list is refreshed: the distribution's lists take longer than all the rest.
-install_tailscale() {
+# The signed repository. apt keeps its lists apart here, so that only one small list is fetched, and nobody else's refresh is
+# in the way; the distribution's lists take longer than all the rest.
+install_from_repository() {
     # shellcheck source=/dev/null
     . /etc/os-release
-    repository="https://pkgs.tailscale.com/stable/$ID"
-    try 5 fetch "$repository/$VERSION_CODENAME.noarmor.gpg" "$keyring" || give_up "package: no signing key"
-    echo "deb [signed-by=$keyring] $repository $VERSION_CODENAME main" >"$source_list"
-    # apt reads both as a user of its own.
-    chmod 0644 "$keyring" "$source_list"
-    try 5 apt update -o Dir::Etc::sourcelist="$source_list" -o Dir::Etc::sourceparts=- -o APT::Get::List-Cleanup=0 ||
-        give_up "package: no package list"
-    try 5 install_package || give_up "package: not installed"
+    try 120 fetch "$packages/$ID/$VERSION_CODENAME.noarmor.gpg" "$work/keyring" || give_up download
+    is_signed_by "$1" "$work/keyring" || give_up signature
+    install -D -m 0644 "$work/keyring" "$keyring"
+    echo "deb [signed-by=$keyring] $packages/$ID $VERSION_CODENAME main" >"$source_list"
+    chmod 0644 "$source_list"
+    mkdir -p "$work/lists/partial" "$work/archives/partial"
+    # apt fetches as a user of its own.
+    chmod 0755 "$work/lists" "$work/archives"
+    chown _apt "$work/lists/partial" "$work/archives/partial" 2>/dev/null || true
+    try 120 apt_apart update || give_up download
+    try 300 install_package || give_up package
+    tell package
 }
 
 # Should the image lack something that the package needs, the distribution's lists are needed after all.
 install_package() {
-    apt install --no-install-recommends tailscale ||
-        { apt update && apt install --no-install-recommends tailscale; }
+    apt_apart install --no-install-recommends tailscale ||
+        { apt update || true; apt install --no-install-recommends tailscale; }
 }
 
-# A wrong clock makes every certificate invalid, and `tailscale up` then waits without a word.
+# Whoever changes the signing key delivers the new one in a package.
+follow_key_changes() {
+    apt_apart install --no-install-recommends tailscale-archive-keyring || true
+}
+
+apt_apart() {
+    apt -o Dir::Etc::sourcelist="$source_list" -o Dir::Etc::sourceparts=- -o Dir::State::lists="$work/lists" \
+        -o Dir::Cache::archives="$work/archives" -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= "$@"
+}
+
+# Waits for another package manager instead of failing beside it, asks no questions, and does not flush each file to the
+# disk: a machine that loses power now is thrown away.
+apt() {
+    DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 apt-get -q -y -o DPkg::Lock::Timeout=300 \
+        -o Acquire::Retries=3 -o APT::Update::Error-Mode=any -o DPkg::Options::=--force-unsafe-io "$@"
+}
+
+# Whether a keyring holds one key, and that has this fingerprint: the SHA-1 of its packet (RFC 4880, 4.2 and 12.2). Not every
+# image has gpg; cloud-init brings Python.
+is_signed_by() {
+    python3 -I - "$1" "$2" <<'END'
+import hashlib, sys
+
+data, at, found = open(sys.argv[2], "rb").read(), 0, []
+while at < len(data):
+    head, first = data[at], data[at + 1]
+    if head & 0xC0 == 0xC0:
+        tag, width = head & 0x3F, 1 if first < 192 else 2 if first < 224 else 5
+        size = first if width == 1 else (first - 192 << 8) + data[at + 2] + 192
+        if width == 5:
+            size = int.from_bytes(data[at + 2 : at + 6], "big")
+    else:
+        tag, width = head >> 2 & 0x0F, 1 << (head & 3)
+        size = int.from_bytes(data[at + 1 : at + 1 + width], "big")
+    at += 1 + width
+    packet = data[at : at + size]
+    at += size
+    if tag == 6:
+        found.append(hashlib.sha1(b"\x99" + size.to_bytes(2, "big") + packet).hexdigest().upper())
+sys.exit(found != [sys.argv[1]])
+END
+}
+
+# One build: no package manager, and no updates by it.
+install_build() {
+    case $(uname -m) in
+        x86_64) arch=amd64 sum=$2 ;;
+        aarch64) arch=arm64 sum=$3 ;;
+        *) give_up package ;;
+    esac
+    build=tailscale_$1_$arch
+    try 300 fetch "$packages/$build.tgz" "$work/$build.tgz" || give_up download
+    echo "$sum  $work/$build.tgz" | sha256sum --check --quiet - || give_up signature
+    tar -xzf "$work/$build.tgz" -C "$work" || give_up package
+    install -m 0755 "$work/$build/tailscale" /usr/bin/tailscale
+    install -m 0755 "$work/$build/tailscaled" /usr/sbin/tailscaled
+    install -m 0644 "$work/$build/systemd/tailscaled.defaults" /etc/default/tailscaled
+    install -D -m 0644 "$work/$build/systemd/tailscaled.service" /etc/systemd/system/tailscaled.service
+    systemctl daemon-reload
+    tell package
+}
+
+# A snapshot of a machine that had joined would come up as that machine, and both would be one device.
+become_another() {
+    command -v tailscale >/dev/null || give_up package
+    if [ -e "$state_directory/tailscaled.state" ]; then
+        systemctl stop tailscaled || give_up daemon
+        rm -f "$state_directory/tailscaled.state" "$state_directory/tailscaled.log.conf"
+    fi
+}
+
+# Its package starts it by itself, where the image lets packages do so.
+start_daemon() {
+    if [ "$how" = repository ] && systemctl is-active --quiet tailscaled; then return; fi
+    systemctl enable --now tailscaled
+}
+
+fetch() {
+    if command -v curl >/dev/null; then
+        curl -fsSL --proto '=https' --connect-timeout 10 --max-time 120 --output "$2" "$1" || return 1
+    else
+        wget --quiet --https-only --timeout=20 --output-document="$2" "$1" || return 1
+    fi
+    # Its certificate was valid, so the clock is right enough for Tailscale's as well.
+    note_right_clock
+}
+
+# A wrong clock makes every certificate invalid, and `tailscale up` then waits without a word. Who has fetched something knows
+# already that it is right. `up` goes on trying, so that a network without time servers costs this pause alone.
 wait_for_clock() {
+    command -v timedatectl >/dev/null || return 0
     waited=0
-    until [ "$(timedatectl show --property=NTPSynchronized --value)" = yes ]; do
-        [ "$waited" -lt 30 ] || return 0
-        sleep 1
-        waited=$((waited + 1))
+    while [ -z "$is_right" ] && [ "$waited" -lt 20 ]; do
+        if [ "$(timedatectl show --property=NTPSynchronized --value)" = yes ]; then
+            note_right_clock
+        else
+            sleep 1
+            waited=$((waited + 1))
+        fi
     done
 }
 
-joined() {
-    tailscale status --json 2>/dev/null | grep -q '"BackendState": *"Running"'
+note_right_clock() {
+    if [ -z "$is_right" ]; then
+        is_right=yes
+        tell clock
+    fi
 }
 
-# Few long tries: with a spent key, another `up` would log a joined machine out.
+# Few long tries, and none once it runs: with a spent key another `up` would log the machine out. What `up` says may hold a
+# link to log in by, so it stays in memory.
 join() {
-    joined || tailscale up --auth-key="file:$key_file" --hostname="$hostname" --timeout=120s || joined
+    for pause in 5 15 0; do
+        [ "$(backend_state)" = Running ] && return
+        tailscale up --auth-key="file:$key_file" --hostname="$hostname" --timeout=120s >"$work/up" 2>&1 && return
+        [ "$(backend_state)" = Running ] && return
+        grep -qi 'invalid key' "$work/up" && give_up key-refused
+        sleep "$pause"
+    done
+    if [ "$(backend_state)" = NeedsMachineAuth ]; then give_up approval; fi
+    [ -n "$is_right" ] || give_up clock
+    if grep -qi 'timeout\|timed out\|deadline' "$work/up"; then give_up up-timeout; fi
+    give_up up
 }
 
-say "started"
-if [ "$mode" = repository ]; then
-    install_tailscale
-    say "package installed"
-fi
-systemctl enable --now tailscaled || give_up "tailscaled does not start"
-wait_for_clock || true
-try 3 join || give_up "not joined"
-say "joined"
+backend_state() {
+    tailscale status --json 2>/dev/null | sed -n 's/.*"BackendState": *"\([A-Za-z]*\)".*/\1/p'
+}
+
+# try SECONDS COMMAND...: with growing pauses, and three times at least.
+try() {
+    seconds=$1
+    shift
+    pause=1
+    began=$(uptime_seconds)
+    until "$@"; do
+        [ "$pause" -le 2 ] || [ $(($(uptime_seconds) - began)) -lt "$seconds" ] || return 1
+        sleep "$pause"
+        pause=$((pause < 15 ? pause + pause : 15))
+    done
+}
+
+# Unlike the time of day, it does not jump when the clock comes right.
+uptime_seconds() {
+    cut -d . -f 1 /proc/uptime
+}
+
+give_up() {
+    tell failed "$1"
+    exit 1
+}
+
+# tell EVENT [CLASS]: to whoever reads the status or the log of the boot, and to whoever wants reports.
+tell() {
+    told=$((told + 1))
+    line="$(date -u +%Y-%m-%dT%H:%M:%SZ) $1${2:+ $2}"
+    echo "$line" >>"$status_file"
+    echo "provision-vm: $line"
+    if [ -f "$report_file" ]; then
+        post "{\"event\":\"$1\",\"at\":$(date +%s),\"seq\":$told${2:+,\"class\":\"$2\"}}" &
+    fi
+}
+
+# The address and the token are in the file, and so in no command line. Nothing waits for a report but the end.
+post() {
+    curl --config "$report_file" -sS --max-time 10 --retry 2 --output "$work/reply" \
+        --header 'Content-Type: application/json' --data "$1" || true
+}
+
+# The key serves once; whatever becomes of the join, its file goes.
+clean_up() {
+    rm -f "$key_file"
+    wait
+    rm -f "$report_file"
+    rm -rf "$work"
+}
+
+main "$@"

@@ -129,19 +129,24 @@ impl Provisioner {
     }
 }
 
-/// The first-boot document of a machine that joins with this key, as a job's would be.
+/// The first-boot document of a machine that joins with this key, as a job's would be; without a package to install, of a
+/// snapshot.
 ///
 /// # Errors
 ///
-/// [`Cause::Input`] for what can be no host name or no auth key.
-pub fn render_first_boot(hostname: &str, auth_key: &Secret, is_snapshot: bool) -> Result<Secret, Cause> {
-    let package = Package::default();
-    let mode = if is_snapshot { Mode::EnrollOnly } else { Mode::Install(&package) };
-    let additions = &Additions::default();
+/// [`Cause::Input`] for what can be no host name or no auth key, or does not fit.
+pub fn render_first_boot(
+    hostname: &str,
+    auth_key: &Secret,
+    package: Option<&Package>,
+    additions: &Additions,
+) -> Result<Secret, Cause> {
+    let mode = package.map_or(Mode::EnrollOnly, Mode::Install);
     cloud_init::render(&FirstBoot { auth_key, hostname, mode, report: None, additions }).map_err(|error| match error {
         CloudInitError::Hostname(_) => input("params.hostname", &error),
         CloudInitError::AuthKey => input("params.tailscaleAuthKey", &error),
-        CloudInitError::Report | CloudInitError::TooLarge { .. } | CloudInitError::Unwritable => error.into(),
+        CloudInitError::TooLarge { .. } => input("options.userData", &error),
+        CloudInitError::Report | CloudInitError::Unwritable => error.into(),
     })
 }
 
