@@ -69,11 +69,11 @@ wait "$watcher" 2>/dev/null || true
 if [ -f "$scene/after.sh" ]; then bash "$scene/after.sh" >"$scene/out/after" 2>&1 || echo "exit $?" >>"$scene/out/after"; fi
 
 # What is there afterwards.
-for file in $(cat "$scene/look-at"); do
+while IFS= read -r file; do
     if [ -e "$file" ]; then
-        printf '%s %s %s\n' "$(stat -c '%a %U:%G' "$file")" "$file" "$(base64 -w0 <"$file")"
+        printf '%s %s %s\n' "$(stat -c '%a %U:%G' "$file")" "$file" "$([ -d "$file" ] || base64 -w0 <"$file")"
     fi
-done >"$scene/out/files"
+done <"$scene/look-at" >"$scene/out/files"
 hostname >"$scene/out/hostname"
 for log in /var/log/cloud-init.log /var/log/cloud-init-output.log; do [ ! -f $log ] || cat $log; done >"$scene/out/logs"
 chmod -R a+rX "$scene/out"

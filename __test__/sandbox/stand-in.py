@@ -54,7 +54,7 @@ trip_seconds = scene.get("tripSeconds", 0)
 if trip_seconds:
     time.sleep(rule.get("trips", 0) * trip_seconds + rule.get("seconds", 0))
 if rule.get("real"):
-    note(trips=rule.get("trips", 0), ended=time.monotonic(), real=True)
+    note(trips=rule.get("trips", 0), seconds=rule.get("seconds", 0), ended=time.monotonic(), real=True)
     os.execv(rule["real"], [rule["real"], *arguments])
 said = {}
 if name == "tailscale" and arguments[:1] == ["up"]:

@@ -16,7 +16,7 @@ const SANDBOX = path.join(ROOT, '__test__', 'sandbox')
 const CACHE = path.join(ROOT, 'target', 'cloud-init')
 
 /** What stands in for the real thing, first in PATH. */
-const STAND_INS = ['apt-get', 'curl', 'wget', 'systemctl', 'timedatectl', 'tailscale', 'sleep', 'systemd-detect-virt', 'uname']
+const STAND_INS = ['apt-get', 'curl', 'wget', 'systemctl', 'timedatectl', 'tailscale', 'sleep', 'cut', 'systemd-detect-virt', 'uname']
 
 /** What is looked at after a boot, beside what a scene names. */
 const LOOK_AT = [
@@ -55,6 +55,7 @@ const GOOD = [
   { program: 'systemd-detect-virt', exit: 1 },
   { program: 'uname', match: '-m', stdout: 'x86_64\n' },
   { program: 'uname', real: '/usr/bin/uname' },
+  { program: 'cut', real: '/usr/bin/cut' },
 ]
 
 /** Where cloud-init is, unpacked. Throws where it, or a machine, cannot be had. */
@@ -103,15 +104,22 @@ function signing() {
 
 function makeKeys() {
   const home = fs.mkdtempSync(path.join(os.tmpdir(), 'provision-vm-gpg-'))
-  const gpg = (...args) => execFileSync('gpg', ['--homedir', home, '--batch', '--quiet', ...args], { stdio: ['ignore', 'pipe', 'pipe'] })
-  gpg('--passphrase', '', '--quick-gen-key', 'Packages <packages@example.com>', 'rsa2048', 'sign', 'never')
-  gpg('--passphrase', '', '--quick-gen-key', 'Another <another@example.com>', 'ed25519', 'sign', 'never')
-  const fingerprint = (name) => /^fpr:+([0-9A-F]{40}):/m.exec(gpg('--with-colons', '--fingerprint', name).toString())[1]
-  const keys = { keyring: gpg('--export', 'packages@example.com'), fingerprint: fingerprint('packages@example.com') }
-  const both = { ofBoth: gpg('--export'), ofAnother: gpg('--export', 'another@example.com') }
-  spawnSync('gpgconf', ['--homedir', home, '--kill', 'all'])
-  fs.rmSync(home, { recursive: true, force: true })
-  return { ...keys, ...both }
+  const gpg = (args, input = '') => execFileSync('gpg', ['--homedir', home, '--batch', '--quiet', ...args], { input, stdio: 'pipe' })
+  const [ours, others] = ['packages@example.com', 'another@example.com']
+  gpg(['--passphrase', '', '--quick-gen-key', ours, 'rsa2048', 'sign', 'never'])
+  gpg(['--passphrase', '', '--quick-gen-key', others, 'ed25519', 'sign', 'never'])
+  process.once('exit', () => {
+    spawnSync('gpgconf', ['--homedir', home, '--kill', 'all'])
+    fs.rmSync(home, { recursive: true, force: true })
+  })
+  return {
+    keyring: gpg(['--export', ours]),
+    fingerprint: /^fpr:+([0-9A-F]{40}):/m.exec(gpg(['--with-colons', '--fingerprint', ours]).toString())[1],
+    ofAnother: gpg(['--export', others]),
+    ofBoth: gpg(['--export']),
+    /** Text with the signature around it. */
+    sign: (text) => gpg(['--local-user', ours, '--clearsign'], text),
+  }
 }
 
 /**
@@ -206,4 +214,4 @@ function enterTheirNetwork(file) {
   return why ? `machines cannot boot here: ${why}` : false
 }
 
-module.exports = { boot, signing, enterTheirNetwork, IMAGES, GOOD, STAND_INS }
+module.exports = { boot, signing, unpacked, enterTheirNetwork, IMAGES, GOOD, STAND_INS }

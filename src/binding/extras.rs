@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::fields::{Fields, LARGEST_ID, is_plain};
 use crate::provision::settings::{
-    Additions, Attachments, Command, Extras, File, FirewallRef, Labels, Package, PublicNet, is_checksum,
-    is_fingerprint, is_label_key, is_label_value, is_package, is_path, is_permissions, is_version,
+    Additions, Attachments, Command, Extras, File, FirewallRef, Labels, Owner, Package, PublicNet, User, is_checksum,
+    is_fingerprint, is_label_key, is_label_value, is_package, is_path, is_permissions, is_ssh_key, is_user, is_version,
 };
 use crate::provision::{Cause, is_own_label};
 use crate::secret::Secret;
@@ -159,30 +159,59 @@ fn package(fields: &Fields<'_>) -> Result<Package, Cause> {
 fn additions(fields: &Fields<'_>) -> Result<Additions, Cause> {
     let Some(_) = fields.object("userData")? else { return Ok(Additions::default()) };
     let data = fields.below("userData", "options.userData")?;
-    data.refuse_unknown(&["packages", "files", "commands"])?;
+    data.refuse_unknown(&["beforeJoin", "users", "files", "packages", "commands", "hardening"])?;
     let package = |value: &Value| value.as_str().filter(|name| is_package(name)).map(str::to_owned);
+    const USER: &str = "a user: { name, sshKeys?, groups?, sudo?, shell? }";
+    const FILE: &str = "a file: { path, content, permissions?, owner? }";
     Ok(Additions {
+        before_join: data.flag("beforeJoin")?.unwrap_or_default(),
+        users: data.list("users", MOST_ADDITIONS, USER, user)?.unwrap_or_default(),
+        files: data.list("files", MOST_ADDITIONS, FILE, file)?.unwrap_or_default(),
         packages: data.list("packages", MOST_ADDITIONS, "the name of a package", package)?.unwrap_or_default(),
-        files: data.list("files", MOST_ADDITIONS, "a file: { path, content, permissions? }", file)?.unwrap_or_default(),
         commands: data
             .list("commands", MOST_ADDITIONS, "a command: a string or an array of strings", command)?
             .unwrap_or_default(),
+        hardening: data.flag("hardening")?.unwrap_or_default(),
+    })
+}
+
+/// An object with no other fields than these.
+fn plain<'a>(value: &'a Value, known: &[&str]) -> Option<&'a Map<String, Value>> {
+    value.as_object().filter(|object| object.keys().all(|key| known.contains(&key.as_str())))
+}
+
+fn user(value: &Value) -> Option<User> {
+    let object = plain(value, &["name", "sshKeys", "groups", "sudo", "shell"])?;
+    let given = |name: &str| object.get(name).filter(|value| !value.is_null());
+    let texts = |name: &str, is_fit: fn(&str) -> bool| match given(name) {
+        None => Some(Vec::new()),
+        Some(list) => list
+            .as_array()?
+            .iter()
+            .map(|item| item.as_str().filter(|text| is_fit(text)).map(str::to_owned))
+            .collect::<Option<Vec<_>>>(),
+    };
+    Some(User {
+        name: object.get("name")?.as_str().filter(|name| is_user(name))?.to_owned(),
+        ssh_keys: texts("sshKeys", is_ssh_key)?,
+        groups: texts("groups", is_user)?,
+        sudo: given("sudo").map_or(Some(false), Value::as_bool)?,
+        shell: given("shell")
+            .map_or(Some("/bin/bash"), |shell| shell.as_str().filter(|path| is_path(path)))?
+            .to_owned(),
     })
 }
 
 fn file(value: &Value) -> Option<File> {
-    let object = value.as_object()?;
-    if object.keys().any(|key| !matches!(key.as_str(), "path" | "content" | "permissions")) {
-        return None;
-    }
-    let permissions = match object.get("permissions") {
-        None | Some(Value::Null) => "0644",
-        Some(given) => given.as_str().filter(|text| is_permissions(text))?,
-    };
+    let object = plain(value, &["path", "content", "permissions", "owner"])?;
+    let given = |name: &str| object.get(name).filter(|value| !value.is_null());
+    let permissions =
+        given("permissions").map_or(Some("0644"), |mode| mode.as_str().filter(|text| is_permissions(text)));
     Some(File {
         path: object.get("path")?.as_str().filter(|path| is_path(path))?.to_owned(),
         content: Secret::new(object.get("content")?.as_str()?),
-        permissions: permissions.to_owned(),
+        permissions: permissions?.to_owned(),
+        owner: given("owner").map_or(Some(Owner::default()), |owner| Owner::parse(owner.as_str()?))?,
     })
 }
 
@@ -259,7 +288,24 @@ mod tests {
             (json!({ "userData": { "package": ["jq"] } }), "userData.package"),
             (json!({ "userData": { "packages": ["--yes"] } }), "userData.packages[0]"),
             (json!({ "userData": { "files": [{ "path": "/a" }] } }), "userData.files[0]"),
-            (json!({ "userData": { "files": [{ "path": "/a", "content": "", "owner": "x" }] } }), "userData.files[0]"),
+            (
+                json!({ "userData": { "files": [{ "path": "/a", "content": "", "owner": "a b" }] } }),
+                "userData.files[0]",
+            ),
+            (json!({ "userData": { "files": [{ "path": "/a", "content": "", "mode": "x" }] } }), "userData.files[0]"),
+            (json!({ "userData": { "users": [{ "name": "Root" }] } }), "userData.users[0]"),
+            (json!({ "userData": { "users": [{ "name": "a", "sshKeys": ["x"] }] } }), "userData.users[0]"),
+            (json!({ "userData": { "users": [{ "name": "a", "sudo": 1 }] } }), "userData.users[0]"),
+            (json!({ "userData": { "hardening": "yes" } }), "userData.hardening"),
+            (json!({ "userData": { "beforeJoin": 1 } }), "userData.beforeJoin"),
+            (json!({ "tailscalePackage": { "signingKey": "1" } }), "tailscalePackage.signingKey"),
+            (json!({ "tailscalePackage": { "version": "1.2" } }), "tailscalePackage.version"),
+            (json!({ "tailscalePackage": { "version": "1.2.3" } }), "tailscalePackage.sha256"),
+            (json!({ "tailscalePackage": { "sha256": {} } }), "tailscalePackage.version"),
+            (
+                json!({ "tailscalePackage": { "version": "1.2.3", "sha256": { "amd64": "a".repeat(64) } } }),
+                "tailscalePackage.sha256.arm64",
+            ),
             (json!({ "userData": { "commands": [["a", 5]] } }), "userData.commands[0]"),
             (json!({ "userData": { "commands": [" "] } }), "userData.commands[0]"),
         ] {

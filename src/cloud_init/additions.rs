@@ -1,9 +1,9 @@
-//! What a caller adds to the first boot. Nothing of it happens before the join, or can spoil it.
+//! What a caller adds to the first boot. Nothing of it happens before the join unless asked, or can spoil it.
 //!
-//! cloud-init writes files and installs its own `packages` before `runcmd` runs, and an item of `runcmd` becomes a line of the
-//! one script that joins: a slip in its quotes would cost the join, an `exit` what comes after it. So files are delivered to a
-//! folder of ours and put in their places after the join, packages are installed by a script of ours, and every command gets a
-//! process of its own.
+//! cloud-init writes files, makes users and installs its own `packages` before `runcmd` runs, and an item of `runcmd` becomes a
+//! line of the one script that joins: a slip in its quotes would cost the join, an `exit` what comes after it. So files are
+//! delivered to a folder of ours and put in their places when it is their turn, users and packages have scripts of ours, and
+//! every command gets a process of its own.
 
 use std::borrow::Cow;
 
@@ -12,22 +12,50 @@ use serde::Serialize;
 use super::document::{DIRECTORY, WriteFile};
 use crate::secret::Secret;
 
-pub(super) const SCRIPT_FILE: &str = "/root/provision-vm/packages.sh";
-pub(super) const SCRIPT: &str = include_str!("packages.sh");
 const FILES: &str = "/root/provision-vm/files";
+const PACKAGES: Script = Script { file: "/root/provision-vm/packages.sh", text: include_str!("packages.sh") };
+const USER: Script = Script { file: "/root/provision-vm/user.sh", text: include_str!("user.sh") };
+const HARDEN: Script = Script { file: "/root/provision-vm/harden.sh", text: include_str!("harden.sh") };
 
-/// Packages, files and commands of the caller's.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Additions {
-    /// Files to put in their places after the join.
-    pub files: Vec<File>,
-    /// Packages to install after that, as `apt-get install` takes them: `name` or `name=version`.
-    pub packages: Vec<String>,
-    /// Commands to run after that, in this order, as root.
-    pub commands: Vec<Command>,
+/// One of our scripts, and where it is delivered.
+struct Script {
+    file: &'static str,
+    text: &'static str,
 }
 
-/// A file to write. Its owner is root.
+/// What the caller wants of a machine beside the join, in the order in which it is done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Additions {
+    /// All of it comes before the join, which waits for it. Whatever fails of it, the machine joins.
+    pub before_join: bool,
+    /// Users to make.
+    pub users: Vec<User>,
+    /// Files to put in their places.
+    pub files: Vec<File>,
+    /// Packages to install, as `apt-get install` takes them: `name` or `name=version`.
+    pub packages: Vec<String>,
+    /// Commands to run, in this order, as root.
+    pub commands: Vec<Command>,
+    /// Close the metadata address to all but root and the ports to the public internet, and keep the system up to date.
+    pub hardening: bool,
+}
+
+/// A user to make, who logs in by SSH key alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// Its name.
+    pub name: String,
+    /// Public keys, a line each.
+    pub ssh_keys: Vec<String>,
+    /// Groups beside its own; those that are missing are made.
+    pub groups: Vec<String>,
+    /// Whether it may do everything, without a password.
+    pub sudo: bool,
+    /// Its shell: an absolute path.
+    pub shell: String,
+}
+
+/// A file to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct File {
     /// Where: an absolute path.
@@ -36,6 +64,31 @@ pub struct File {
     pub content: Secret,
     /// Its mode, in octal digits such as `0644`.
     pub permissions: String,
+    /// Who owns it.
+    pub owner: Owner,
+}
+
+/// A user and a group, by their names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The user.
+    pub user: String,
+    /// The group.
+    pub group: String,
+}
+
+impl Default for Owner {
+    fn default() -> Self {
+        Self { user: "root".to_owned(), group: "root".to_owned() }
+    }
+}
+
+impl Owner {
+    /// Reads `user` or `user:group`; alone, the user's name is the group's too.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (user, group) = text.split_once(':').unwrap_or((text, text));
+        (is_user(user) && is_user(group)).then(|| Self { user: user.to_owned(), group: group.to_owned() })
+    }
 }
 
 /// A command.
@@ -49,23 +102,25 @@ pub enum Command {
 
 impl Additions {
     pub(super) fn write_files(&self) -> impl Iterator<Item = WriteFile<'_>> {
-        let script = (!self.packages.is_empty()).then(|| WriteFile::new(SCRIPT_FILE, "0700", SCRIPT));
         let of_caller = self.files.iter().enumerate();
         let of_caller = of_caller.map(|(at, file)| WriteFile::new(delivered(at), "0600", file.content.expose()));
-        of_caller.chain(script)
+        let scripts = [(USER, !self.users.is_empty()), (PACKAGES, !self.packages.is_empty()), (HARDEN, self.hardening)];
+        let scripts = scripts.into_iter().filter(|(_, is_used)| *is_used);
+        of_caller.chain(scripts.map(|(script, _)| WriteFile::new(script.file, "0700", script.text)))
     }
 
     pub(super) fn commands(&self) -> Vec<Words<'_>> {
-        let mut commands = Vec::new();
+        let mut commands: Vec<Words<'_>> = self.users.iter().map(User::command).collect();
         for (at, file) in self.files.iter().enumerate() {
-            let ours = ["install", "-D", "-m", &*file.permissions, "--"].map(Cow::Borrowed);
+            let Owner { user, group } = &file.owner;
+            let ours = ["install", "-D", "-m", &file.permissions, "-o", user, "-g", group, "--"].map(Cow::Borrowed);
             commands.push(Words(ours.into_iter().chain([delivered(at), Cow::Borrowed(&*file.path)]).collect()));
         }
         if !self.files.is_empty() {
             commands.push(words(["rm", "-rf", FILES]));
         }
         if !self.packages.is_empty() {
-            commands.push(words(["sh", SCRIPT_FILE].into_iter().chain(self.packages.iter().map(String::as_str))));
+            commands.push(words(["sh", PACKAGES.file].into_iter().chain(self.packages.iter().map(String::as_str))));
         }
         commands.extend(self.commands.iter().map(|command| match command {
             Command::Text(text) => words(["sh", "-c", text]),
@@ -74,7 +129,19 @@ impl Additions {
                 words(["sh", "-c", r#"exec "$0" "$@""#].into_iter().chain(own.iter().map(String::as_str)))
             }
         }));
+        if self.hardening {
+            commands.push(words(["sh", HARDEN.file]));
+        }
         commands
+    }
+}
+
+impl User {
+    fn command(&self) -> Words<'_> {
+        let sudo = if self.sudo { "sudo" } else { "" };
+        let ours = ["sh", USER.file, &self.name, &self.shell].map(Cow::Borrowed);
+        let ours = ours.into_iter().chain([Cow::Owned(self.groups.join(",")), Cow::Borrowed(sudo)]);
+        Words(ours.chain(self.ssh_keys.iter().map(|key| Cow::Borrowed(key.as_str()))).collect())
     }
 }
 
@@ -104,6 +171,23 @@ pub fn is_path(text: &str) -> bool {
 /// Whether a text is a mode in octal digits.
 pub fn is_permissions(text: &str) -> bool {
     (3..=4).contains(&text.len()) && text.bytes().all(|byte| (b'0'..=b'7').contains(&byte))
+}
+
+/// Whether a text is the name of a user or a group, as Debian takes them.
+pub fn is_user(text: &str) -> bool {
+    (1..=32).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_')
+        && text.starts_with(|letter: char| letter.is_ascii_lowercase() || letter == '_')
+}
+
+/// Whether a text is a public key, as a line of `authorized_keys` without options.
+pub fn is_ssh_key(text: &str) -> bool {
+    let mut words = text.split(' ');
+    let kind = words.next().unwrap_or_default();
+    let is_kind = ["ssh-", "ecdsa-sha2-", "sk-ssh-", "sk-ecdsa-sha2-"].iter().any(|start| kind.starts_with(start));
+    let is_key =
+        |key: &str| key.len() >= 16 && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte));
+    is_kind && words.next().is_some_and(is_key) && text.len() <= 2048 && !text.chars().any(char::is_control)
 }
 
 /// Whether a text is the name of a Debian package, with a version or without (Debian policy, 5.6.1 and 5.6.12).
@@ -142,6 +226,25 @@ mod tests {
             [("644", true), ("0600", true), ("4755", true), ("8", false), ("0x1", false), ("00644", false)]
         {
             assert_eq!(is_permissions(text), good, "{text}");
+        }
+        for (text, good) in
+            [("deploy", true), ("_apt", true), ("1a", false), ("a b", false), ("-a", false), ("", false)]
+        {
+            assert_eq!(is_user(text), good, "{text}");
+        }
+        for (text, good) in [
+            ("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5 me@here", true),
+            ("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5\nssh-rsa x", false),
+            ("command=\"x\" ssh-ed25519 AAAAC3NzaC1lZDI1NTE5", false),
+            ("ssh-ed25519", false),
+        ] {
+            assert_eq!(is_ssh_key(text), good, "{text}");
+        }
+        let owner = |user: &str, group: &str| Some(Owner { user: user.into(), group: group.into() });
+        for (text, parsed) in
+            [("www-data", owner("www-data", "www-data")), ("a:b", owner("a", "b")), ("a:", None), ("a b", None)]
+        {
+            assert_eq!(Owner::parse(text), parsed, "{text}");
         }
     }
 }

@@ -88,6 +88,12 @@ pub fn render(boot: &FirstBoot<'_>) -> Result<Secret, CloudInitError> {
     };
     let report = boot.report.map(|report| report.curl_config().ok_or(CloudInitError::Report)).transpose()?;
     let join = ["sh", SCRIPT_FILE, boot.hostname].into_iter().chain(mode).map(Cow::Borrowed);
+    let join = Words(join.collect());
+    let added = boot.additions.commands();
+    let runcmd = match boot.additions.before_join {
+        true => added.into_iter().chain([join]).collect(),
+        false => std::iter::once(join).chain(added).collect(),
+    };
     let document = CloudConfig {
         hostname: boot.hostname,
         write_files: [WriteFile::new(KEY_FILE, "0600", key), WriteFile::new(SCRIPT_FILE, "0700", SCRIPT)]
@@ -95,7 +101,7 @@ pub fn render(boot: &FirstBoot<'_>) -> Result<Secret, CloudInitError> {
             .chain(report.as_deref().map(|report| WriteFile::new(REPORT_FILE, "0600", report)))
             .chain(boot.additions.write_files())
             .collect(),
-        runcmd: std::iter::once(Words(join.collect())).chain(boot.additions.commands()).collect(),
+        runcmd,
     };
     let json = serde_json::to_string(&document).map_err(|_| CloudInitError::Unwritable)?;
     let text = format!("#cloud-config\n{}\n", escape(&json));
@@ -137,8 +143,10 @@ fn escape(json: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use super::super::SIGNING_KEY;
-    use super::super::additions::{Command, File};
+    use super::super::additions::{Command, File, Owner, User};
     use super::*;
 
     fn document(mode: Mode<'_>, additions: &Additions) -> serde_json::Value {
@@ -168,28 +176,55 @@ mod tests {
 
     #[test]
     fn what_a_caller_adds_comes_after_the_join_and_cannot_spoil_it() {
+        let owner = Owner { user: "app".into(), group: "www-data".into() };
+        let file =
+            File { path: "/etc/app".into(), content: Secret::new("a: 'b'\n"), permissions: "0640".into(), owner };
+        let ssh_keys = vec!["ssh-ed25519 AAAA me@here".to_owned()];
+        let groups = vec!["adm".to_owned(), "docker".to_owned()];
         let additions = Additions {
+            before_join: false,
+            users: vec![User { name: "app".into(), ssh_keys, groups, sudo: true, shell: "/bin/bash".into() }],
             packages: vec!["nginx".into(), "jq=1.6-2".into()],
-            files: vec![File { path: "/etc/app".into(), content: Secret::new("a: 'b'\n"), permissions: "0640".into() }],
+            files: vec![file],
             commands: vec![
                 Command::Text("echo 'unbalanced".into()),
                 Command::Words(vec!["touch".into(), "/tmp/$(id)".into()]),
             ],
+            hardening: true,
         };
-        let document = document(Mode::EnrollOnly, &additions);
-        let run = serde_json::json!([
-            ["sh", SCRIPT_FILE, "agent-a-1", "enroll"],
-            ["install", "-D", "-m", "0640", "--", "/root/provision-vm/files/0", "/etc/app"],
+        let of_join = ["sh", SCRIPT_FILE, "agent-a-1", "enroll"];
+        let added = serde_json::json!([
+            ["sh", "/root/provision-vm/user.sh", "app", "/bin/bash", "adm,docker", "sudo", "ssh-ed25519 AAAA me@here"],
+            [
+                "install",
+                "-D",
+                "-m",
+                "0640",
+                "-o",
+                "app",
+                "-g",
+                "www-data",
+                "--",
+                "/root/provision-vm/files/0",
+                "/etc/app"
+            ],
             ["rm", "-rf", "/root/provision-vm/files"],
             ["sh", "/root/provision-vm/packages.sh", "nginx", "jq=1.6-2"],
             ["sh", "-c", "echo 'unbalanced"],
             ["sh", "-c", "exec \"$0\" \"$@\"", "touch", "/tmp/$(id)"],
+            ["sh", "/root/provision-vm/harden.sh"],
         ]);
-        assert_eq!(document["runcmd"], run);
+        let document = document(Mode::EnrollOnly, &additions);
+        let run = document["runcmd"].as_array().unwrap();
+        assert_eq!((&run[0], &run[1..]), (&serde_json::json!(of_join), added.as_array().unwrap().as_slice()));
+        let first = self::document(Mode::EnrollOnly, &Additions { before_join: true, ..additions.clone() });
+        let run = first["runcmd"].as_array().unwrap();
+        assert_eq!(run.split_last(), Some((&serde_json::json!(of_join), added.as_array().unwrap().as_slice())));
         let files = document["write_files"].as_array().unwrap();
         let files: Vec<_> = files.iter().map(|file| (file["path"].as_str(), file["permissions"].as_str())).collect();
         let ours = [(KEY_FILE, "0600"), (SCRIPT_FILE, "0700"), ("/root/provision-vm/files/0", "0600")];
-        let ours = ours.into_iter().chain([("/root/provision-vm/packages.sh", "0700")]);
+        let scripts = ["user", "packages", "harden"].map(|name| format!("/root/provision-vm/{name}.sh"));
+        let ours = ours.into_iter().chain(scripts.iter().map(|script| (script.as_str(), "0700")));
         assert_eq!(files, ours.map(|(path, mode)| (Some(path), Some(mode))).collect::<Vec<_>>());
         assert_eq!(document["write_files"][2]["content"], "a: 'b'\n");
         assert!(document.get("packages").is_none(), "cloud-init would install them before the join");
@@ -198,8 +233,12 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_refused_before_there_is_a_key() {
-        let file =
-            |size| File { path: "/a".into(), content: Secret::new("x".repeat(size)), permissions: "0600".into() };
+        let file = |size| File {
+            path: "/a".into(),
+            content: Secret::new("x".repeat(size)),
+            permissions: "0600".into(),
+            owner: Owner::default(),
+        };
         let with = |size| Additions { files: vec![file(size)], ..Additions::default() };
         let (auth_key, package) = (&Secret::new(""), Package::default());
         let check = |additions: &Additions| {
@@ -213,8 +252,8 @@ mod tests {
     #[test]
     fn m20_odd_names_and_keys_are_refused() {
         fn boot(auth_key: &Secret) -> FirstBoot<'_> {
-            const NONE: &Additions = &Additions { files: Vec::new(), packages: Vec::new(), commands: Vec::new() };
-            FirstBoot { auth_key, hostname: "a", mode: Mode::EnrollOnly, report: None, additions: NONE }
+            static NONE: LazyLock<Additions> = LazyLock::new(Additions::default);
+            FirstBoot { auth_key, hostname: "a", mode: Mode::EnrollOnly, report: None, additions: &NONE }
         }
         let key = Secret::new("tskey-auth-k1-x");
         let long = "a".repeat(64);

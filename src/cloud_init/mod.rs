@@ -9,7 +9,7 @@ mod error;
 mod package;
 mod report;
 
-pub use additions::{Additions, Command, File, is_package, is_path, is_permissions};
+pub use additions::{Additions, Command, File, Owner, User, is_package, is_path, is_permissions, is_ssh_key, is_user};
 pub use document::{FirstBoot, LARGEST, Mode, check, render};
 pub use error::CloudInitError;
 pub use package::{Package, SIGNING_KEY, is_checksum, is_fingerprint, is_version};

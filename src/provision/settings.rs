@@ -4,9 +4,9 @@ use std::time::Duration;
 
 // Who fills the settings needs these types, and need not know the rooms below for them.
 pub use super::job::WorkflowRun;
-pub use crate::cloud_init::{Additions, Command, File, Package};
+pub use crate::cloud_init::{Additions, Command, File, Owner, Package, SIGNING_KEY, User};
 pub use crate::cloud_init::{
-    SIGNING_KEY, is_checksum, is_fingerprint, is_package, is_path, is_permissions, is_version,
+    is_checksum, is_fingerprint, is_package, is_path, is_permissions, is_ssh_key, is_user, is_version,
 };
 pub use crate::hetzner::{Attachments, DEFAULT_URL as HETZNER_URL, FirewallRef, IdOrName, Labels, PublicNet};
 pub use crate::hetzner::{is_label_key, is_label_value};

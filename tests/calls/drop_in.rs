@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::{Cloud, Meddler, Notebook, answer, fault, labels, namesake, page, settings, with_timeout};
-use provision_vm::provision::settings::{Document, NodeId};
+use provision_vm::provision::settings::{Additions, Document, NodeId, Package};
 use provision_vm::provision::{
     Answer, CancellationToken, Certainty, Code, Kind, Operation, Polling, ProvisionError, render_first_boot,
 };
@@ -69,7 +69,7 @@ async fn a_server_is_made_joined_and_removed_by_single_operations() {
         panic!("no key")
     };
     assert!(key.expose().contains(&id));
-    let user_data = render_first_boot("agent-web-1", &key, false).unwrap();
+    let user_data = render_first_boot("agent-web-1", &key, Some(&Package::default()), &Additions::default()).unwrap();
     let made = document(tell(&cloud, order(|order| order["user_data"] = json!(user_data.expose()))).await);
     assert_eq!(made["server"]["name"], "agent-web-1");
     assert_eq!(made["server"]["labels"]["agent_id"], "a-1");

@@ -6,7 +6,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::{Cloud, Outcome, settings, with_timeout};
-use provision_vm::provision::settings::{Additions, Attachments, Command, Extras, File, FirewallRef, PublicNet};
+use provision_vm::provision::settings::{
+    Additions, Attachments, Command, Extras, File, FirewallRef, Owner, PublicNet, User,
+};
 use provision_vm::provision::{Code, Settings};
 use provision_vm::secret::Secret;
 use simulator::{ActionOutcome, Config, World};
@@ -236,12 +238,22 @@ async fn what_is_added_to_the_first_boot_is_on_the_machine_and_the_join_comes_fi
             path: "/etc/app.conf".to_owned(),
             content: Secret::new("a: 1\n"),
             permissions: "0640".to_owned(),
+            owner: Owner::default(),
         }],
+        users: vec![User {
+            name: "app".to_owned(),
+            ssh_keys: Vec::new(),
+            groups: Vec::new(),
+            sudo: false,
+            shell: "/bin/sh".to_owned(),
+        }],
+        hardening: true,
         // A slip that would cost a whole script.
         commands: vec![
             Command::Text("echo 'unbalanced".to_owned()),
             Command::Words(vec!["touch".into(), "/tmp/done".into()]),
         ],
+        ..Additions::default()
     };
     let outcome = cloud.provision(&wanting(Extras { additions, ..Extras::default() })).await;
     let truth = cloud.truth();
@@ -249,15 +261,18 @@ async fn what_is_added_to_the_first_boot_is_on_the_machine_and_the_join_comes_fi
     let boot: Vec<&str> = truth.0["servers"][0]["boot"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
     let at =
         |part: &str| boot.iter().position(|line| line.contains(part)).unwrap_or_else(|| panic!("{part}: {boot:?}"));
-    let placed = at("'install' '-D' '-m' '0640' '--' '/root/provision-vm/files/0' '/etc/app.conf'");
-    let order = [at("tailscale up"), placed, at("packages.sh' 'jq'"), at("unbalanced"), at("'touch' '/tmp/done'")];
+    let placed =
+        at("'install' '-D' '-m' '0640' '-o' 'root' '-g' 'root' '--' '/root/provision-vm/files/0' '/etc/app.conf'");
+    let run = [at("packages.sh' 'jq'"), at("unbalanced"), at("'touch' '/tmp/done'"), at("harden.sh")];
+    let order = [vec![at("tailscale up"), at("user.sh' 'app'"), placed], run.to_vec()].concat();
     assert!(order.is_sorted(), "{boot:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_does_not_fit_is_refused_before_any_request() {
     let cloud = Cloud::usual();
-    let file = File { path: "/a".into(), content: Secret::new("x".repeat(40_000)), permissions: "0600".into() };
+    let (content, owner) = (Secret::new("x".repeat(40_000)), Owner::default());
+    let file = File { path: "/a".into(), content, permissions: "0600".into(), owner };
     let additions = Additions { files: vec![file], ..Additions::default() };
     let error = cloud.provision(&wanting(Extras { additions, ..Extras::default() })).await.unwrap_err();
     assert_eq!((error.cause.code(), error.cause.field()), (Code::InvalidInput, Some("options.userData")));
