@@ -24,7 +24,7 @@ mount --bind "$scene" "$root/tmp/scene"
 chroot "$root" /bin/bash /tmp/scene/inside.sh
 
 # Everything that was written anywhere, searched for what must not be left. Not what the scene itself is given.
-umount "$root/tmp/scene"
+umount --lazy "$root/tmp/scene"
 leaked() {
     while IFS= read -r secret; do
         grep -rlaF --exclude-dir=proc --exclude-dir=dev -e "$secret" "$top/upper" "$root/run" "$root/tmp" /dev/shm 2>/dev/null || true

@@ -26,7 +26,7 @@ cat >/etc/cloud/cloud.cfg.d/99-scene.cfg <<END
 # What a machine of this kind has no use for, and would be reported as its error.
 network: {config: disabled}
 locale: C.UTF-8
-ssh_genkeytypes: []
+ssh_genkeytypes: [ed25519]
 ssh_deletekeys: false
 resize_rootfs: false
 growpart: {mode: 'off'}

@@ -14,6 +14,8 @@ const { enterOwnNetwork } = require('./network.js')
 
 const SANDBOX = path.join(ROOT, '__test__', 'sandbox')
 const CACHE = path.join(ROOT, 'target', 'cloud-init')
+/** What a machine has that this one has not. */
+const PACKAGES = ['cloud-init', 'nftables']
 
 /** What stands in for the real thing, first in PATH. */
 const STAND_INS = ['apt-get', 'curl', 'wget', 'systemctl', 'timedatectl', 'tailscale', 'sleep', 'cut', 'systemd-detect-virt', 'uname']
@@ -62,18 +64,18 @@ const GOOD = [
 function unpacked() {
   const refused = spawnSync('unshare', ['-m', '-u', '-i', '-p', '-f', 'true'], { encoding: 'utf8' })
   if (refused.status !== 0) throw new Error(`no namespaces: ${refused.error?.message ?? refused.stderr.trim()}`)
-  const layer = path.join(CACHE, 'layer')
+  const layer = path.join(CACHE, PACKAGES.join('+'))
   if (!fs.existsSync(layer)) unpack(layer)
   return layer
 }
 
-/** Debian's packages of cloud-init as a layer over this machine's files. They are never installed. */
+/** These packages of Debian's as a layer over this machine's files. They are never installed. */
 function unpack(layer) {
   const archives = path.join(CACHE, 'archives')
   fs.mkdirSync(path.join(archives, 'partial'), { recursive: true })
   const release = fs.readFileSync('/etc/os-release', 'utf8')
   if (!/^ID=debian$/m.test(release)) throw new Error('cloud-init is taken from Debian, and this is none')
-  const get = ['install', '--yes', '--quiet', '--no-install-recommends', '--download-only', '-o', `Dir::Cache::archives=${archives}`, 'cloud-init']
+  const get = ['install', '--yes', '--quiet', '--no-install-recommends', '--download-only', '-o', `Dir::Cache::archives=${archives}`, ...PACKAGES]
   execFileSync('apt-get', get, { stdio: 'pipe' })
   // Put together beside its place, so that two that begin at the same time do not meet.
   const work = fs.mkdtempSync(path.join(CACHE, 'unpacking-'))
