@@ -178,10 +178,10 @@ export declare function findDeviceByIp(ip: string, options?: CallOptions | null)
  *
  * @throws {ProvisionError} At once, for what can be no host name or no auth key.
  */
-export declare function generateCloudInitConfig(params: CloudInitParams): string
+export declare function generateCloudInitConfig(params: CloudInitParams, options?: CloudInitOptions | null): string
 
-/** The same for a snapshot that has Tailscale already: it only joins. */
-export declare function generateSnapshotCloudInitConfig(params: CloudInitParams): string
+/** The same for a snapshot that has Tailscale already: it only joins, as a device of its own. */
+export declare function generateSnapshotCloudInitConfig(params: CloudInitParams, options?: CloudInitOptions | null): string
 
 /**
  * Whether an error is this package's, also if another copy of the package made it (a bundle, a worker, a test runner). What it
@@ -420,8 +420,13 @@ export interface ProvisionOptions extends CallOptions {
   placementGroup?: number | null | undefined
   /** The server's public addresses. Without both it needs `networks`, and a way out through one of them. */
   publicNet?: PublicNet | null | undefined
-  /** What is added to the first boot. Nothing of it delays the join or can spoil it. */
+  /** What is added to the first boot. Unless asked, nothing of it delays the join, and nothing can spoil it. */
   userData?: UserData | null | undefined
+  /**
+   * Where a stock image gets Tailscale from. Default: its signed repository, with the signing key of fingerprint
+   * `2596A99EAAB33821893C0A79458CA832957F5868`.
+   */
+  tailscalePackage?: TailscaleRepository | TailscaleBuild | null | undefined
   /** Name or id of the image. Default: `ubuntu-22.04`. Not together with `HETZNER_SNAPSHOT_ID`. */
   image?: string | null | undefined
   /** Ids or names of the SSH keys that may log in, instead of `HETZNER_SSH_KEY_ID`. */
@@ -446,17 +451,40 @@ export interface PublicNet {
   ipv6?: boolean | null | undefined
 }
 
-/** What is added to the first boot of a machine. It has to fit into Hetzner's 32 KiB with the rest. */
+/** What is added to the first boot of a machine, in the order of these fields. It has to fit into Hetzner's 32 KiB with the rest. */
 export interface UserData {
-  /** Debian packages to install after the join: `name` or `name=version`. At most 100. */
-  packages?: readonly string[] | null | undefined
-  /** Files to put in their places after the join, owned by root. Hetzner keeps their contents in plain text. At most 100. */
-  files?: readonly UserFile[] | null | undefined
   /**
-   * Commands to run as root, after the join, the files and the packages, in this order: text for a shell of its own, or a program
-   * with its arguments. The call does not wait for them. At most 100.
+   * Do all of it before the join: the machine is in the tailnet only when it is complete, or when what failed of it has failed. Default:
+   * false, after the join, which nothing here can delay or spoil; the call does not wait for it then.
    */
+  beforeJoin?: boolean | null | undefined
+  /** Users to make, who log in by SSH key. At most 100. */
+  users?: readonly UserAccount[] | null | undefined
+  /** Files to put in their places. Hetzner keeps their contents in plain text. At most 100. */
+  files?: readonly UserFile[] | null | undefined
+  /** Debian packages to install: `name` or `name=version`. At most 100. */
+  packages?: readonly string[] | null | undefined
+  /** Commands to run as root, in this order: text for a shell of its own, or a program with its arguments. At most 100. */
   commands?: readonly (string | readonly string[])[] | null | undefined
+  /**
+   * Close the metadata address, where the first-boot document can be read, to all but root; let new connections in from the tailnet and
+   * private networks only, so that SSH from the internet ends; install security updates unattended. Default: false.
+   */
+  hardening?: boolean | null | undefined
+}
+
+/** A user to make, or to add to if there is one of that name. It has no password. */
+export interface UserAccount {
+  /** At most 32 lower-case letters, digits, `-` and `_`. */
+  name: string
+  /** Public keys, as in `authorized_keys`, without options. */
+  sshKeys?: readonly string[] | null | undefined
+  /** Groups beside its own. What is missing is made. */
+  groups?: readonly string[] | null | undefined
+  /** Whether it may do everything, without a password. Default: false. */
+  sudo?: boolean | null | undefined
+  /** Its shell. Default: `/bin/bash`. */
+  shell?: string | null | undefined
 }
 
 /** A file to write. */
@@ -467,6 +495,27 @@ export interface UserFile {
   content: string
   /** Its mode in octal digits. Default: `0644`. */
   permissions?: string | null | undefined
+  /** `user` or `user:group`. Default: `root:root`. */
+  owner?: string | null | undefined
+}
+
+/** What decides on a first-boot document beside its key and host name. */
+export type CloudInitOptions = Pick<ProvisionOptions, 'userData' | 'tailscalePackage'>
+
+/** Tailscale's signed repository, trusted by the key of this fingerprint only: 40 hexadecimal digits. */
+export interface TailscaleRepository {
+  signingKey?: string | null | undefined
+  version?: null | undefined
+  sha256?: null | undefined
+}
+
+/** One static build of Tailscale. It is installed without a package manager, and updated by nobody. */
+export interface TailscaleBuild {
+  /** Such as `1.102.3`. */
+  version: string
+  /** The SHA-256 checksum of its archive for each architecture. */
+  sha256: { amd64: string; arm64: string }
+  signingKey?: null | undefined
 }
 
 /** How to mint an auth key. */

@@ -51,10 +51,13 @@ test('every wish of a machine is granted in the world', async () => {
     publicNet: { ipv4: false },
     ephemeral: false,
     runId: '4711-1',
+    tailscalePackage: { version: '1.102.3', sha256: { amd64: 'A'.repeat(64), arm64: 'b'.repeat(64) } },
     userData: {
+      users: [{ name: 'app' }],
       packages: ['jq'],
       files: [{ path: '/etc/agent.json', content: '{"a":"\u0085ü\u007f"}', permissions: '0600' }],
       commands: ['echo "$HOME', ['touch', '/tmp/a b']],
+      hardening: true,
     },
   }))
   const { servers: [server], devices: [device], primary_ips: addresses } = await cloud.world()
@@ -69,7 +72,7 @@ test('every wish of a machine is granted in the world', async () => {
   assert.match(result.serverIp, /^2001:db8:.*::1$/)
   assert.equal(device.ephemeral, false)
   const boot = server.boot.join('\n')
-  assert.match(boot, /tailscale up[^]*then runs 'install' .*'0600'.*'\/etc\/agent\.json'[^]*then runs .*packages\.sh.*jq[^]*then runs .*echo[^]*then runs .*touch/)
+  assert.match(boot, /installs Tailscale with curl[^]*tailscale up[^]*then runs .*user\.sh' 'app'[^]*then runs 'install' .*'0600'.*'\/etc\/agent\.json'[^]*then runs .*packages\.sh.*jq[^]*then runs .*echo[^]*then runs .*touch[^]*then runs .*harden\.sh/)
 })
 
 test('a wish that is wrong is named by its path, and nothing is sent', async () => {
@@ -85,6 +88,9 @@ test('a wish that is wrong is named by its path, and nothing is sent', async () 
     'options.userData.packages[0]': { userData: { packages: ['-y'] } },
     'options.userData.files[0]': { userData: { files: [{ path: '/root/provision-vm/join.sh', content: '' }] } },
     'options.userData': { userData: { commands: ['x'.repeat(40_000)] } },
+    'options.userData.users[0]': { userData: { users: [{ name: 'app', sshKeys: ['no key'] }] } },
+    'options.tailscalePackage.sha256.arm64': { tailscalePackage: { version: '1.102.3', sha256: { amd64: 'a'.repeat(64) } } },
+    'options.tailscalePackage.signingKey': { tailscalePackage: { signingKey: 'x' } },
   }
   for (const [field, options] of Object.entries(cases)) {
     const error = await provisionVM(newJob(), quiet(options)).then(() => assert.fail(field), (error) => error)

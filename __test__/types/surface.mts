@@ -26,8 +26,8 @@ interface Functions {
   listDevices(options?: t.CallOptions | null): Promise<t.TailscaleDevice[]>
   deleteDevice(id: string, options?: t.CallOptions | null): Promise<void>
   findDeviceByIp(ip: string, options?: t.CallOptions | null): Promise<t.TailscaleDevice | undefined>
-  generateCloudInitConfig(params: t.CloudInitParams): string
-  generateSnapshotCloudInitConfig(params: t.CloudInitParams): string
+  generateCloudInitConfig(params: t.CloudInitParams, options?: t.CloudInitOptions | null): string
+  generateSnapshotCloudInitConfig(params: t.CloudInitParams, options?: t.CloudInitOptions | null): string
   isProvisionError(error: unknown): error is t.ProvisionFailure
 }
 type PollingToo = (t.Polling & t.CallOptions) | null
@@ -82,10 +82,27 @@ interface ProvisionOptions extends CallOptions {
   publicNet?: { ipv4?: boolean | Nothing; ipv6?: boolean | Nothing } | Nothing
   userData?:
     | {
+        beforeJoin?: boolean | Nothing
+        users?:
+          | readonly {
+              name: string
+              sshKeys?: readonly string[] | Nothing
+              groups?: readonly string[] | Nothing
+              sudo?: boolean | Nothing
+              shell?: string | Nothing
+            }[]
+          | Nothing
+        files?:
+          | readonly { path: string; content: string; permissions?: string | Nothing; owner?: string | Nothing }[]
+          | Nothing
         packages?: readonly string[] | Nothing
-        files?: readonly { path: string; content: string; permissions?: string | Nothing }[] | Nothing
         commands?: readonly (string | readonly string[])[] | Nothing
+        hardening?: boolean | Nothing
       }
+    | Nothing
+  tailscalePackage?:
+    | { signingKey?: string | Nothing; version?: Nothing; sha256?: Nothing }
+    | { version: string; sha256: { amd64: string; arm64: string }; signingKey?: Nothing }
     | Nothing
   image?: string | Nothing
   sshKeys?: readonly (string | number)[] | Nothing
@@ -253,6 +270,10 @@ export function misuse(): void {
   void api.waitForAction(1, { intervalSeconds: 2 })
   // @ts-expect-error both are needed
   api.generateCloudInitConfig({ hostname: 'a' })
+  // @ts-expect-error a build is known by its checksums
+  void api.provisionVM(job(), { tailscalePackage: { version: '1.102.3' } })
+  // @ts-expect-error what a document has nothing of
+  api.generateCloudInitConfig({ hostname: 'a', tailscaleAuthKey: 'k' }, { location: 'fsn1' })
   // @ts-expect-error only this package makes them
   new api.ProvisionError()
 }

@@ -263,7 +263,12 @@ async fn what_is_added_to_the_first_boot_is_on_the_machine_and_the_join_comes_fi
         |part: &str| boot.iter().position(|line| line.contains(part)).unwrap_or_else(|| panic!("{part}: {boot:?}"));
     let placed =
         at("'install' '-D' '-m' '0640' '-o' 'root' '-g' 'root' '--' '/root/provision-vm/files/0' '/etc/app.conf'");
-    let run = [at("packages.sh' 'jq'"), at("unbalanced"), at("'touch' '/tmp/done'"), at("harden.sh")];
+    let run = [
+        at("packages.sh' 'jq'"),
+        at("unbalanced"),
+        at("'touch' '/tmp/done'"),
+        at("'sh' '/root/provision-vm/harden.sh'"),
+    ];
     let order = [vec![at("tailscale up"), at("user.sh' 'app'"), placed], run.to_vec()].concat();
     assert!(order.is_sorted(), "{boot:?}");
 }

@@ -1,7 +1,9 @@
 //! The first-boot document (M20, Y12).
 
 use proptest::prelude::*;
-use provision_vm::cloud_init::{Additions, CloudInitError, FirstBoot, LARGEST, Mode, Package, render};
+use provision_vm::cloud_init::{
+    Additions, CloudInitError, Command, File, FirstBoot, LARGEST, Mode, Owner, Package, is_path, render,
+};
 use provision_vm::secret::Secret;
 use serde_json::Value;
 
@@ -91,6 +93,59 @@ proptest! {
         let boot = simulator::first_boot(Some(&text), "another-name");
         let join = boot.join.map_err(|why| TestCaseError::fail(format!("{why}: {:?}", boot.log)))?;
         prop_assert_eq!((join.auth_key, join.hostname, join.installs), (key, hostname, installs));
+    }
+}
+
+/// What a caller may add, as hostile as it can be.
+fn additions() -> impl Strategy<Value = Additions> {
+    let path = "/[a-zA-Z0-9 $;'\"&|`(){}<>*?#~-]{1,20}".prop_filter("a path", |path| is_path(path));
+    let owner = proptest::sample::select(vec![Owner::default(), Owner { user: "app".into(), group: "adm".into() }]);
+    let file = (path, hostile_text(), owner).prop_map(|(path, content, owner)| File {
+        path,
+        content: Secret::new(content),
+        permissions: "0640".into(),
+        owner,
+    });
+    let word = || hostile_text().prop_map(|text| text.replace('\0', ""));
+    let command =
+        prop_oneof![word().prop_map(Command::Text), proptest::collection::vec(word(), 1..4).prop_map(Command::Words),];
+    let lists = (proptest::collection::vec(file, 0..4), proptest::collection::vec(command, 0..4));
+    (lists, any::<bool>(), any::<bool>()).prop_map(|((files, commands), before_join, hardening)| Additions {
+        files,
+        commands,
+        before_join,
+        hardening,
+        ..Additions::default()
+    })
+}
+
+proptest! {
+    #![proptest_config(cases(150))]
+
+    #[test]
+    fn y12_whatever_is_added_every_reader_sees_it_and_the_machine_joins(additions in additions()) {
+        let (key, package) = (Secret::new("tskey-auth-k1-x"), Package::default());
+        let mode = Mode::Install(&package);
+        let boot = FirstBoot { auth_key: &key, hostname: "agent-a-1", mode, report: None, additions: &additions };
+        let text = render(&boot).unwrap().expose().to_owned();
+        let json: Value = serde_json::from_str(text.strip_prefix("#cloud-config\n").unwrap()).unwrap();
+        prop_assert_eq!(&serde_saphyr::from_str::<Value>(&text).unwrap(), &json);
+        prop_assert_eq!(&serde_norway::from_str::<Value>(&text).unwrap(), &json);
+        for (at, file) in additions.files.iter().enumerate() {
+            prop_assert_eq!(&json["write_files"][at + 2]["content"], file.content.expose());
+        }
+        let texts = additions.commands.iter().map(|command| match command {
+            Command::Text(text) => text,
+            Command::Words(words) => words.last().unwrap(),
+        });
+        let run = json["runcmd"].as_array().unwrap();
+        for text in texts {
+            prop_assert!(run.iter().any(|item| item.as_array().unwrap().last().unwrap() == text), "{text:?}");
+        }
+        let boot = simulator::first_boot(Some(&text), "another-name");
+        // Before the join a command may be one that a reader of scripts cannot follow; behind it nothing can matter.
+        let joins = boot.join.map(|join| join.hostname);
+        prop_assert!(additions.before_join || joins.as_deref() == Ok("agent-a-1"), "{joins:?} {:?}", boot.log);
     }
 }
 
