@@ -187,4 +187,6 @@ pub enum BootOutcome {
     NeverJoins,
     /// It hangs before it reads anything.
     NeverBoots,
+    /// A program outside plays it: it reads nothing and joins when that program says so.
+    Outside,
 }

@@ -1,7 +1,12 @@
 //! The loopback door: the same world behind a socket, with time that passes.
 //!
+//! `control.rs` is the door for those who arrange a world. The metadata server listens at an address of its own, as
+//! machines expect it.
+//!
 //! A [`Cut`] becomes what it stands for on the wire: a reset, silence, or an answer that ends too early. Loopback has no
 //! names and no certificates, so the kinds of not getting through all become a connection that is reset at once.
+
+mod control;
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -18,24 +23,39 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::reply::json_reply;
-use crate::{Config, Cut, Delivery, Fault, PlantedDevice, PlantedKey, PlantedServer, World};
+use crate::{Config, Cut, Delivery, World};
 
 /// Requests above this size are no API requests.
 const LARGEST_REQUEST: usize = 1024 * 1024;
+
+/// Where and how a world is served.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where the APIs are.
+    pub address: SocketAddr,
+    /// Where the metadata server is, if there is one.
+    pub metadata: Option<SocketAddr>,
+    /// How much faster time passes in the world.
+    pub time_scale: f64,
+    /// Whether it ends when standard input closes.
+    pub exit_with_parent: bool,
+}
 
 /// Serves one world until it is told to end: by a signal, or by the end of standard input if that is wanted.
 ///
 /// # Errors
 ///
-/// If the address is taken.
-pub async fn serve(address: SocketAddr, config: Config, time_scale: f64, exit_with_parent: bool) -> Result<(), String> {
-    let listener = TcpListener::bind(address).await.map_err(|error| format!("cannot listen on {address}: {error}"))?;
-    let address = listener.local_addr().map_err(|error| error.to_string())?;
-    println!("{}", greeting(address, &config));
-    let door = Arc::new(Door::new(config, time_scale));
+/// If an address is taken.
+pub async fn serve(options: &Options, config: Config) -> Result<(), String> {
+    let (listener, address) = listen(options.address).await?;
+    let (metadata, metadata_address) = match options.metadata {
+        Some(wanted) => listen(wanted).await.map(|(listener, address)| (Some(listener), Some(address)))?,
+        None => (None, None),
+    };
+    println!("{}", greeting(address, metadata_address, &config));
+    let door = Arc::new(Door::new(config, options.time_scale));
     let end = async {
-        if exit_with_parent {
+        if options.exit_with_parent {
             tokio::select! { () = end_of_stdin() => {}, () = signal() => {} }
         } else {
             signal().await;
@@ -43,21 +63,45 @@ pub async fn serve(address: SocketAddr, config: Config, time_scale: f64, exit_wi
     };
     tokio::select! {
         () = end => Ok(()),
-        () = accept(listener, door) => Ok(()),
+        () = accept(listener, Arc::clone(&door), Visitor::Client) => Ok(()),
+        () = accept_some(metadata, door) => Ok(()),
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), String> {
+    let listener = TcpListener::bind(address).await.map_err(|error| format!("cannot listen on {address}: {error}"))?;
+    let address = listener.local_addr().map_err(|error| error.to_string())?;
+    Ok((listener, address))
+}
+
+/// Who knocks: this is told by the address.
+#[derive(Clone, Copy)]
+enum Visitor {
+    /// A client of the APIs, or whoever arranges the world.
+    Client,
+    /// A machine that asks about itself.
+    Machine,
+}
+
+/// Without a listener, nobody ever comes.
+async fn accept_some(listener: Option<TcpListener>, door: Arc<Door>) {
+    match listener {
+        Some(listener) => accept(listener, door, Visitor::Machine).await,
+        None => std::future::pending().await,
     }
 }
 
 #[expect(clippy::disallowed_methods, reason = "a connection is a task; what breaks in it ends it alone")]
-async fn accept(listener: TcpListener, door: Arc<Door>) {
+async fn accept(listener: TcpListener, door: Arc<Door>, visitor: Visitor) {
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };
         let door = Arc::clone(&door);
-        tokio::task::spawn(async move { door.talk(stream).await });
+        tokio::task::spawn(async move { door.talk(stream, visitor).await });
     }
 }
 
 /// What a client needs to know, as one line of JSON.
-fn greeting(address: SocketAddr, config: &Config) -> Value {
+fn greeting(address: SocketAddr, metadata: Option<SocketAddr>, config: &Config) -> Value {
     let client = config.tailscale.clients.first();
     json!({
         "url": format!("http://{address}"),
@@ -70,6 +114,7 @@ fn greeting(address: SocketAddr, config: &Config) -> Value {
         "oidcUrl": format!("http://{address}/_sim/oidc/token"),
         "oidcToken": config.tailscale.issuer_token,
         "federatedClientId": config.tailscale.federated_id,
+        "metadata": metadata.map(|address| format!("http://{address}/hetzner/v1")),
     })
 }
 
@@ -101,12 +146,12 @@ impl Door {
         world
     }
 
-    async fn talk(self: Arc<Self>, stream: TcpStream) {
+    async fn talk(self: Arc<Self>, stream: TcpStream, visitor: Visitor) {
         let socket = Arc::new(Mutex::new(Ending::Orderly));
         let ending = Arc::clone(&socket);
         let service = service_fn(move |request: Request<Incoming>| {
             let (door, ending) = (Arc::clone(&self), Arc::clone(&ending));
-            async move { door.answer(request, &ending).await }
+            async move { door.answer(request, visitor, &ending).await }
         });
         let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
         // What breaks here broke on purpose, or because the client left.
@@ -117,11 +162,19 @@ impl Door {
         }
     }
 
-    async fn answer(&self, request: Request<Incoming>, ending: &Mutex<Ending>) -> Result<Response<Scripted>, Broken> {
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        visitor: Visitor,
+        ending: &Mutex<Ending>,
+    ) -> Result<Response<Scripted>, Broken> {
         let (parts, body) = request.into_parts();
         let Ok(body) = Limited::new(body, LARGEST_REQUEST).collect().await else { return Err(Broken) };
         let request = Request::from_parts(parts, body.to_bytes());
         let path = request.uri().path();
+        if matches!(visitor, Visitor::Machine) {
+            return Ok(self.world().metadata(request.method(), path).map(Scripted::whole));
+        }
         if path.starts_with("/_sim/") && !path.starts_with("/_sim/oidc") {
             return Ok(self.control(&request).map(Scripted::whole));
         }
@@ -136,88 +189,6 @@ impl Door {
                 Err(Broken)
             }
         }
-    }
-
-    fn control(&self, request: &Request<Bytes>) -> Response<Bytes> {
-        let body = request.body();
-        let path = request.uri().path().trim_start_matches("/_sim/");
-        let done = |outcome: Result<Value, String>| match outcome {
-            Ok(value) => json_reply(200, &value),
-            Err(complaint) => json_reply(400, &json!({ "error": complaint })),
-        };
-        match (request.method().as_str(), path.split('/').collect::<Vec<_>>().as_slice()) {
-            ("GET", ["health"]) => json_reply(200, &json!({ "ok": true })),
-            ("GET", ["world"]) => json_reply(200, &self.world().snapshot()),
-            ("GET", ["journal"]) => json_reply(200, &json!({ "journal": self.world().journal() })),
-            ("GET", ["config"]) => done(serde_json::to_value(self.world().config()).map_err(|e| e.to_string())),
-            ("PATCH", ["config"]) => done(self.patch(body)),
-            ("POST", ["faults"]) => done(read::<Fault>(body).map(|fault| {
-                self.world().inject(fault);
-                json!({})
-            })),
-            ("DELETE", ["faults"]) => {
-                self.world().clear_faults();
-                json_reply(200, &json!({}))
-            }
-            ("POST", ["advance"]) => done(read::<Value>(body).map(|body| {
-                let seconds = body["seconds"].as_f64().unwrap_or_default().clamp(0.0, 1e9);
-                *self.jumped.lock().unwrap_or_else(PoisonError::into_inner) += Duration::from_secs_f64(seconds);
-                self.world().snapshot()
-            })),
-            ("POST", ["servers"]) => {
-                done(read::<PlantedServer>(body).map(|server| json!({ "id": self.world().plant_server(server) })))
-            }
-            ("POST", ["devices"]) => {
-                done(read::<PlantedDevice>(body).map(|device| json!({ "nodeId": self.world().plant_device(device) })))
-            }
-            ("POST", ["keys"]) => {
-                done(read::<PlantedKey>(body).map(|key| json!({ "key": self.world().plant_key(key) })))
-            }
-            ("PATCH", ["servers", id]) => done(read::<Value>(body).map(|change| {
-                let labels = serde_json::from_value(change["labels"].clone()).ok();
-                self.world().touch_server(id.parse().unwrap_or_default(), labels, change["protected"].as_bool());
-                json!({})
-            })),
-            ("DELETE", ["servers", id]) => {
-                self.world().remove_server(id.parse().unwrap_or_default());
-                json_reply(200, &json!({}))
-            }
-            ("POST", ["reset"]) => {
-                let config = self.world().config().clone();
-                let now = self.now();
-                let mut world = World::new(Config { epoch: config.epoch, ..Config::default() });
-                world.advance(now);
-                *self.world() = world;
-                json_reply(200, &json!({}))
-            }
-            _ => json_reply(404, &json!({ "error": "no such control; see --help" })),
-        }
-    }
-
-    fn patch(&self, body: &[u8]) -> Result<Value, String> {
-        let mut world = self.world();
-        let mut config = serde_json::to_value(world.config()).map_err(|error| error.to_string())?;
-        merge(&mut config, read::<Value>(body)?);
-        let config: Config = serde_json::from_value(config).map_err(|error| error.to_string())?;
-        let shown = serde_json::to_value(&config).map_err(|error| error.to_string())?;
-        world.configure(|old| *old = config);
-        Ok(shown)
-    }
-}
-
-fn read<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, String> {
-    serde_json::from_slice(body).map_err(|error| error.to_string())
-}
-
-/// JSON merge patch (RFC 7396).
-fn merge(target: &mut Value, patch: Value) {
-    match (target, patch) {
-        (Value::Object(target), Value::Object(patch)) => {
-            for (key, value) in patch {
-                merge(target.entry(key).or_insert(Value::Null), value);
-            }
-        }
-        (target, patch) => *target = patch,
     }
 }
 

@@ -3,7 +3,7 @@
 //! This file holds the state and what happens to it. `routes.rs` takes requests in; `server.rs`, `action.rs`,
 //! `ssh_key.rs`, `primary_ip.rs`, `network.rs`, `firewall.rs` and `placement_group.rs` answer those about their own,
 //! `order.rs` is `POST /servers`, `binding.rs` what of the last three it binds a server to. `reach.rs` says whether the
-//! machine of a server that is bound so reaches the Internet.
+//! machine of a server that is bound so reaches the Internet, `metadata.rs` what that machine can ask about itself.
 
 mod action;
 mod binding;
@@ -12,6 +12,7 @@ mod catalogue;
 mod cidr;
 mod firewall;
 mod input;
+mod metadata;
 mod network;
 mod order;
 mod placement_group;

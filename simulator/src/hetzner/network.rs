@@ -57,8 +57,13 @@ impl Network {
         subnets.flat_map(|subnet| subnet.range.hosts()).find(|ip| !reserved.contains(ip) && !is_taken(*ip))
     }
 
-    fn gateway(&self) -> Ipv4Addr {
+    pub(super) fn gateway(&self) -> Ipv4Addr {
         self.range.first_host()
+    }
+
+    /// The subnet that an address is in.
+    pub(super) fn subnet_of(&self, ip: Ipv4Addr) -> Option<String> {
+        self.subnets.iter().find(|subnet| subnet.range.holds(ip)).map(|subnet| subnet.range.to_string())
     }
 
     fn json(&self, cx: &Context, servers: &[u64]) -> Value {

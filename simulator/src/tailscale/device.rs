@@ -141,6 +141,13 @@ impl Device {
         self.approved_from = approval.map(|seconds| cx.now.saturating_add(length(seconds)));
     }
 
+    /// Its machine has joined again: by what it says of itself and what its new key gives it.
+    pub(super) fn joins_again(&mut self, hostname: String, tags: Vec<String>) {
+        self.hostname = hostname;
+        self.tags = tags;
+        self.expired = None;
+    }
+
     /// The name within the tailnet.
     pub(super) fn short_name(&self) -> &str {
         self.name.split('.').next().unwrap_or_default()

@@ -22,7 +22,7 @@ pub use key::PlantedKey;
 
 use config::length;
 use device::Device;
-use key::Key;
+use key::{Capabilities, Key};
 use token::Token;
 
 use crate::context::Context;
@@ -136,16 +136,8 @@ impl Tailscale {
 
     /// A machine runs `tailscale up`. The error is what it would print.
     pub(crate) fn join(&mut self, cx: &mut Context, join: Join) -> Result<NodeId, String> {
-        let id = join.auth_key.strip_prefix("tskey-auth-").and_then(|rest| rest.split('-').next()).unwrap_or_default();
-        let key = self.keys.get_mut(id).filter(|key| key.secret == join.auth_key && !key.is_revoked());
-        let key = key.ok_or("invalid key: API key does not exist")?;
-        if !key.is_usable(cx.now) {
-            return Err(format!("invalid key: API key {id} not valid"));
-        }
-        key.used = true;
+        let (key_id, capabilities) = self.spend(cx, &join.auth_key)?;
         let server = join.server;
-        let capabilities = key.capabilities.clone();
-        let key_id = key.id().to_owned();
         let approved = capabilities.preauthorized || !self.config.device_approval;
         let planted = PlantedDevice {
             hostname: join.hostname,
@@ -165,6 +157,41 @@ impl Tailscale {
         }
         cx.note(What::KeyUsed { id: key_id, node: node.0.clone() });
         Ok(node)
+    }
+
+    /// A machine that has joined runs `tailscale up` with a key again: its device is registered anew, as the same one.
+    pub(crate) fn rejoin(&mut self, cx: &mut Context, node: &NodeId, join: Join) -> Result<NodeId, String> {
+        if !self.devices.contains_key(&node.0) {
+            // It was removed meanwhile, so this is a first time again.
+            return self.join(cx, join);
+        }
+        let (key, capabilities) = self.spend(cx, &join.auth_key)?;
+        if let Some(device) = self.devices.get_mut(&node.0) {
+            device.joins_again(join.hostname, capabilities.tags);
+        }
+        self.set_connected(cx, node, true);
+        cx.note(What::KeyUsed { id: key, node: node.0.clone() });
+        Ok(node.clone())
+    }
+
+    /// A machine loses its place in the tailnet, though it is there; nobody waits until it is missed.
+    pub(crate) fn log_out(&mut self, cx: &mut Context, node: &NodeId) {
+        self.set_connected(cx, node, false);
+        if let Some(device) = self.devices.get_mut(&node.0) {
+            device.missed_from = cx.now;
+        }
+    }
+
+    /// Takes a key from a machine: its id, and what it lets that machine do.
+    fn spend(&mut self, cx: &Context, auth_key: &str) -> Result<(String, Capabilities), String> {
+        let id = auth_key.strip_prefix("tskey-auth-").and_then(|rest| rest.split('-').next()).unwrap_or_default();
+        let key = self.keys.get_mut(id).filter(|key| key.secret == auth_key && !key.is_revoked());
+        let key = key.ok_or("invalid key: API key does not exist")?;
+        if !key.is_usable(cx.now) {
+            return Err(format!("invalid key: API key {id} not valid"));
+        }
+        key.used = true;
+        Ok((key.id().to_owned(), key.capabilities.clone()))
     }
 
     pub(crate) fn plant_device(&mut self, cx: &mut Context, planted: PlantedDevice) -> NodeId {

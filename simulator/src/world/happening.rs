@@ -32,7 +32,7 @@ impl World {
                 let queued = Happening::QueuedJoin(id, Box::new(plan), server.connects_from());
                 self.agenda.put(self.cx.now + wait, queued);
             }
-            Happening::QueuedJoin(server, plan, ip) => self.join(server, *plan, ip),
+            Happening::QueuedJoin(server, plan, ip) => self.let_in(server, *plan, ip),
             Happening::MachineAsksAgain(id, plan) => {
                 let machine = &self.config.machine;
                 let wait =
@@ -60,6 +60,9 @@ impl World {
         }
         if server.first_boot_done {
             return;
+        }
+        if self.config.machine.boot == BootOutcome::Outside {
+            return self.note("world", format!("machine {id} is up"), "is played from outside".to_owned(), None);
         }
         server.first_boot_done = true;
         let boot = machine::first_boot(server.user_data.as_deref(), &server.name);
@@ -95,10 +98,10 @@ impl World {
     fn machine_joins(&mut self, id: u64) {
         let Some(server) = self.hetzner.running_server(id) else { return };
         let (Some(plan), ip) = (server.plan.take(), server.connects_from()) else { return };
-        self.join(id, plan, ip);
+        self.let_in(id, plan, ip);
     }
 
-    fn join(&mut self, id: u64, plan: JoinPlan, public_ip: Option<IpAddr>) {
+    fn let_in(&mut self, id: u64, plan: JoinPlan, public_ip: Option<IpAddr>) {
         let JoinPlan { auth_key, hostname, .. } = plan;
         let join = Join { auth_key, hostname, public_ip, server: id };
         let said = match self.tailscale.join(&mut self.cx, join) {

@@ -1,11 +1,13 @@
 //! The world: time passes, requests come in, things happen.
 //!
 //! This file holds the state, its time and what can be seen of it. `exchange.rs` is what becomes of a request,
-//! `happening.rs` what happens by itself, `operator.rs` what somebody does at the console.
+//! `happening.rs` what happens by itself, `operator.rs` what somebody does at the console, `outside.rs` how a
+//! program outside plays a machine.
 
 mod exchange;
 mod happening;
 mod operator;
+mod outside;
 
 use std::time::Duration;
 
@@ -21,6 +23,7 @@ use crate::history::{BindingView, Change, DeviceView, Fate, KeyView, PrimaryIpVi
 use crate::tailscale::{NodeId, Tailscale};
 
 pub use exchange::Delivery;
+pub use outside::{Joined, NotJoined};
 
 /// One world. A pure state machine: no clock, no threads, no sockets.
 #[derive(Debug)]
@@ -34,6 +37,8 @@ pub struct World {
     /// The fault that the next request meets, whatever it is.
     ambush: Option<FaultKind>,
     fate: Fate,
+    /// The server whose machine the metadata server takes for the one that asks, if somebody has said so.
+    asking: Option<u64>,
     journal: Vec<Entry>,
 }
 
@@ -42,7 +47,7 @@ pub struct World {
 pub struct Entry {
     /// Milliseconds since the world began.
     pub at_ms: u64,
-    /// `hetzner`, `tailscale`, `oidc` or `world`.
+    /// `hetzner`, `tailscale`, `oidc`, `metadata` or `world`.
     pub who: &'static str,
     /// The request line, or what happened.
     pub what: String,
@@ -68,6 +73,7 @@ impl World {
             faults: Faults::default(),
             ambush: None,
             fate: Fate::default(),
+            asking: None,
             journal: Vec::new(),
         }
     }
