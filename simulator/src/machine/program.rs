@@ -16,7 +16,10 @@ pub(super) fn call(shell: &mut Shell<'_>, words: &[String], input: Option<&str>)
     if let Some(inner) = behind_wrapper(words) {
         let flow = call(shell, inner, input);
         return match (name.as_str(), flow) {
-            ("exec", Flow::On(status)) if shell.is_sure() && !inner.is_empty() => Flow::Exit(status),
+            ("exec", Flow::On(status)) if shell.is_sure() && !inner.is_empty() => {
+                shell.forget_trap();
+                Flow::Exit(status)
+            }
             (_, flow) => flow,
         };
     }
@@ -55,7 +58,13 @@ fn behind_wrapper(words: &[String]) -> Option<&[String]> {
 fn builtin(shell: &mut Shell<'_>, name: &str, words: &[String]) -> Option<Flow> {
     let done = Flow::On(Status::Success);
     Some(match name {
-        ":" | "true" | "trap" | "umask" | "cd" | "wait" => done,
+        ":" | "true" | "umask" | "cd" => done,
+        "trap" => {
+            let words: Vec<String> = words[1..].iter().filter(|word| *word != "--").cloned().collect();
+            shell.set_trap(&words);
+            done
+        }
+        "wait" => shell.wait(&words[1..]),
         "false" => Flow::On(Status::Failure),
         "[" | "[[" | "test" => Flow::On(test::holds(shell, words)),
         "exit" => Flow::Exit(status(words.get(1))),
@@ -76,6 +85,9 @@ fn builtin(shell: &mut Shell<'_>, name: &str, words: &[String]) -> Option<Flow> 
             for word in words[1..].iter().filter(|word| !word.starts_with('-')) {
                 let (name, value) =
                     word.split_once('=').map_or((word.as_str(), None), |(name, value)| (name, Some(value)));
+                if matches!(words[0].as_str(), "local" | "declare" | "typeset") {
+                    shell.hide(name);
+                }
                 if let Some(value) = value {
                     shell.assign(name, value.to_owned());
                 }
@@ -91,16 +103,31 @@ fn builtin(shell: &mut Shell<'_>, name: &str, words: &[String]) -> Option<Flow> 
             }
             done
         }
-        "read" => {
-            for word in words[1..].iter().filter(|word| !word.starts_with('-')) {
-                shell.assign(word, UNKNOWN.to_string());
-            }
-            Flow::On(Status::Unknown)
-        }
+        "read" => read_line(shell, &words[1..]),
         "eval" => shell.script(&words[1..].join(" ")),
         "." | "source" => read_in(shell, words),
         _ => return None,
     })
+}
+
+/// `read NAMES`: a line of what is read, a word for each name and the rest for the last.
+fn read_line(shell: &mut Shell<'_>, words: &[String]) -> Flow {
+    let names = words.iter().filter(|word| !word.starts_with('-'));
+    let Some(text) = shell.stdin.clone().filter(|text| !text.contains(UNKNOWN)) else {
+        names.for_each(|name| shell.assign(name, UNKNOWN.to_string()));
+        return Flow::On(Status::Unknown);
+    };
+    let (line, rest) = text.split_once('\n').map_or((text.as_str(), None), |(line, rest)| (line, Some(rest)));
+    shell.stdin = Some(rest.unwrap_or_default().to_owned());
+    let mut line = line.trim();
+    let mut names = names.peekable();
+    while let Some(name) = names.next() {
+        let end = line.find(char::is_whitespace).filter(|_| names.peek().is_some()).unwrap_or(line.len());
+        shell.assign(name, line[..end].to_owned());
+        line = line[end..].trim_start();
+    }
+    // At the end of what is read, it fails.
+    Flow::On(Status::of(rest.is_some()))
 }
 
 fn status(word: Option<&String>) -> Status {

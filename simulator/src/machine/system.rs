@@ -17,6 +17,11 @@ pub(super) struct System {
     pub join: Option<Result<Join, String>>,
     /// What happened, one line each, without secrets.
     pub log: Vec<String>,
+    /// How many jobs were begun beside others, and in which one this is.
+    jobs: u32,
+    job: Option<String>,
+    /// What jobs remove that nobody has waited for yet.
+    put_off: Vec<(String, String)>,
     /// How deep scripts and functions are nested at the moment.
     pub depth: u32,
 }
@@ -36,7 +41,11 @@ impl System {
 
     /// Adds a line to the log.
     pub(super) fn note(&mut self, line: &str) {
-        self.log.push(line.replace(super::shell::UNKNOWN, "?"));
+        let line = line.replace(super::shell::UNKNOWN, "?");
+        // A loop says the same again and again.
+        if self.log.last() != Some(&line) {
+            self.log.push(line);
+        }
     }
 
     pub(super) fn file(&self, path: &str) -> Option<&File> {
@@ -66,8 +75,34 @@ impl System {
         }
     }
 
-    pub(super) fn remove(&mut self, path: &str) -> Option<File> {
-        self.files.remove(path)
+    /// Removes a file; if a job does it, once that has been waited for: who comes first, nobody can tell.
+    pub(super) fn remove(&mut self, path: &str) {
+        match &self.job {
+            Some(job) => self.put_off.push((job.clone(), path.to_owned())),
+            None => drop(self.files.remove(path)),
+        }
+    }
+
+    /// A job begins: its number, as `$!` says it, and the job that began it.
+    pub(super) fn begin_job(&mut self) -> (String, Option<String>) {
+        self.jobs += 1;
+        let job = (1000 + self.jobs).to_string();
+        let outer = self.job.replace(job.clone());
+        (job, outer)
+    }
+
+    pub(super) fn leave_job(&mut self, outer: Option<String>) {
+        self.job = outer;
+    }
+
+    /// These jobs have ended, or all if none is named: what they removed is gone.
+    pub(super) fn settle(&mut self, jobs: &[String]) {
+        let (done, open): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.put_off).into_iter().partition(|(job, _)| jobs.is_empty() || jobs.contains(job));
+        self.put_off = open;
+        for (_, path) in done {
+            self.files.remove(&path);
+        }
     }
 
     pub(super) fn put(&mut self, path: &str, file: File) {

@@ -65,9 +65,7 @@ pub(in crate::machine) fn output(shell: &Shell<'_>, words: &[String], input: Opt
         ("echo", [flag, rest @ ..]) if flag == "-n" => Some(rest.join(" ")),
         ("echo", [flag, ..]) if flag.starts_with('-') => None,
         ("echo", rest) => Some(format!("{}\n", rest.join(" "))),
-        ("printf", [text]) if !text.contains('%') => Some(text.replace("\\n", "\n")),
-        ("printf", [format, text]) if format == "%s" => Some(text.clone()),
-        ("printf", [format, text]) if format == "%s\\n" => Some(format!("{text}\n")),
+        ("printf", [format, arguments @ ..]) => printf(format, arguments),
         ("cat", []) => input.map(str::to_owned),
         ("cat", paths) => {
             let texts = paths.iter().map(|path| shell.system.file(path)?.text.as_deref());
@@ -84,18 +82,80 @@ pub(in crate::machine) fn substitute(shell: &mut Shell<'_>, script: &str) -> Str
     text.map_or_else(|| UNKNOWN.to_string(), |text| text.trim_end_matches('\n').to_owned())
 }
 
-/// Whether a text fits a pattern with `*` and `?`.
-pub(in crate::machine) fn matches(pattern: &str, text: &str) -> bool {
-    let mut letters = pattern.chars();
-    match letters.next() {
-        None => text.is_empty(),
-        Some('*') => {
-            (0..=text.len()).filter(|at| text.is_char_boundary(*at)).any(|at| matches(letters.as_str(), &text[at..]))
+/// What `printf` prints: the format, again and again as long as there are arguments. Nothing if a letter in it is not known
+/// here.
+fn printf(format: &str, arguments: &[String]) -> Option<String> {
+    let mut rest = arguments.iter();
+    let mut out = String::new();
+    loop {
+        let before = rest.len();
+        let mut letters = format.chars();
+        while let Some(letter) = letters.next() {
+            match letter {
+                '\\' => out.push(escaped(letters.next()?)?),
+                '%' => match letters.next()? {
+                    '%' => out.push('%'),
+                    's' => out.push_str(rest.next().map(String::as_str).unwrap_or_default()),
+                    'd' => {
+                        let number = rest.next().map_or("0", String::as_str);
+                        out.push_str(&number.parse::<i64>().ok()?.to_string());
+                    }
+                    'b' => {
+                        let mut inner = rest.next().map(String::as_str).unwrap_or_default().chars();
+                        while let Some(letter) = inner.next() {
+                            out.push(if letter == '\\' { escaped(inner.next()?)? } else { letter });
+                        }
+                    }
+                    _ => return None,
+                },
+                letter => out.push(letter),
+            }
         }
-        Some(letter) => {
-            let mut rest = text.chars();
-            rest.next().is_some_and(|first| letter == '?' || letter == first)
-                && matches(letters.as_str(), rest.as_str())
+        if rest.len() == 0 || rest.len() == before {
+            return Some(out);
         }
     }
+}
+
+fn escaped(letter: char) -> Option<char> {
+    match letter {
+        'n' => Some('\n'),
+        't' => Some('\t'),
+        'r' => Some('\r'),
+        '\\' | '"' | '\'' => Some(letter),
+        _ => None,
+    }
+}
+
+/// Whether a text fits a pattern with `*`, `?` and `[...]`; a backslash takes the next sign's meaning.
+pub(in crate::machine) fn matches(pattern: &str, text: &str) -> bool {
+    let mut letters = pattern.chars();
+    let Some(sign) = letters.next() else { return text.is_empty() };
+    let pattern = letters.as_str();
+    if sign == '*' {
+        return (0..=text.len()).filter(|at| text.is_char_boundary(*at)).any(|at| matches(pattern, &text[at..]));
+    }
+    let mut rest = text.chars();
+    let Some(first) = rest.next() else { return false };
+    let (fits, pattern) = match (sign, pattern.get(1..).and_then(|inner| inner.find(']'))) {
+        ('?', _) => (true, pattern),
+        ('[', Some(length)) => (is_one_of(&pattern[..=length], first), &pattern[length + 2..]),
+        ('\\', _) => (letters.next() == Some(first), letters.as_str()),
+        _ => (sign == first, pattern),
+    };
+    fits && matches(pattern, rest.as_str())
+}
+
+/// Whether a letter is of a class such as `a-z0-9` or `!x`.
+fn is_one_of(class: &str, letter: char) -> bool {
+    let inner = class.strip_prefix(['!', '^']);
+    let letters: Vec<char> = inner.unwrap_or(class).chars().collect();
+    let mut at = 0;
+    let mut found = false;
+    while let Some(start) = letters.get(at) {
+        let end = letters.get(at + 2).filter(|_| letters.get(at + 1) == Some(&'-'));
+        found |= (*start..=*end.unwrap_or(start)).contains(&letter);
+        at += if end.is_some() { 3 } else { 1 };
+    }
+    found != inner.is_some()
 }

@@ -1,5 +1,6 @@
 //! What words stand for at the moment at which a command runs.
 
+use super::arithmetic::evaluate;
 use super::token::{Piece, Word};
 use super::{Flow, Shell, Status, UNKNOWN};
 use crate::machine::program;
@@ -12,6 +13,24 @@ impl Shell<'_> {
             match &part.piece {
                 Piece::Text(text) => out.push_str(text),
                 piece => out.push_str(&self.value(piece)?),
+            }
+        }
+        Ok(out)
+    }
+
+    /// A word as a pattern: quotes take their meaning from its signs.
+    pub(super) fn pattern(&mut self, word: &Word) -> Result<String, Flow> {
+        let mut out = String::new();
+        for part in &word.0 {
+            let text = match &part.piece {
+                Piece::Text(text) => text.clone(),
+                piece => self.value(piece)?,
+            };
+            for letter in text.chars() {
+                if part.quoted && "*?[]\\".contains(letter) {
+                    out.push('\\');
+                }
+                out.push(letter);
             }
         }
         Ok(out)
@@ -72,6 +91,11 @@ impl Shell<'_> {
             Piece::Text(text) => Ok(text.clone()),
             Piece::Opaque => Ok(UNKNOWN.to_string()),
             Piece::Substitution(script) => Ok(program::substitute(self, script)),
+            Piece::Arithmetic(word) => {
+                let text = self.text(word)?;
+                let known = (!text.contains(UNKNOWN)).then(|| evaluate(&text, &|name| self.number(name))).flatten();
+                Ok(known.map_or_else(|| UNKNOWN.to_string(), |number| number.to_string()))
+            }
             Piece::Parameter(name, action) => {
                 let value = self.lookup(name);
                 match action {
@@ -91,6 +115,12 @@ impl Shell<'_> {
         if value.is_none() && self.foreign {
             return Ok(UNKNOWN.to_string());
         }
+        if matches!(action, "length" | "#" | "##" | "%" | "%%") {
+            return match value {
+                None if self.nounset => self.stop(&format!("{name} is not set")),
+                value => self.shortened(&value.unwrap_or_default(), action, operand),
+            };
+        }
         // With a colon, an empty value counts as none.
         let value = value.filter(|value| !action.starts_with(':') || !value.is_empty());
         match (action.trim_start_matches(':'), value) {
@@ -107,6 +137,40 @@ impl Shell<'_> {
         }
     }
 
+    /// `${#name}`, and a value without what a pattern takes from its beginning or end.
+    fn shortened(&mut self, value: &str, action: &str, operand: &Word) -> Result<String, Flow> {
+        let pattern = self.pattern(operand)?;
+        if value.contains(UNKNOWN) || pattern.contains(UNKNOWN) {
+            return Ok(UNKNOWN.to_string());
+        }
+        if action == "length" {
+            return Ok(value.chars().count().to_string());
+        }
+        let fits = |at: &usize| {
+            let (start, end) = value.split_at(*at);
+            program::matches(&pattern, if action.starts_with('#') { start } else { end })
+        };
+        let mut ends: Vec<usize> = (0..=value.len()).filter(|at| value.is_char_boundary(*at)).collect();
+        // The shortest that fits, or the longest, seen from the side that it is taken from.
+        if matches!(action, "##" | "%") {
+            ends.reverse();
+        }
+        let at = ends.into_iter().find(fits);
+        Ok(match (at, action.starts_with('#')) {
+            (Some(at), true) => value[at..].to_owned(),
+            (Some(at), false) => value[..at].to_owned(),
+            (None, _) => value.to_owned(),
+        })
+    }
+
+    /// What a name counts for in a calculation.
+    fn number(&self, name: &str) -> Option<i64> {
+        match self.lookup(name) {
+            Some(value) => value.trim().parse().ok(),
+            None => (!self.foreign).then_some(0),
+        }
+    }
+
     /// The shell gives up; in doubt, it only may.
     fn stop(&mut self, why: &str) -> Result<String, Flow> {
         if !self.is_sure() {
@@ -120,7 +184,8 @@ impl Shell<'_> {
         match name {
             "@" | "*" => Some(self.arguments.iter().skip(1).cloned().collect::<Vec<_>>().join(" ")),
             "#" => Some(self.arguments.len().saturating_sub(1).to_string()),
-            "?" | "$" | "!" | "-" => Some(UNKNOWN.to_string()),
+            "!" => Some(self.last_job.clone().unwrap_or_default()),
+            "?" | "$" | "-" => Some(UNKNOWN.to_string()),
             name if name.bytes().all(|byte| byte.is_ascii_digit()) => {
                 name.parse().ok().and_then(|at: usize| self.arguments.get(at).cloned())
             }

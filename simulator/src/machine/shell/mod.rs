@@ -4,14 +4,16 @@
 //! way is followed; where only a running machine could tell, every way is followed, in doubt: there, an `exit` ends its
 //! branch alone and nothing is removed. What a program would print is [`UNKNOWN`], except for a few plain ones.
 
+mod arithmetic;
 mod expand;
+mod flow;
 mod syntax;
 mod token;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use syntax::{List, Node, Simple};
+use syntax::{Input, List, Node, Redirections, Simple};
 
 use super::program;
 use super::system::System;
@@ -67,6 +69,18 @@ pub(super) struct Shell<'a> {
     /// `$0`, then `$1` and so on.
     pub arguments: Vec<String>,
     functions: BTreeMap<String, Rc<Node>>,
+    /// What `local` hides, for each function that runs.
+    hidden: Vec<Vec<(String, Option<String>)>>,
+    /// What runs when the shell ends, and whether that is sure.
+    trap: Option<(String, bool)>,
+    /// The jobs beside it, and how they ended.
+    jobs: BTreeMap<String, Status>,
+    last_job: Option<String>,
+    /// What is left of what it reads, if that is known.
+    pub stdin: Option<String>,
+    /// What the command before it in a pipe printed, and what this one did, if that is known.
+    piped: Option<String>,
+    printed: Option<String>,
     /// `-e`: a failure ends the script.
     pub errexit: bool,
     /// `-u`: so does a variable that nobody has set.
@@ -117,6 +131,13 @@ fn start(
         exported,
         arguments,
         functions: BTreeMap::new(),
+        hidden: Vec::new(),
+        trap: None,
+        jobs: BTreeMap::new(),
+        last_job: None,
+        stdin: None,
+        piped: None,
+        printed: None,
         errexit: false,
         nounset: false,
         allexport: false,
@@ -126,6 +147,7 @@ fn start(
         patience,
     };
     let flow = shell.script(text);
+    let flow = shell.leave(flow);
     (flow, shell.patience)
 }
 
@@ -145,6 +167,33 @@ impl Shell<'_> {
             flow = Flow::Exit(Status::Failure);
         }
         flow
+    }
+
+    /// `trap ACTION SIGNALS`, of which the end of the shell is one.
+    pub(super) fn set_trap(&mut self, words: &[String]) {
+        let (action, signals) = match words {
+            [] => return,
+            [signal] => ("-", std::slice::from_ref(signal)),
+            [action, signals @ ..] => (action.as_str(), signals),
+        };
+        if signals.iter().any(|signal| signal == "EXIT" || signal == "0") {
+            let sure = self.is_sure();
+            self.trap = Some((action.to_owned(), sure)).filter(|_| action != "-" && !action.is_empty());
+        }
+    }
+
+    /// The shell gives its place to another program.
+    pub(super) fn forget_trap(&mut self) {
+        self.trap = None;
+    }
+
+    /// The shell ends, and what was put off until then happens.
+    fn leave(&mut self, flow: Flow) -> Flow {
+        let Some((action, sure)) = self.trap.take().filter(|_| flow != Flow::Joined) else { return flow };
+        self.doubt += u32::from(!sure);
+        let last = self.script(&action);
+        self.doubt -= u32::from(!sure);
+        if matches!(last, Flow::Joined | Flow::Exit(_)) { last } else { flow }
     }
 
     /// The words of a script that is one plain command; they may come from commands themselves.
@@ -196,6 +245,10 @@ impl Shell<'_> {
             Node::Case { subject, arms } => return self.case(subject, arms).unwrap_or_else(|stop| stop),
             Node::Group(list) => return self.list(list),
             Node::Subshell(list) => self.apart(list),
+            Node::Job(inner) => return self.job(inner),
+            Node::Redirected { block, to } => {
+                return self.redirected(block, to).unwrap_or_else(|stop| stop);
+            }
             Node::Function { name, body } => {
                 self.functions.insert(name.clone(), Rc::clone(body));
                 Flow::On(Status::Success)
@@ -218,15 +271,16 @@ impl Shell<'_> {
             self.fields(word, &mut words)?;
         }
         let mut outputs = Vec::new();
-        for (word, append) in &simple.outputs {
+        for (word, append) in &simple.to.outputs {
             outputs.push((self.text(word)?, *append));
         }
-        let input = simple.input.as_ref().map(|word| self.text(word)).transpose()?;
+        let piped = self.piped.take();
+        let input = if simple.to.input.is_some() { self.input(&simple.to)? } else { piped };
         if words.is_empty() {
             for (name, value) in assigned {
                 self.assign(&name, value);
             }
-            return Ok(Flow::On(if simple.outputs.is_empty() { Status::Success } else { Status::Unknown }));
+            return Ok(Flow::On(if simple.to.outputs.is_empty() { Status::Success } else { Status::Unknown }));
         }
         // Before a program's name, an assignment is for that program alone.
         let mut before = Vec::new();
@@ -234,7 +288,11 @@ impl Shell<'_> {
             let exported = !self.exported.insert(name.clone());
             before.push((name.clone(), self.variables.insert(name, value), exported));
         }
+        let outer = simple.to.input.is_some().then(|| std::mem::replace(&mut self.stdin, input.clone()));
         let flow = program::call(self, &words, input.as_deref());
+        if let Some(outer) = outer {
+            self.stdin = outer;
+        }
         for (name, value, exported) in before {
             if !exported {
                 self.exported.remove(&name);
@@ -244,11 +302,24 @@ impl Shell<'_> {
                 None => self.variables.remove(&name),
             };
         }
+        let text = program::output(self, &words, input.as_deref());
+        self.printed = text.clone().filter(|_| outputs.is_empty());
         for (path, append) in outputs {
-            let text = program::output(self, &words, input.as_deref());
-            self.system.write(&path, text, append);
+            self.system.write(&path, text.clone(), append);
         }
         Ok(flow)
+    }
+
+    /// What a command reads, if a redirection says so; without text, nobody knows.
+    fn input(&mut self, to: &Redirections) -> Result<Option<String>, Flow> {
+        Ok(match &to.input {
+            None => None,
+            Some(Input::Text(word)) => Some(self.text(word)?),
+            Some(Input::File(word)) => {
+                let path = self.text(word)?;
+                self.system.file(&path).and_then(|file| file.text.clone())
+            }
+        })
     }
 
     pub(super) fn assign(&mut self, name: &str, value: String) {
@@ -256,6 +327,14 @@ impl Shell<'_> {
             self.exported.insert(name.to_owned());
         }
         self.variables.insert(name.to_owned(), value);
+    }
+
+    /// `local`: the function's own from here on, with the value that it had.
+    pub(super) fn hide(&mut self, name: &str) {
+        let before = self.variables.get(name).cloned();
+        if let Some(hidden) = self.hidden.last_mut() {
+            hidden.push((name.to_owned(), before));
+        }
     }
 
     /// Calls a function of this name, if there is one.
@@ -268,7 +347,14 @@ impl Shell<'_> {
         let arguments = std::iter::once(name).chain(words[1..].iter().cloned()).collect();
         let outer = std::mem::replace(&mut self.arguments, arguments);
         self.system.depth += 1;
+        self.hidden.push(Vec::new());
         let flow = self.node(&body);
+        for (name, value) in self.hidden.pop().into_iter().flatten().rev() {
+            match value {
+                Some(value) => self.variables.insert(name, value),
+                None => self.variables.remove(&name),
+            };
+        }
         self.system.depth -= 1;
         self.arguments = outer;
         Some(match flow {
@@ -276,174 +362,5 @@ impl Shell<'_> {
             Flow::Break | Flow::Continue => Flow::On(Status::Success),
             flow => flow,
         })
-    }
-
-    fn pipeline(&mut self, negated: bool, stages: &List) -> Flow {
-        self.guarded += u32::from(negated);
-        let flow = match stages.as_slice() {
-            [only] => self.node(only),
-            stages => {
-                let mut flow = Flow::On(Status::Success);
-                for stage in stages {
-                    flow = self.apart(std::slice::from_ref(stage));
-                    if flow == Flow::Joined {
-                        break;
-                    }
-                }
-                flow
-            }
-        };
-        self.guarded -= u32::from(negated);
-        match flow {
-            Flow::On(status) if negated => Flow::On(status.not()),
-            flow => flow,
-        }
-    }
-
-    /// Commands in a shell of their own: what they set is gone behind them, and their `exit` is theirs.
-    fn apart(&mut self, nodes: &[Rc<Node>]) -> Flow {
-        let variables = self.variables.clone();
-        let flow = self.list(&nodes.to_vec());
-        self.variables = variables;
-        match flow {
-            Flow::Exit(status) | Flow::Return(status) => Flow::On(status),
-            Flow::Break | Flow::Continue => Flow::On(Status::Success),
-            flow => flow,
-        }
-    }
-
-    fn and_or(&mut self, first: &Rc<Node>, rest: &[(bool, Rc<Node>)]) -> Flow {
-        self.guarded += 1;
-        let mut flow = self.node(first);
-        self.guarded -= 1;
-        for (at, (and, node)) in rest.iter().enumerate() {
-            let Flow::On(status) = flow else { return flow };
-            let is_last = at + 1 == rest.len();
-            self.guarded += u32::from(!is_last);
-            flow = match (status, and) {
-                (Status::Success, true) | (Status::Failure, false) => self.node(node),
-                (Status::Unknown, _) => self.in_doubt(&[std::slice::from_ref(node)], false),
-                _ => Flow::On(status),
-            };
-            self.guarded -= u32::from(!is_last);
-        }
-        flow
-    }
-
-    /// Reads branches of which nobody knows which one is taken. `whole`: one of them is for sure.
-    fn in_doubt(&mut self, branches: &[&[Rc<Node>]], whole: bool) -> Flow {
-        let before = self.variables.clone();
-        let mut ends = Vec::new();
-        self.doubt += 1;
-        for branch in branches {
-            self.variables.clone_from(&before);
-            if self.list(&branch.to_vec()) == Flow::Joined {
-                self.doubt -= 1;
-                return Flow::Joined;
-            }
-            ends.push(std::mem::take(&mut self.variables));
-        }
-        self.doubt -= 1;
-        if !whole {
-            ends.push(before);
-        }
-        // A value that all branches agree on is known; so is one that only some of them give, since nothing else can.
-        let mut merged: BTreeMap<String, String> = BTreeMap::new();
-        for (name, value) in ends.into_iter().flatten() {
-            merged
-                .entry(name)
-                .and_modify(|known| {
-                    if *known != value {
-                        *known = UNKNOWN.to_string();
-                    }
-                })
-                .or_insert_with(|| value.clone());
-        }
-        self.variables = merged;
-        Flow::On(Status::Unknown)
-    }
-
-    fn condition(&mut self, list: &List) -> Flow {
-        self.guarded += 1;
-        let flow = self.list(list);
-        self.guarded -= 1;
-        flow
-    }
-
-    fn choose(&mut self, arms: &[(List, List)], otherwise: Option<&List>) -> Flow {
-        for (at, (condition, body)) in arms.iter().enumerate() {
-            match self.condition(condition) {
-                Flow::On(Status::Success) => return self.list(body),
-                Flow::On(Status::Failure) => {}
-                Flow::On(Status::Unknown) => {
-                    let mut branches: Vec<&[Rc<Node>]> = vec![body];
-                    for (condition, body) in &arms[at + 1..] {
-                        branches.push(condition);
-                        branches.push(body);
-                    }
-                    branches.extend(otherwise.map(Vec::as_slice));
-                    return self.in_doubt(&branches, otherwise.is_some());
-                }
-                other => return other,
-            }
-        }
-        otherwise.map_or(Flow::On(Status::Success), |list| self.list(list))
-    }
-
-    /// One round is enough to see what a loop does; whether there is a second, nobody can tell.
-    fn repeat(&mut self, until: bool, condition: &List, body: &List) -> Flow {
-        match self.condition(condition) {
-            Flow::On(status) => {
-                let goes_on = if until { status.not() } else { status };
-                let flow = match goes_on {
-                    Status::Failure => return Flow::On(Status::Success),
-                    Status::Success => self.list(body),
-                    Status::Unknown => self.in_doubt(&[body], false),
-                };
-                match flow {
-                    Flow::On(_) | Flow::Break | Flow::Continue => {}
-                    other => return other,
-                }
-                // A body may make a condition true that was not, as a retry does.
-                match self.condition(condition) {
-                    Flow::Joined => Flow::Joined,
-                    _ => Flow::On(Status::Unknown),
-                }
-            }
-            other => other,
-        }
-    }
-
-    fn for_each(&mut self, name: &str, values: &[token::Word], body: &List) -> Result<Flow, Flow> {
-        let mut fields = Vec::new();
-        for value in values {
-            self.fields(value, &mut fields)?;
-        }
-        for field in fields {
-            self.assign(name, field);
-            match self.list(body) {
-                Flow::On(_) | Flow::Continue => {}
-                Flow::Break => break,
-                other => return Ok(other),
-            }
-        }
-        Ok(Flow::On(Status::Unknown))
-    }
-
-    fn case(&mut self, subject: &token::Word, arms: &[(Vec<token::Word>, List)]) -> Result<Flow, Flow> {
-        let subject = self.text(subject)?;
-        for (patterns, body) in arms {
-            for pattern in patterns {
-                let pattern = self.text(pattern)?;
-                if subject.contains(UNKNOWN) || pattern.contains(UNKNOWN) || pattern.contains('[') {
-                    let branches: Vec<&[Rc<Node>]> = arms.iter().map(|(_, body)| body.as_slice()).collect();
-                    return Ok(self.in_doubt(&branches, false));
-                }
-                if program::matches(&pattern, &subject) {
-                    return Ok(self.list(body));
-                }
-            }
-        }
-        Ok(Flow::On(Status::Success))
     }
 }

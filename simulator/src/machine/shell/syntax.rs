@@ -43,6 +43,13 @@ pub(super) enum Node {
     Group(List),
     /// `( ... )`: what it assigns is forgotten behind it.
     Subshell(List),
+    /// `... &`: it runs beside what follows.
+    Job(Rc<Node>),
+    /// A block with redirections of its own.
+    Redirected {
+        block: Rc<Node>,
+        to: Redirections,
+    },
     Function {
         name: String,
         body: Rc<Node>,
@@ -54,10 +61,23 @@ pub(super) enum Node {
 pub(super) struct Simple {
     pub assignments: Vec<(String, Word)>,
     pub words: Vec<Word>,
-    /// Files that its standard output goes to, and whether it is added there.
+    pub to: Redirections,
+}
+
+/// Where a command's standard input and output are.
+#[derive(Debug, Default)]
+pub(super) struct Redirections {
+    /// Files that its output goes to, and whether it is added there.
     pub outputs: Vec<(Word, bool)>,
-    /// What it reads, if the script says so itself.
-    pub input: Option<Word>,
+    /// What it reads, if it is not what the shell reads.
+    pub input: Option<Input>,
+}
+
+#[derive(Debug)]
+pub(super) enum Input {
+    /// A here-document.
+    Text(Word),
+    File(Word),
 }
 
 /// Reads a script. A shell runs what stands before a mistake, so that much is there.
@@ -72,8 +92,13 @@ pub(super) fn parse(text: &str) -> (List, Option<String>) {
         }
         let from = parser.at;
         match parser.and_or() {
-            Ok(node) if parser.separator() || parser.at >= parser.tokens.len() => list.push(node),
-            Ok(_) => return (list, Some(mistake.unwrap_or_else(|| parser.unexpected()))),
+            Ok(node) => {
+                let (node, ended) = parser.ended(node);
+                if !ended && parser.at < parser.tokens.len() {
+                    return (list, Some(mistake.unwrap_or_else(|| parser.unexpected())));
+                }
+                list.push(node);
+            }
             Err(error) => {
                 debug_assert!(parser.at >= from, "a parser never goes back");
                 return (list, Some(mistake.unwrap_or(error)));
@@ -135,10 +160,12 @@ impl Parser {
         while self.takes_operator("\n") {}
     }
 
-    fn separator(&mut self) -> bool {
-        let any = [";", "&", "\n"].into_iter().any(|operator| self.takes_operator(operator));
+    /// A command with what ends it, if something does: a `&` makes a job of it.
+    fn ended(&mut self, node: Rc<Node>) -> (Rc<Node>, bool) {
+        let is_job = self.takes_operator("&");
+        let ended = is_job || self.takes_operator(";") || self.takes_operator("\n");
         self.skip_lines();
-        any
+        (if is_job { Rc::new(Node::Job(node)) } else { node }, ended)
     }
 
     /// Commands up to one of these keywords or operators, which is left standing.
@@ -149,8 +176,10 @@ impl Parser {
             if ends.iter().any(|end| self.plain() == Some(end) || self.is_operator(end)) {
                 return if list.is_empty() { Err(self.unexpected()) } else { Ok(list) };
             }
-            list.push(self.and_or()?);
-            if !self.separator() && !ends.iter().any(|end| self.is_operator(end)) {
+            let node = self.and_or()?;
+            let (node, ended) = self.ended(node);
+            list.push(node);
+            if !ended && !ends.iter().any(|end| self.is_operator(end)) {
                 return Err(self.unexpected());
             }
         }
@@ -221,11 +250,11 @@ impl Parser {
                 _ => return Ok(Rc::new(Node::Simple(self.simple()?))),
             }
         };
-        // Where a block's output goes decides nothing.
-        while matches!(self.peek(), Some(Token::Redirect(..))) {
-            self.at += 2;
-        }
-        Ok(Rc::new(node))
+        let mut to = Redirections::default();
+        while self.redirection(&mut to)? {}
+        let block = Rc::new(node);
+        let is_plain = to.outputs.is_empty() && to.input.is_none();
+        Ok(if is_plain { block } else { Rc::new(Node::Redirected { block, to }) })
     }
 
     fn body(&mut self) -> Parsed<List> {
@@ -261,7 +290,8 @@ impl Parser {
                 self.at += 1;
             }
         }
-        self.separator();
+        self.takes_operator(";");
+        self.skip_lines();
         Ok(Node::For { name, values, body: self.body()? })
     }
 
@@ -311,30 +341,35 @@ impl Parser {
         Ok(Node::Function { name, body: self.command()? })
     }
 
+    /// Takes one redirection, if one stands here.
+    fn redirection(&mut self, to: &mut Redirections) -> Parsed<bool> {
+        let Some(Token::Redirect(operator, descriptor)) = self.peek().cloned() else { return Ok(false) };
+        self.at += 1;
+        match (operator, self.peek().cloned()) {
+            ("<<" | "<<-", Some(Token::HereDocument(text))) => to.input = Some(Input::Text(text)),
+            ("<", Some(Token::Word(file))) if descriptor == 0 => to.input = Some(Input::File(file)),
+            (">" | ">|" | "&>", Some(Token::Word(file))) if descriptor == 1 => to.outputs.push((file, false)),
+            (">>", Some(Token::Word(file))) if descriptor == 1 => to.outputs.push((file, true)),
+            (_, Some(Token::Word(_) | Token::HereDocument(_))) => {}
+            _ => return Err(self.unexpected()),
+        }
+        self.at += 1;
+        Ok(true)
+    }
+
     fn simple(&mut self) -> Parsed<Simple> {
         let mut simple = Simple::default();
         let from = self.at;
-        while let Some(token) = self.peek().cloned() {
-            match token {
-                Token::Word(word) => match simple.words.is_empty().then(|| assignment(&word)).flatten() {
+        loop {
+            if let Some(Token::Word(word)) = self.peek().cloned() {
+                self.at += 1;
+                match simple.words.is_empty().then(|| assignment(&word)).flatten() {
                     Some(assignment) => simple.assignments.push(assignment),
                     None => simple.words.push(word),
-                },
-                Token::Redirect(operator, descriptor) => {
-                    self.at += 1;
-                    match (operator, self.peek().cloned()) {
-                        ("<<" | "<<-", Some(Token::HereDocument(text))) => simple.input = Some(text),
-                        (">" | ">|" | "&>", Some(Token::Word(file))) if descriptor == 1 => {
-                            simple.outputs.push((file, false));
-                        }
-                        (">>", Some(Token::Word(file))) if descriptor == 1 => simple.outputs.push((file, true)),
-                        (_, Some(Token::Word(_) | Token::HereDocument(_))) => {}
-                        _ => return Err(self.unexpected()),
-                    }
                 }
-                Token::Operator(_) | Token::HereDocument(_) => break,
+            } else if !self.redirection(&mut simple.to)? {
+                break;
             }
-            self.at += 1;
         }
         if self.at == from { Err(self.unexpected()) } else { Ok(simple) }
     }

@@ -1,7 +1,7 @@
 //! Shell text as words and operators.
 //!
 //! A word keeps its quoting and its expansions unread: what they stand for depends on the moment at which the command
-//! runs. Command substitutions are kept as text, arithmetic and pattern removal as [`Piece::Opaque`].
+//! runs. Command substitutions are kept as text.
 
 /// A part of a script.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub(super) enum Piece {
     Parameter(String, Option<(String, Word)>),
     /// `$(...)` and backquotes.
     Substitution(String),
+    /// `$(( ... ))`.
+    Arithmetic(Word),
     /// Something whose value is not read here.
     Opaque,
 }
@@ -65,7 +67,21 @@ pub(super) fn tokens(text: &str) -> (Vec<Token>, Option<String>) {
     (lexer.tokens, error)
 }
 
+/// A text in which expansions stand, but quotes mean nothing.
+fn inside(text: &str) -> Word {
+    let mut word = Word::default();
+    let mut lexer = Lexer { letters: text.chars().collect(), at: 0, tokens: Vec::new(), awaited: Vec::new() };
+    while let Some(letter) = lexer.peek(0) {
+        if lexer.quoted_letter(&mut word, letter, false).is_err() {
+            word.add(Piece::Opaque, true);
+        }
+    }
+    word
+}
+
 const OPERATORS: [&str; 8] = ["&&", "||", ";;", ";", "&", "|", "(", ")"];
+/// What `${name...}` can do, the longer ones first.
+const ACTIONS: [&str; 12] = [":-", ":=", ":?", ":+", "##", "%%", "-", "=", "?", "+", "#", "%"];
 const REDIRECTS: [&str; 11] = ["<<<", "<<-", "&>", ">>", ">|", ">&", "<<", "<&", "<>", ">", "<"];
 
 struct Lexer {
@@ -152,13 +168,7 @@ impl Lexer {
             if verbatim {
                 word.add(Piece::Text(body), true);
             } else {
-                let mut inner =
-                    Lexer { letters: body.chars().collect(), at: 0, tokens: Vec::new(), awaited: Vec::new() };
-                while let Some(letter) = inner.peek(0) {
-                    if inner.quoted_letter(&mut word, letter, false).is_err() {
-                        word.add(Piece::Opaque, true);
-                    }
-                }
+                word = inside(&body);
             }
             self.tokens[at] = Token::HereDocument(word);
         }
@@ -250,9 +260,11 @@ impl Lexer {
                 word.add(piece, quoted);
             }
             Some('(') => {
-                let arithmetic = self.starts("((");
+                let is_arithmetic = self.starts("((");
                 let script = self.parentheses()?;
-                word.add(if arithmetic { Piece::Opaque } else { Piece::Substitution(script) }, quoted);
+                let inner = script.strip_prefix('(').and_then(|rest| rest.strip_suffix(')')).filter(|_| is_arithmetic);
+                let piece = inner.map(|inner| Piece::Arithmetic(inside(inner)));
+                word.add(piece.unwrap_or(Piece::Substitution(script)), quoted);
             }
             Some(letter) if "@*#?$!-0123456789".contains(letter) => {
                 self.at += 1;
@@ -282,17 +294,23 @@ impl Lexer {
                 self.at += 1;
                 letter.to_string()
             }
+            Some('#') => {
+                self.at += 1;
+                let name = self.name();
+                self.close('}')?;
+                return Ok(Piece::Parameter(name, Some(("length".to_owned(), Word::default()))));
+            }
             _ => self.name(),
         };
         let rest = self.word(|letter| letter == '}')?;
         self.close('}')?;
         let Some(first) = rest.0.first().cloned() else { return Ok(Piece::Parameter(name, None)) };
         let Piece::Text(text) = first.piece else { return Ok(Piece::Opaque) };
-        let action: String = text.chars().take_while(|letter| ":-=?+".contains(*letter)).take(2).collect();
-        let action = if action.starts_with(':') { action } else { action.chars().take(1).collect() };
-        if name.is_empty() || action.is_empty() || action == ":" {
+        let Some(action) = ACTIONS.into_iter().find(|action| text.starts_with(action)).filter(|_| !name.is_empty())
+        else {
             return Ok(Piece::Opaque);
-        }
+        };
+        let action = action.to_owned();
         let mut operand = rest;
         operand.0[0].piece = Piece::Text(text[action.len()..].to_owned());
         Ok(Piece::Parameter(name, Some((action, operand))))
