@@ -1,115 +1,108 @@
 //! A `#cloud-config` document: what cloud-init makes of the parts that a join needs (`facts/tailscale-and-first-boot.md`
-//! B1 and B2).
+//! B1 and B2). The rules are those of 22.4.2.
 //!
-//! cloud-init forgives much: what does not fit is logged and left out, and the boot goes on. Only YAML that cannot be
-//! read costs the whole document, and one bad item costs all of `runcmd`.
+//! cloud-init forgives much, a section at a time: what breaks ends its section alone, and the boot goes on. So one bad
+//! entry of `write_files` costs the entries behind it, and one bad item of `runcmd` all of them. Only YAML that cannot be
+//! read costs the whole document.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+mod write_files;
+
 use serde_json::{Map, Value};
 use serde_saphyr::options;
 
 use super::system::System;
-use super::user_data::gunzip;
 
-/// Reads a document, puts its files onto the machine, and returns the lines of the script that its `runcmd` becomes, an item
-/// each.
-pub(super) fn apply(system: &mut System, text: &str) -> Result<Vec<String>, String> {
-    let document = parse(text)?;
-    name(system, &document);
-    match document.get("write_files") {
-        None | Some(Value::Null) => {}
-        Some(Value::Array(files)) => {
-            // Those that are put off are written in the last stage, still before runcmd.
-            let (late, early): (Vec<&Value>, Vec<&Value>) = files.iter().partition(|file| file["defer"] == true);
-            for file in early.into_iter().chain(late) {
-                if let Err(why) = write(system, file) {
-                    system.note(&format!("write_files: {why}"));
-                }
+/// A document that was read, stage by stage.
+pub(super) struct Document(Map<String, Value>);
+
+impl Document {
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        // U+0085 is a line end to YAML; the other control characters are an error.
+        let forbidden = |letter: char| matches!(letter, '\0'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{7f}'..='\u{84}' | '\u{86}'..='\u{9f}');
+        if text.contains(forbidden) {
+            return Err("a control character makes the whole document invalid YAML".to_owned());
+        }
+        // YAML 1.1, as PyYAML reads it: of keys that stand twice the last counts, 0700 is octal, `yes` is a truth value.
+        let options = options! {
+            duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins,
+            legacy_octal_numbers: true,
+            strict_booleans: false,
+        };
+        match serde_saphyr::from_str_with_options(text, options) {
+            Ok(Value::Object(document)) => Ok(Self(document)),
+            Ok(Value::Null) => Ok(Self(Map::new())),
+            Ok(_) => Err("the document is no mapping".to_owned()),
+            Err(_) => Err("the document is no valid YAML".to_owned()),
+        }
+    }
+
+    /// The host name; until then the machine has its server's. `hostname` is taken as it is, since the
+    /// vendor's data give the full name (`hetzner/metadata.rs`); else a full name gives its first label.
+    pub(super) fn name(&self, system: &mut System) {
+        let text = |key: &str| self.0.get(key).and_then(Value::as_str).filter(|name| !name.is_empty());
+        if is_true(self.0.get("preserve_hostname")) {
+            return;
+        }
+        if let Some(fqdn) = text("fqdn").filter(|_| is_true(self.0.get("prefer_fqdn_over_hostname"))) {
+            fqdn.clone_into(&mut system.hostname);
+        } else if let Some(hostname) = text("hostname") {
+            hostname.clone_into(&mut system.hostname);
+        } else if let Some(label) = text("fqdn").and_then(first_label) {
+            label.clone_into(&mut system.hostname);
+        }
+    }
+
+    /// The script that runs before any file is written.
+    pub(super) fn bootcmd(&self, system: &mut System) -> Option<String> {
+        self.script(system, "bootcmd")
+    }
+
+    /// Puts the files onto the machine. Those that are put off are written in the last stage, still before `runcmd`.
+    pub(super) fn write_files(&self, system: &mut System) {
+        for late in [false, true] {
+            if let Err(why) = write_files::write(system, self.0.get("write_files"), late, &self.0) {
+                system.note(&format!("write_files ends: {why}"));
             }
         }
-        Some(_) => system.note("write_files is no list and is left out"),
     }
-    if document.contains_key("bootcmd") {
-        system.note("bootcmd is not read here");
-    }
-    lines(document.get("runcmd"))
-}
 
-fn parse(text: &str) -> Result<Map<String, Value>, String> {
-    // U+0085 is a line end to YAML; the other control characters are an error.
-    let forbidden = |letter: char| matches!(letter, '\0'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{7f}'..='\u{84}' | '\u{86}'..='\u{9f}');
-    if text.contains(forbidden) {
-        return Err("a control character makes the whole document invalid YAML".to_owned());
-    }
-    // YAML 1.1, as PyYAML reads it: of keys that stand twice the last counts, 0700 is octal, `yes` is a truth value.
-    let options = options! {
-        duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins,
-        legacy_octal_numbers: true,
-        strict_booleans: false,
-    };
-    match serde_saphyr::from_str_with_options(text, options) {
-        Ok(Value::Object(document)) => Ok(document),
-        Ok(Value::Null) => Ok(Map::new()),
-        Ok(_) => Err("the document is no mapping".to_owned()),
-        Err(_) => Err("the document is no valid YAML".to_owned()),
-    }
-}
-
-/// `hostname` wins over `fqdn`, which wins over the server's name; a full name gives its first label.
-fn name(system: &mut System, document: &Map<String, Value>) {
-    let given = ["hostname", "fqdn"].into_iter().find_map(|key| document.get(key).and_then(Value::as_str));
-    if let Some(label) = given.and_then(|name| name.split('.').next()).filter(|label| !label.is_empty()) {
-        label.clone_into(&mut system.hostname);
-    }
-}
-
-fn write(system: &mut System, file: &Value) -> Result<(), String> {
-    let path = file["path"].as_str().filter(|path| !path.is_empty()).ok_or("an entry has no path")?;
-    let content = match &file["content"] {
-        Value::Null => String::new(),
-        content => as_python_writes(content),
-    };
-    let decode = |content: &str| {
-        let compact: String = content.split_whitespace().collect();
-        STANDARD.decode(compact).map_err(|_| format!("{path} is no base64"))
-    };
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).map_err(|_| format!("{path} is no text"));
-    let content = match file["encoding"].as_str().unwrap_or_default().to_ascii_lowercase().as_str() {
-        "b64" | "base64" => text(decode(&content)?)?,
-        "gz+base64" | "gzip+base64" | "gz+b64" | "gzip+b64" => gunzip(&decode(&content)?)?,
-        "" | "text/plain" => content,
-        // Bytes of gzip are no text, so they cannot stand in the document.
-        "gz" | "gzip" => return Err(format!("{path} is no gzip")),
-        other => {
-            system.note(&format!("write_files: unknown encoding {other:?}, taken as text"));
-            content
+    /// What takes time and decides nothing here.
+    pub(super) fn note_the_rest(&self, system: &mut System) {
+        for key in ["users", "groups", "package_update", "package_upgrade", "packages"] {
+            if self.0.contains_key(key) {
+                system.note(&format!("{key} is not followed here"));
+            }
         }
-    };
-    let mode = match &file["permissions"] {
-        Value::Null => 0o644,
-        Value::String(digits) => u32::from_str_radix(digits.trim_start_matches("0o"), 8).unwrap_or_else(|_| {
-            system.note(&format!("write_files: {digits:?} are no permissions"));
-            0o644
-        }),
-        number => {
-            system.note(&format!("schema: permissions of {path} are no string"));
-            number.as_u64().and_then(|mode| u32::try_from(mode).ok()).unwrap_or(0o644)
+    }
+
+    /// The script that `runcmd` becomes, an item each.
+    pub(super) fn runcmd(&self, system: &mut System) -> Vec<String> {
+        self.lines(system, "runcmd").unwrap_or_default()
+    }
+
+    fn script(&self, system: &mut System, key: &str) -> Option<String> {
+        self.lines(system, key).map(|lines| lines.join("\n"))
+    }
+
+    fn lines(&self, system: &mut System, key: &str) -> Option<Vec<String>> {
+        match lines(self.0.get(key)?) {
+            Ok(lines) => Some(lines),
+            Err(why) => {
+                system.note(&format!("{key}: {why}, so nothing of it is run"));
+                None
+            }
         }
-    };
-    system.write(path, Some(content), file["append"] == true);
-    system.set_mode(path, |_| mode);
-    system.note(&format!("writes {path}"));
-    Ok(())
+    }
 }
 
-/// The script that `runcmd` becomes: lists are words that no shell touches, texts are lines of it.
-fn lines(runcmd: Option<&Value>) -> Result<Vec<String>, String> {
-    let items = match runcmd {
-        None | Some(Value::Null) => return Ok(Vec::new()),
-        Some(Value::Array(items)) => items,
-        Some(_) => return Err("runcmd is no list, so nothing of it is run".to_owned()),
-    };
+/// The part of a full name that a machine takes for its own.
+pub(super) fn first_label(name: &str) -> Option<&str> {
+    name.split('.').next().filter(|label| !label.is_empty())
+}
+
+/// The script that a list of commands becomes: lists are words that no shell touches, texts are lines of it.
+fn lines(commands: &Value) -> Result<Vec<String>, &'static str> {
+    let Value::Array(items) = commands else { return Err("it is no list") };
     let line = |item: &Value| match item {
         Value::String(line) => Ok(line.clone()),
         Value::Array(words) => {
@@ -117,7 +110,7 @@ fn lines(runcmd: Option<&Value>) -> Result<Vec<String>, String> {
             Ok(words.iter().map(quote).collect::<Vec<_>>().join(" "))
         }
         Value::Null => Ok(String::new()),
-        _ => Err("an item of runcmd is neither text nor list, so nothing of it is run".to_owned()),
+        _ => Err("an item is neither text nor list"),
     };
     items.iter().map(line).collect()
 }
@@ -131,4 +124,10 @@ fn as_python_writes(value: &Value) -> String {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     }
+}
+
+/// What cloud-init takes for yes, in whatever way it is written.
+fn is_true(value: Option<&Value>) -> bool {
+    let text = value.map(as_python_writes).unwrap_or_default();
+    matches!(text.to_lowercase().trim(), "true" | "1" | "on" | "yes")
 }

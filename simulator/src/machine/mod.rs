@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use cloud_config::Document;
 use shell::Flow;
 use system::System;
 use user_data::UserData;
@@ -53,29 +54,25 @@ impl std::fmt::Debug for JoinPlan {
 
 /// Reads user data as a machine of this name would at its first boot.
 pub fn first_boot(user_data: Option<&str>, server_name: &str) -> FirstBoot {
-    let mut system = System::named(server_name);
+    let mut system = System::named(cloud_config::first_label(server_name).unwrap_or(server_name));
     let join = plan(&mut system, user_data.unwrap_or_default());
     FirstBoot { join, log: system.log }
 }
 
 fn plan(system: &mut System, user_data: &str) -> Result<JoinPlan, String> {
-    let lines = match user_data::open(user_data)? {
-        UserData::CloudConfig(text) => cloud_config::apply(system, &text)?,
-        UserData::Script(text) => vec![text],
-    };
-    let run = |system: &mut System, lines: &[String]| {
-        shell::run(system, &lines.join("\n"), vec!["runcmd".to_owned()], BTreeMap::new())
-    };
-    let before = (lines.len() > 1).then(|| system.clone());
-    if run(system, &lines) == Flow::Joined
-        && let Some(before) = before
-    {
-        // What comes after the join is not followed, but told.
-        let joins = |count: &usize| run(&mut before.clone(), &lines[..*count]) == Flow::Joined;
-        let joined = (1..=lines.len()).find(joins).unwrap_or(lines.len());
-        for line in &lines[joined..] {
-            system.note(&format!("then runs {line}"));
+    let (before, lines) = match user_data::open(user_data)? {
+        UserData::CloudConfig(text) => {
+            let document = Document::parse(&text)?;
+            document.note_the_rest(system);
+            let before = document.bootcmd(system).map(|script| run(system, "bootcmd", &script));
+            document.write_files(system);
+            document.name(system);
+            (before, document.runcmd(system))
         }
+        UserData::Script(text) => (None, vec![text]),
+    };
+    if before != Some(Flow::Joined) {
+        run_lines(system, &lines);
     }
     match system.join.take() {
         Some(Ok(join)) => Ok(JoinPlan { auth_key: join.auth_key, hostname: join.hostname, installs: system.installs }),
@@ -85,6 +82,24 @@ fn plan(system: &mut System, user_data: &str) -> Result<JoinPlan, String> {
             Some(last) => format!("nothing comes to `tailscale up`; the last that happened: {last}"),
             None => "nothing calls `tailscale up`".to_owned(),
         }),
+    }
+}
+
+fn run(system: &mut System, name: &str, script: &str) -> Flow {
+    shell::run(system, script, vec![name.to_owned()], BTreeMap::new())
+}
+
+/// Runs the script of `runcmd`. What comes after the join is not followed, but told.
+fn run_lines(system: &mut System, lines: &[String]) {
+    let before = (lines.len() > 1).then(|| system.clone());
+    if run(system, "runcmd", &lines.join("\n")) != Flow::Joined {
+        return;
+    }
+    let Some(before) = before else { return };
+    let joins = |count: &usize| run(&mut before.clone(), "runcmd", &lines[..*count].join("\n")) == Flow::Joined;
+    let joined = (1..=lines.len()).find(joins).unwrap_or(lines.len());
+    for line in &lines[joined..] {
+        system.note(&format!("then runs {line}"));
     }
 }
 
