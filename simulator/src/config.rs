@@ -161,6 +161,12 @@ pub struct MachineConfig {
     pub queued_joins: bool,
     /// Seconds after which a machine joins once more, as another device. Only a reusable key lets it.
     pub joins_again_after_seconds: Option<f64>,
+    /// Seconds from the join until something listens on its ports.
+    pub listens_after_seconds: f64,
+    /// The TCP ports on which something listens then.
+    pub ports: BTreeSet<u16>,
+    /// Whether connections over the tailnet reach it: its policy may forbid them, or the caller may not be in it.
+    pub reachable: bool,
 }
 
 impl Default for MachineConfig {
@@ -173,6 +179,9 @@ impl Default for MachineConfig {
             fails_chance: 0.0,
             queued_joins: false,
             joins_again_after_seconds: None,
+            listens_after_seconds: 2.0,
+            ports: BTreeSet::from([22]),
+            reachable: true,
         }
     }
 }

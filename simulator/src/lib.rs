@@ -39,4 +39,4 @@ pub use history::{
 };
 pub use machine::{FirstBoot, JoinPlan, first_boot};
 pub use tailscale::{NodeId, OAuthClient, PlantedDevice, PlantedKey, TailscaleConfig};
-pub use world::{Delivery, Entry, Joined, NotJoined, World};
+pub use world::{Delivery, Entry, Joined, NotJoined, Unreached, World};

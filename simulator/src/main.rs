@@ -27,6 +27,7 @@ Control (JSON):
   PATCH  /_sim/config          change it (JSON merge patch)
   POST   /_sim/advance         { \"seconds\": 3600 }: let time pass at once
   POST   /_sim/servers         plant a server   POST /_sim/devices    plant a device
+  GET    /_sim/reach/IP/PORT   whether a machine answers there, from within the tailnet
   PATCH  /_sim/servers/ID      { \"labels\": {}, \"protected\": true }  DELETE /_sim/servers/ID
   GET    /_sim/servers/ID/user-data   its first-boot document
   POST   /_sim/servers/ID/off         its power is cut

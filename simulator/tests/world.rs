@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Request;
 use serde_json::{Value, json};
-use simulator::{Actor, Api, Applied, Config, Cut, Fault, FaultKind, What, World};
+use simulator::{Actor, Api, Applied, Config, Cut, Fault, FaultKind, PlantedDevice, Unreached, What, World};
 
 /// A client that asks one question after the other.
 struct Client {
@@ -248,4 +248,25 @@ fn a_stale_read_shows_the_project_as_it_was() {
     client.world.ambush(FaultKind::StaleRead { seconds: 5.0 });
     assert_eq!(client.get(&format!("/servers/{id}")).0, 200);
     assert_eq!(client.get(&format!("/servers/{id}")).0, 404);
+}
+
+#[test]
+fn a_machine_answers_on_its_ports_once_it_listens_and_while_it_is_in_the_tailnet() {
+    use Unreached::{NoAnswer, Refused};
+    let mut world = World::new(Config::default());
+    let node = world.plant_device(PlantedDevice::default());
+    let ip = world.devices().find_map(|device| device.ip?.parse().ok()).unwrap();
+    let nobody = "100.64.9.9".parse().unwrap();
+    for (seconds, ip, port, outcome) in
+        [(1, ip, 22, Err(Refused)), (2, ip, 22, Ok(())), (2, ip, 80, Err(Refused)), (2, nobody, 22, Err(NoAnswer))]
+    {
+        assert_eq!(world.reach(Duration::from_secs(seconds), ip, port), outcome, "{ip}:{port} after {seconds} s");
+    }
+    let later = Duration::from_secs(9);
+    world.configure(|config| config.machine.reachable = false);
+    assert_eq!(world.reach(later, ip, 22), Err(NoAnswer));
+    world.configure(|config| (config.machine.reachable, config.machine.ports) = (true, [80].into()));
+    assert_eq!((world.reach(later, ip, 80), world.reach(later, ip, 22)), (Ok(()), Err(Refused)));
+    world.remove_device(&node);
+    assert_eq!(world.reach(later, ip, 80), Err(NoAnswer));
 }

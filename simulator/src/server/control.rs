@@ -10,7 +10,9 @@ use serde_json::{Value, json};
 
 use super::Door;
 use crate::reply::json_reply;
-use crate::{Config, Fault, FirstBoot, NotJoined, PlantedDevice, PlantedKey, PlantedServer, World, first_boot};
+use crate::{
+    Config, Fault, FirstBoot, NotJoined, PlantedDevice, PlantedKey, PlantedServer, Unreached, World, first_boot,
+};
 
 impl Door {
     pub(super) fn control(&self, request: &Request<Bytes>) -> Response<Bytes> {
@@ -50,6 +52,7 @@ impl Door {
                 self.world().touch_server(id.parse().unwrap_or_default(), labels, change["protected"].as_bool());
                 json!({})
             })),
+            ("GET", ["reach", ip, port]) => done(self.reach(ip, port)),
             ("DELETE", ["servers", id]) => {
                 self.world().remove_server(id.parse().unwrap_or_default());
                 json_reply(200, &json!({}))
@@ -97,6 +100,12 @@ impl Door {
             ("POST", ["first-boot"]) => done(read::<Document>(body).map(|document| document.first_boot())),
             _ => missing("no such control; see --help"),
         }
+    }
+
+    fn reach(&self, ip: &str, port: &str) -> Result<Value, String> {
+        let (ip, port) = (ip.parse().map_err(|_| "no IPv4 address")?, port.parse().map_err(|_| "no port")?);
+        let outcome = self.world().reach(self.now(), ip, port);
+        Ok(json!({ "outcome": outcome.err().map_or("open", Unreached::name) }))
     }
 
     fn patch(&self, body: &[u8]) -> Result<Value, String> {

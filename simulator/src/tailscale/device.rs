@@ -66,6 +66,8 @@ pub(super) struct Device {
     tags: Vec<String>,
     pub ephemeral: bool,
     authorized: bool,
+    /// When it was made.
+    since: Duration,
     /// When somebody approves it.
     approved_from: Option<Duration>,
     pub connected: bool,
@@ -113,6 +115,7 @@ impl Device {
             tags: planted.tags,
             ephemeral: planted.ephemeral,
             authorized: planted.authorized,
+            since: cx.now,
             approved_from: None,
             connected: planted.connected,
             connected_from: cx.now,
@@ -160,6 +163,11 @@ impl Device {
     fn is_connected(&self, cx: &Context) -> bool {
         let in_touch = self.connected || cx.now < self.missed_from;
         in_touch && self.connected_from <= cx.now && self.expired.is_none()
+    }
+
+    /// Whether a packet to it can arrive: what is true at once, and shown by the API only after a while.
+    fn is_in_touch(&self, cx: &Context) -> bool {
+        self.connected && self.expired.is_none() && self.is_authorized(cx)
     }
 
     fn ipv4(&self) -> Option<&String> {
@@ -267,7 +275,23 @@ fn addresses(number: u64, ipv6_only: bool) -> Vec<String> {
     (!ipv6_only).then(|| ipv4.to_string()).into_iter().chain([ipv6]).collect()
 }
 
+/// A machine in the tailnet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer {
+    /// The server whose machine it is, if it is one of this world.
+    pub server: Option<u64>,
+    /// When it joined.
+    pub since: Duration,
+}
+
 impl Tailscale {
+    /// The machine behind an address, if one is in touch there.
+    pub(crate) fn peer(&self, cx: &Context, ip: Ipv4Addr) -> Option<Peer> {
+        let ip = ip.to_string();
+        let is_it = |device: &&Device| device.ipv4() == Some(&ip) && device.is_in_touch(cx);
+        self.devices.values().find(is_it).map(|device| Peer { server: device.server, since: device.since })
+    }
+
     pub(super) fn list_devices(&self, cx: &mut Context, request: &Request<Bytes>) -> Response<Bytes> {
         let query = query_of(request);
         let all = query.iter().any(|(name, value)| name == "fields" && value == "all");

@@ -2,8 +2,9 @@
 //!
 //! This file holds the state, its time and what can be seen of it. `exchange.rs` is what becomes of a request,
 //! `happening.rs` what happens by itself, `operator.rs` what somebody does at the console, `outside.rs` how a
-//! program outside plays a machine.
+//! program outside plays a machine, `dial.rs` who can be reached.
 
+mod dial;
 mod exchange;
 mod happening;
 mod operator;
@@ -22,6 +23,7 @@ use crate::hetzner::Hetzner;
 use crate::history::{BindingView, Change, DeviceView, Fate, KeyView, PrimaryIpView, ServerView};
 use crate::tailscale::{NodeId, Tailscale};
 
+pub use dial::Unreached;
 pub use exchange::Delivery;
 pub use outside::{Joined, NotJoined};
 
@@ -47,9 +49,9 @@ pub struct World {
 pub struct Entry {
     /// Milliseconds since the world began.
     pub at_ms: u64,
-    /// `hetzner`, `tailscale`, `oidc`, `metadata` or `world`.
+    /// `hetzner`, `tailscale`, `oidc`, `metadata`, `dial` or `world`.
     pub who: &'static str,
-    /// The request line, or what happened.
+    /// The request line, the address that was dialled, or what happened.
     pub what: String,
     /// The status, the cut, or nothing.
     pub outcome: String,
