@@ -1,4 +1,4 @@
-//! The real exchange: reqwest over rustls. The one file that opens a socket or reads a certificate file.
+//! The real exchange: reqwest over rustls, and the real dial. The one file that opens a socket or reads a certificate file.
 //!
 //! Choices, with their reasons (figures: `facts/napi.md` 6):
 //!
@@ -8,8 +8,11 @@
 //!   microseconds. Files named by `NODE_EXTRA_CA_CERTS` and `SSL_CERT_FILE` are added, so that a company's own CA works;
 //!   a file that cannot be read is a warning, as in Node.
 //! * HTTP/1.1 only, no compression: our bodies are small, and each would cost size.
-//! * Proxies come from the caller's environment as data (JavaScript's view of it), never from `std::env`.
+//! * Proxies come from the caller's environment as data (JavaScript's view of it), never from `std::env`. A dial uses none: they
+//!   do not lead into the tailnet.
 
+use std::io::ErrorKind;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +24,7 @@ use rustls::pki_types::pem::PemObject;
 
 use super::chain::host_of;
 use super::request::with_plain_host;
-use super::{BODY_LIMIT, Transport, TransportError, clean};
+use super::{BODY_LIMIT, Dial, DialError, Transport, TransportError, clean};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 const LOOPBACK: &str = "localhost,127.0.0.0/8,::1";
@@ -128,6 +131,26 @@ impl Transport for Live {
     }
 }
 
+impl Dial for Live {
+    fn dial(&self, ip: Ipv4Addr, port: u16) -> BoxFuture<'_, Result<(), DialError>> {
+        Box::pin(async move {
+            match tokio::net::TcpStream::connect((ip, port)).await {
+                // It is dropped, and thereby closed.
+                Ok(_) => Ok(()),
+                Err(error) => Err(match error.kind() {
+                    ErrorKind::ConnectionRefused => DialError::Refused,
+                    ErrorKind::TimedOut => DialError::NoAnswer,
+                    ErrorKind::HostUnreachable
+                    | ErrorKind::NetworkUnreachable
+                    | ErrorKind::NetworkDown
+                    | ErrorKind::AddrNotAvailable => DialError::NoRoute,
+                    _ => DialError::Failed(clean(&error.to_string())),
+                }),
+            }
+        })
+    }
+}
+
 fn roots(network: &Network) -> (rustls::RootCertStore, Vec<String>) {
     let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     let mut warnings = Vec::new();
@@ -157,7 +180,7 @@ fn classify(host: &str, error: &reqwest::Error) -> TransportError {
         if error.is_timeout() {
             return TransportError::ConnectTimeout { host };
         }
-        if is_io(error, std::io::ErrorKind::ConnectionRefused) {
+        if is_io(error, ErrorKind::ConnectionRefused) {
             return TransportError::Refused { host };
         }
         if why.contains("dns error") {
@@ -192,7 +215,7 @@ fn certificate_error(error: &reqwest::Error) -> Option<&rustls::Error> {
     })
 }
 
-fn is_io(error: &reqwest::Error, kind: std::io::ErrorKind) -> bool {
+fn is_io(error: &reqwest::Error, kind: ErrorKind) -> bool {
     sources(error).any(|source| source.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == kind))
 }
 
@@ -203,4 +226,24 @@ fn reason(error: &reqwest::Error) -> String {
     last.reverse();
     last.dedup();
     last.into_iter().map(String::as_str).collect::<Vec<_>>().join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_dial_opens_a_connection_and_closes_it_at_once() {
+        let (live, _) = Live::new(&Network::default()).unwrap();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        assert_eq!(live.dial(Ipv4Addr::LOCALHOST, port).await, Ok(()));
+        let (mut stream, _) = listener.accept().await.unwrap();
+        assert_eq!(stream.read(&mut [0]).await.unwrap(), 0, "nothing is sent");
+        drop(listener);
+        assert_eq!(live.dial(Ipv4Addr::LOCALHOST, port).await, Err(DialError::Refused));
+    }
 }

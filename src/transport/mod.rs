@@ -12,10 +12,14 @@
 //! 4. *decoding*: the room's own function reads the answer **inside** the loop, so that a body cut short is tried again;
 //! 5. *retry*: the room's opinion on the failure ([`Judge`]) meets the strategy here ([`retry`]), as long as the process
 //!    has retries left ([`RetryBudget`]).
+//!
+//! Beside it there is one more way out, [`Dial`]: a TCP connection that is opened and closed, to see whether a machine can be
+//! reached.
 
 mod budget;
 mod chain;
 mod clock;
+mod dial;
 mod document;
 mod error;
 mod live;
@@ -29,6 +33,7 @@ use futures_util::future::BoxFuture;
 pub use budget::RetryBudget;
 pub use chain::{Call, Chain, Kept, Within};
 pub use clock::{Chance, Clock, Instant, sleep, sleep_until, timeout_at};
+pub use dial::{Dial, DialError, dial_within};
 pub use document::Document;
 pub use error::{Fate, TransportError};
 pub use live::{Live, Network, Proxy};
