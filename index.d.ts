@@ -391,6 +391,16 @@ export interface ProvisionOptions extends CallOptions {
   /** Whether to wait for the machine. Default: true. */
   wait?: boolean | null | undefined
   /**
+   * What a machine has to be before the call succeeds. `enrolled`: its device verifies in the tailnet. `reachable`: beyond that,
+   * this process has connected to it by TCP over the tailnet, for which it has to be in it; if it cannot before the deadline, the
+   * call ends as `NOT_REACHABLE`, and what it had made is undone. A job that was ready before is dialled too, and not deleted. With
+   * `wait: false` each call tries once, for at most three seconds, and a machine that is not reached is still `booting`.
+   * Default: `enrolled`.
+   */
+  waitFor?: 'enrolled' | 'reachable' | null | undefined
+  /** With `waitFor: 'reachable'`: the port to connect to, 1 to 65 535. Default: 22. */
+  reachablePort?: number | null | undefined
+  /**
    * With `wait: false`: milliseconds that the machine has to join, from the call on that begins it, whatever `timeoutMs` says of
    * that call. At least 60 000. Default: `PROVISION_TIMEOUT_SECONDS`, or 600 000.
    */
@@ -565,8 +575,8 @@ export interface Logger {
 }
 
 /**
- * Where a call stands. `follow` while another attempt of the job is followed, `undo` while the own one is undone; `read`,
- * `power` and `remove` in the functions that do one thing.
+ * Where a call stands. `follow` while another attempt of the job is followed, `reach` with `waitFor: 'reachable'`, `undo` while the
+ * own one is undone; `read`, `power` and `remove` in the functions that do one thing.
  */
 export type Step =
   | 'validate'
@@ -577,6 +587,7 @@ export type Step =
   | 'server'
   | 'wait'
   | 'verify'
+  | 'reach'
   | 'ready'
   | 'undo'
   | 'read'
@@ -599,7 +610,7 @@ export type EventDetail =
   | { kind: 'candidate'; serverType: string; location: string; refused?: string; price?: Price }
   /** The server exists; the event itself names it. */
   | { kind: 'server' }
-  /** The machine has still to join, and what stands in the way. */
+  /** The machine has still to join, or is not reached yet, and what stands in the way. */
   | { kind: 'waiting'; why: string }
   /** The machine is in the tailnet; the event itself has its address. */
   | { kind: 'enrolled'; deviceId: string; nodeId: string }
@@ -633,6 +644,7 @@ export type ProvisionErrorCode =
   | 'ENROLL_TIMEOUT'
   | 'ENROLL_REJECTED'
   | 'ENROLL_AMBIGUOUS'
+  | 'NOT_REACHABLE'
   | 'ABORTED'
   | 'DEADLINE'
   | 'SUPERSEDED'

@@ -87,6 +87,8 @@ test('a wish that is wrong is named by its path, and nothing is sent', async () 
     'options.publicNet.ip4': { publicNet: { ip4: false } },
     'options.userData.packages[0]': { userData: { packages: ['-y'] } },
     'options.userData.files[0]': { userData: { files: [{ path: '/root/provision-vm/join.sh', content: '' }] } },
+    'options.waitFor': { waitFor: 'ready' },
+    'options.reachablePort': { waitFor: 'enrolled', reachablePort: 22 },
     'options.userData': { userData: { commands: ['x'.repeat(40_000)] } },
     'options.userData.users[0]': { userData: { users: [{ name: 'app', sshKeys: ['no key'] }] } },
     'options.tailscalePackage.sha256.arm64': { tailscalePackage: { version: '1.102.3', sha256: { amd64: 'a'.repeat(64) } } },
@@ -135,6 +137,17 @@ test('the events of an undo name what is gone and what is left', async () => {
   assert.equal(told.find(({ kind }) => kind === 'undo').why, error.message.split(':')[0])
   assert.deepEqual(told.filter(({ kind }) => kind === 'removed').map(({ resource }) => resource), ['server', 'auth_key'])
   assert.deepEqual(told.filter(({ kind }) => kind === 'left'), [])
+})
+
+test('a machine that has to be reached and is not, since nobody here is in its tailnet, is undone', async () => {
+  const told = []
+  const options = { waitFor: 'reachable', reachablePort: 65_000, timeoutMs: 4_000, onProgress: (event) => told.push(event) }
+  const error = await provisionVM(newJob(), quiet(options)).then(() => assert.fail('it was reached'), (error) => error)
+  assert.deepEqual([error.code, error.step, error.retryable, error.leftovers], ['NOT_REACHABLE', 'reach', true, []], error.message)
+  assert.match(error.message, /^100\.64\.0\.\d+:65000 cannot be reached over the tailnet: /)
+  assert.match(error.hint, /tailscale status/)
+  assert.ok(told.some(({ step, detail }) => step === 'reach' && detail.kind === 'waiting'))
+  assert.deepEqual(leftIn(await cloud.world()), [])
 })
 
 test('the settings may be options, and say what the machine is made from and who may log in', async () => {

@@ -4,7 +4,7 @@
 //! for again, `undo.rs` what an undo must survive, `spared.rs` what nobody may touch, `doubt.rs` what must not be believed at
 //! once, `lies.rs` answers that are wrong, `reap.rs` the reaper, `drop_in.rs` the single operations,
 //! `resume.rs` jobs that nobody waits for, `options.rs` what is wanted beyond the usual, `deprovision.rs` the end of a job,
-//! and `cleanup.rs` what a workflow's run left.
+//! `cleanup.rs` what a workflow's run left, and `reach.rs` machines that have to be reached.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
 #[path = "calls/adopt.rs"]
@@ -25,6 +25,8 @@ mod lies;
 mod options;
 #[path = "calls/provision.rs"]
 mod provision;
+#[path = "calls/reach.rs"]
+mod reach;
 #[path = "calls/reap.rs"]
 mod reap;
 #[path = "calls/resume.rs"]

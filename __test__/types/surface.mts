@@ -68,6 +68,8 @@ interface CallOptions {
 expectTypeOf<t.CallOptions>().toEqualTypeOf<CallOptions>()
 interface ProvisionOptions extends CallOptions {
   wait?: boolean | Nothing
+  waitFor?: 'enrolled' | 'reachable' | Nothing
+  reachablePort?: number | Nothing
   finishWithinMs?: number | Nothing
   runId?: string | Nothing
   serverTypes?: readonly string[] | Nothing
@@ -248,6 +250,8 @@ export function misuse(): void {
   void api.provisionVM(job(), { servertype: 'cpx22' })
   // @ts-expect-error Hetzner's ids are numbers
   void api.provisionVM(job(), { firewalls: ['web'] })
+  // @ts-expect-error a machine is waited for in one of two ways
+  void api.provisionVM(job(), { waitFor: 'ready' })
   // @ts-expect-error a document of one's own cannot be merged
   void api.provisionVM(job(), { userData: '#cloud-config' })
   // @ts-expect-error who does not wait may have no address yet

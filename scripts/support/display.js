@@ -12,6 +12,7 @@ const UNDERWAY = {
   server: 'Waiting for the server and its device',
   wait: 'Waiting for the server and its device',
   verify: 'Verifying the device',
+  reach: 'Connecting to the machine over the tailnet',
   ready: 'Marking the server ready',
   undo: 'Undoing what was begun',
 }

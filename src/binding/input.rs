@@ -30,6 +30,7 @@ pub(super) struct Options {
     pub ephemeral: Option<bool>,
     pub allow_reusable_auth_key: bool,
     pub extras: Extras,
+    pub reach: Option<u16>,
     pub run: Option<WorkflowRun>,
     pub warnings: Vec<String>,
 }
@@ -42,6 +43,8 @@ pub(super) struct Wanted {
 }
 
 const LONGEST_REGION: usize = 63;
+/// SSH's.
+const USUAL_PORT: u16 = 22;
 /// No machine boots and joins in less.
 const SHORTEST_LIFE_MS: f64 = 60_000.0;
 
@@ -94,7 +97,7 @@ fn read_params(value: Option<&Value>) -> Result<Params, Cause> {
 
 /// The options, and whether to wait for the machine.
 fn read_options(value: Option<&Value>) -> Result<(Options, bool), Cause> {
-    const KNOWN: [&str; 9] = [
+    const KNOWN: [&str; 11] = [
         "timeoutMs",
         "finishWithinMs",
         "serverTypes",
@@ -103,6 +106,8 @@ fn read_options(value: Option<&Value>) -> Result<(Options, bool), Cause> {
         "ephemeral",
         "allowReusableAuthKey",
         "wait",
+        "waitFor",
+        "reachablePort",
         "runId",
     ];
     if value.is_none_or(Value::is_null) {
@@ -123,6 +128,7 @@ fn read_options(value: Option<&Value>) -> Result<(Options, bool), Cause> {
         ephemeral: fields.flag("ephemeral")?,
         allow_reusable_auth_key: fields.flag("allowReusableAuthKey")?.unwrap_or_default(),
         extras: extras::read(&fields)?,
+        reach: read_reach(&fields)?,
         run: fields.text("runId")?.map(|id| read_run(&fields, "runId", &id)).transpose()?,
         warnings: fields.unknown(&known),
     };
@@ -133,6 +139,20 @@ fn read_options(value: Option<&Value>) -> Result<(Options, bool), Cause> {
 pub(super) fn read_run(fields: &Fields<'_>, name: &str, id: &str) -> Result<WorkflowRun, Cause> {
     let why = "must be 1 to 63 characters (letters, digits, '-', '_', '.'), alphanumeric at both ends";
     WorkflowRun::new(id).ok_or_else(|| fields.refuse(name, why))
+}
+
+/// The port on which the machine has to be reached, if it has to be.
+fn read_reach(fields: &Fields<'_>) -> Result<Option<u16>, Cause> {
+    let is_asked_for = match fields.text("waitFor")?.as_deref() {
+        None | Some("enrolled") => false,
+        Some("reachable") => true,
+        Some(_) => return Err(fields.refuse("waitFor", "must be 'enrolled' or 'reachable'")),
+    };
+    let port = fields.whole("reachablePort", 1, u16::MAX.into())?.and_then(|port| u16::try_from(port).ok());
+    if port.is_some() && !is_asked_for {
+        return Err(fields.refuse("reachablePort", "needs waitFor: 'reachable'"));
+    }
+    Ok(is_asked_for.then(|| port.unwrap_or(USUAL_PORT)))
 }
 
 fn read_server_types(fields: &Fields<'_>) -> Result<Option<Vec<String>>, Cause> {
@@ -186,7 +206,7 @@ mod tests {
     #[test]
     fn a_wrong_argument_is_named_by_its_path() {
         type Change = fn(&mut Value);
-        let cases: [(Change, &str, &str); 17] = [
+        let cases: [(Change, &str, &str); 23] = [
             (|i| i["params"] = json!(null), "params", "found null"),
             (|i| i["params"]["jobId"] = json!(5), "params.jobId", "found a number"),
             (|i| i["params"]["jobId"] = json!({ "$unsupported": "function" }), "params.jobId", "found a function"),
@@ -199,6 +219,24 @@ mod tests {
             (|i| i["options"]["serverTypes"] = json!([]), "options.serverTypes", "1 to 20"),
             (|i| i["options"] = json!({ "serverType": "a", "serverTypes": ["b"] }), "options.serverType", "together"),
             (|i| i["options"]["wait"] = json!(0), "options.wait", "true or false"),
+            (|i| i["options"]["waitFor"] = json!("ready"), "options.waitFor", "'reachable'"),
+            (|i| i["options"]["waitFor"] = json!(true), "options.waitFor", "found a boolean"),
+            (|i| i["options"]["reachablePort"] = json!(22), "options.reachablePort", "needs waitFor"),
+            (
+                |i| i["options"] = json!({ "waitFor": "enrolled", "reachablePort": 22 }),
+                "options.reachablePort",
+                "needs waitFor",
+            ),
+            (
+                |i| i["options"] = json!({ "waitFor": "reachable", "reachablePort": 0 }),
+                "options.reachablePort",
+                "between 1",
+            ),
+            (
+                |i| i["options"] = json!({ "waitFor": "reachable", "reachablePort": 65_536 }),
+                "options.reachablePort",
+                "65535",
+            ),
             (|i| i["options"]["finishWithinMs"] = json!(9_000), "options.finishWithinMs", "between"),
             (|i| i["options"]["labels"] = json!({ "agent_id": "x" }), "options.labels.agent_id", "own"),
             (|i| i["options"]["serverTypes"] = json!(["cpx11", 5]), "options.serverTypes[1]", "found a number"),
@@ -209,6 +247,21 @@ mod tests {
             let cause = call(change).err().unwrap_or_else(|| panic!("{field} is accepted"));
             assert_eq!((cause.code(), cause.field()), (Code::InvalidInput, Some(field)));
             assert!(cause.to_string().contains(why), "{cause}");
+        }
+    }
+
+    #[test]
+    fn a_machine_is_reached_only_where_that_is_asked_for() {
+        for (options, port) in [
+            (json!({}), None),
+            (json!({ "waitFor": null, "reachablePort": null }), None),
+            (json!({ "waitFor": "enrolled" }), None),
+            (json!({ "waitFor": "reachable" }), Some(22)),
+            (json!({ "waitFor": "reachable", "reachablePort": null }), Some(22)),
+            (json!({ "waitFor": "reachable", "reachablePort": 65_535 }), Some(65_535)),
+        ] {
+            let input = call(|input| input["options"] = options.clone()).unwrap_or_else(|cause| panic!("{cause}"));
+            assert_eq!((input.settings.reach, input.settings.warnings.len()), (port, 0), "{options}");
         }
     }
 

@@ -233,6 +233,7 @@ pub(super) fn read(environment: &Environment, options: Options, purpose: Purpose
             Some(lifetime) => lifetime,
             None => timeout(environment)?,
         },
+        reach: options.reach,
         run: options.run,
         warnings: options.warnings,
     })

@@ -18,9 +18,9 @@ use super::run::{Doing, Run};
 use super::saga::Saga;
 use super::step::auth_key::{UndoAuthKey, key_end};
 use super::step::device::UndoDevice;
-use super::step::ready;
 use super::step::removal::{Guard, still_shown};
 use super::step::server::UndoServer;
+use super::step::{reach, ready};
 use crate::hetzner::{HetznerError, Server};
 use crate::transport::{Judge, Opinion, Pace, sleep};
 
@@ -220,8 +220,10 @@ pub(super) async fn take_over(run: &Run<'_>, server: &Server, claim: &Claim) -> 
     let patience = if run.waits { PATIENCE_WITH_DEAD } else { PATIENCE_WITH_DEAD.saturating_sub(run.time_over(claim)) };
     match look_patiently(run, server, patience).await.map_err(still_there)? {
         Enrollment::Verified(enrolled) => {
-            let server = finish(run, server, claim, &enrolled).await.map_err(unfinished)?;
-            return Ok(Taken::Finished(server, enrolled));
+            take(run, server, &enrolled);
+            reach::wait(run, enrolled.ip).await.map_err(still_there)?;
+            let marked = ready::mark(run, server.id, &claim.attempt, &enrolled, || {}).await;
+            return Ok(Taken::Finished(marked.map_err(unfinished)?, enrolled));
         }
         Enrollment::Ambiguous(devices) => return Err(still_there(Cause::EnrollAmbiguous(devices.len()))),
         Enrollment::NotYet(_) => {}
@@ -253,11 +255,16 @@ pub(super) async fn finish(
     claim: &Claim,
     enrolled: &Enrolled,
 ) -> Result<Server, Cause> {
+    take(run, server, enrolled);
+    ready::mark(run, server.id, &claim.attempt, enrolled, || {}).await
+}
+
+/// Says that the machine of a dead attempt is taken.
+fn take(run: &Run<'_>, server: &Server, enrolled: &Enrolled) {
     run.know_server(server);
     let message = format!("A dead attempt of this job left a joined machine, taking it: id={}", server.id);
     run.say(Scope::ProvisionVm, message);
     run.verified(enrolled);
-    ready::mark(run, server.id, &claim.attempt, enrolled, || {}).await
 }
 
 /// Removes what an attempt left or made, and returns what stays.

@@ -1,5 +1,6 @@
 //! Why a job failed, in a form that can be acted upon.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::candidate::CandidateAttempt;
@@ -10,7 +11,7 @@ use super::leftover::{Hold, Leftover};
 use crate::cloud_init::CloudInitError;
 use crate::hetzner::{HetznerError, Server};
 use crate::tailscale::TailscaleError;
-use crate::transport::{Judge, Opinion, TransportError, clean};
+use crate::transport::{DialError, Judge, Opinion, TransportError, clean};
 
 /// What went wrong, at the level of the job.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -147,6 +148,16 @@ pub enum Cause {
     /// More than one device looks like ours.
     #[error("{0} devices claim to be this machine")]
     EnrollAmbiguous(usize),
+    /// The machine is in the tailnet, and no connection to it came about from where we run.
+    #[error("{ip}:{port} cannot be reached over the tailnet: {why}")]
+    NotReachable {
+        /// Its address in the tailnet.
+        ip: Ipv4Addr,
+        /// The port.
+        port: u16,
+        /// What became of the last attempt.
+        why: DialError,
+    },
     /// The caller gave up.
     #[error("the call was aborted")]
     Aborted,
@@ -212,6 +223,7 @@ impl Cause {
             Self::Remains => Code::Upstream,
             Self::Dormant { .. } | Self::EnrollRejected(_) => Code::EnrollRejected,
             Self::EnrollAmbiguous(_) => Code::EnrollAmbiguous,
+            Self::NotReachable { .. } => Code::NotReachable,
             Self::Aborted => Code::Aborted,
             Self::Deadline | Self::StillFollowing { .. } => Code::Deadline,
             Self::Superseded(_) | Self::Taken(_) => Code::Superseded,

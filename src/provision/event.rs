@@ -28,6 +28,8 @@ pub enum Step {
     Wait,
     /// The device is verified.
     Verify,
+    /// The machine is connected to, over the tailnet. Only where that is asked for.
+    Reach,
     /// The server is marked ready and the key revoked.
     Ready,
     /// What was begun is undone.
@@ -52,6 +54,7 @@ impl Step {
             Self::Server => "server",
             Self::Wait => "wait",
             Self::Verify => "verify",
+            Self::Reach => "reach",
             Self::Ready => "ready",
             Self::Undo => "undo",
             Self::Read => "read",
@@ -67,6 +70,7 @@ impl Step {
             Self::AuthKey => Some("Making an auth key"),
             Self::Server => Some("Ordering a server"),
             Self::Wait => Some("Waiting for the server, and for its machine to join"),
+            Self::Reach => Some("Connecting to the machine over the tailnet"),
             Self::Ready => Some("Marking the server ready"),
             _ => None,
         }
@@ -149,7 +153,7 @@ pub enum Detail {
     },
     /// The server exists.
     Server,
-    /// The machine is not there yet, and what stands in the way.
+    /// The machine is not there yet, or cannot be reached yet, and what stands in the way.
     Waiting(&'static str),
     /// The machine is in the tailnet.
     Enrolled {

@@ -61,13 +61,13 @@ use run::{Clouds, Run};
 use saga::Saga;
 use step::auth_key::FreshKey;
 use step::device::UndoDevice;
-use step::{auth_key, device, first_boot, ready, server, wait};
+use step::{auth_key, device, first_boot, reach, ready, server, wait};
 
 pub use crate::hetzner::Price;
 use crate::hetzner::{Hetzner, Server};
 use crate::secret::Secret;
 use crate::tailscale::Tailscale;
-use crate::transport::{Chain, Chance, Clock, Live, RetryBudget, Transport};
+use crate::transport::{Chain, Chance, Clock, Dial, Live, RetryBudget, Transport};
 use settings::Network;
 
 /// How often a call looks again because another attempt came between. Each turn is caused by somebody else's progress.
@@ -151,6 +151,7 @@ pub enum Progress {
 #[derive(Clone)]
 pub struct Provisioner {
     transport: Arc<dyn Transport>,
+    dial: Arc<dyn Dial>,
     chance: Arc<Chance>,
     budget: Arc<RetryBudget>,
     flights: Arc<Flights>,
@@ -164,23 +165,24 @@ impl Provisioner {
     /// Over the real network.
     pub fn live(network: &Network) -> Result<Self, Box<ProvisionError>> {
         let (live, warnings) = Live::new(network).map_err(|error| ProvisionError::at_the_door(error.into()))?;
-        Ok(Self { warnings, ..Self::new(Arc::new(live), Chance::from_system()) })
+        let live = Arc::new(live);
+        Ok(Self { warnings, ..Self::new(live.clone(), live, Chance::from_system()) })
     }
 
-    /// Over any transport, with all random choices from one seed.
-    pub fn over(transport: Arc<dyn Transport>, seed: u64) -> Self {
-        Self::new(transport, Chance::from_seed(seed))
+    /// Over any transport and any dial, with all random choices from one seed.
+    pub fn over(transport: Arc<dyn Transport>, dial: Arc<dyn Dial>, seed: u64) -> Self {
+        Self::new(transport, dial, Chance::from_seed(seed))
     }
 
-    fn new(transport: Arc<dyn Transport>, chance: Chance) -> Self {
+    fn new(transport: Arc<dyn Transport>, dial: Arc<dyn Dial>, chance: Chance) -> Self {
         let (chance, budget, flights) = (Arc::new(chance), Arc::default(), Arc::default());
-        Self { transport, chance, budget, flights, warnings: Vec::new() }
+        Self { transport, dial, chance, budget, flights, warnings: Vec::new() }
     }
 
     /// Provisions one VM for one job (design 2.1). On any failure what was begun is undone before this returns.
     ///
-    /// `cancel` ends the work at once and starts the undo, which it cannot shorten. Once the machine is verified the
-    /// result wins over a late cancellation. A call for the same job with the same settings as one that is under way
+    /// `cancel` ends the work at once and starts the undo, which it cannot shorten. Once the machine is verified, and reached if
+    /// that is asked for, the result wins over a late cancellation. A call for the same job with the same settings as one that is under way
     /// joins it.
     pub async fn provision(
         &self,
@@ -254,6 +256,7 @@ impl Provisioner {
             tailscale: Tailscale::new(chain(&witness), url, credentials, on_secret).into(),
             chance: self.chance.clone(),
             budget: self.budget.clone(),
+            dial: self.dial.clone(),
             clock,
             witness,
         }
@@ -311,6 +314,7 @@ async fn take_turns(run: &Run<'_>, before: &mut Vec<Leftover>) -> Result<Progres
             Standing::Ready(server) => {
                 let enrolled = adopt::verify_ready(run, &server).await.map_err(nothing_left)?;
                 run.verified(&enrolled);
+                reach::wait(run, enrolled.ip).await.map_err(nothing_left)?;
                 let left = vec![left_ready(&server)];
                 return finish(run, server, &enrolled, true, None).map(ready).map_err(|cause| (cause, left));
             }
@@ -433,8 +437,14 @@ async fn begin(run: &Run<'_>, saga: &Saga) -> Result<Begun, Cause> {
 
 /// What is left to do when the machine has joined.
 async fn conclude(run: &Run<'_>, begun: Begun, enrolled: &Enrolled) -> Result<Provisioned, Cause> {
-    let Begun { made, key, attempt, reused, .. } = begun;
     run.verified(enrolled);
+    reach::wait(run, enrolled.ip).await?;
+    hand_over(run, begun, enrolled).await
+}
+
+/// What is left to do when the machine has joined, and was reached if that is asked for.
+async fn hand_over(run: &Run<'_>, begun: Begun, enrolled: &Enrolled) -> Result<Provisioned, Cause> {
+    let Begun { made, key, attempt, reused, .. } = begun;
     let server = ready::mark(run, made.server.id, &attempt, enrolled, || made.undo.marking()).await?;
     run.know_server(&server);
     auth_key::retire(run, &key).await;

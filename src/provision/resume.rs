@@ -16,11 +16,13 @@ use super::leftover::{Kind, Leftover};
 use super::run::Run;
 use super::saga::Saga;
 use super::step::auth_key::{self, Key};
+use super::step::reach;
 use super::step::removal::Guard;
 use super::step::server::{self, Made};
 use super::step::wait::{self, Seen};
 use super::{
-    Failure, Params, Progress, Provisioned, Provisioner, Settings, State, Underway, adopt, attempted, conclude, undone,
+    Failure, Params, Progress, Provisioned, Provisioner, Settings, State, Underway, adopt, attempted, conclude,
+    hand_over, undone,
 };
 use crate::hetzner::{ActionStatus, Server};
 use crate::tailscale::NodeId;
@@ -119,7 +121,11 @@ pub(super) async fn complete(run: &Run<'_>, server: Server, claim: &Claim) -> Re
     if now >= deadline && !run.cancel.is_cancelled() {
         // That our time is up says nothing about a machine that has some left; and where its time is up, it is the attempt that
         // failed, and not this call.
-        return if run.ended().is_some() { Err((Cause::Deadline, spared)) } else { Ok(Completed::Over(server)) };
+        if run.ended().is_none() {
+            return Ok(Completed::Over(server));
+        }
+        // Unless it has joined and was not reached: that is what a person has to hear.
+        return Err((if matches!(cause, Cause::NotReachable { .. }) { cause } else { Cause::Deadline }, spared));
     }
     // Nor does what a cloud will not tell this call, such as one with a wrong token.
     if matches!(cause, Cause::Hetzner { .. } | Cause::Tailscale { .. }) {
@@ -154,7 +160,13 @@ pub(super) async fn advance(run: &Run<'_>, server: Server, claim: &Claim) -> Res
             return Err(undone(run, &saga, cause).await);
         }
     };
-    match attempted(conclude(run, begun, &enrolled)).await {
+    run.verified(&enrolled);
+    match reach::once(run, enrolled.ip).await {
+        Ok(true) => {}
+        Ok(false) => return Ok(Progress::Underway(Box::new(underway(run, server, true)))),
+        Err(cause) => return Err(spared(cause, &server)),
+    }
+    match attempted(hand_over(run, begun, &enrolled)).await {
         Ok(done) => Ok(Progress::Ready(Box::new(done))),
         Err(cause) => Err(undone(run, &saga, cause).await),
     }

@@ -20,7 +20,7 @@ use crate::hetzner::{Hetzner, HetznerError, Server};
 use crate::secret::Secret;
 use crate::tailscale::{Tailscale, TailscaleError};
 use crate::transport::{
-    Chance, Clock, Instant, Opinion, Patience, Repeat, RetryBudget, Within, retry, sleep, sleep_until, timeout_at,
+    Chance, Clock, Dial, Instant, Opinion, Patience, Repeat, RetryBudget, Within, retry, sleep, sleep_until, timeout_at,
 };
 
 /// The time for all undos of one attempt together. Neither the caller's signal nor the deadline shortens it.
@@ -52,6 +52,8 @@ pub(super) struct Clouds {
     pub witness: Arc<Clock>,
     pub chance: Arc<Chance>,
     pub budget: Arc<RetryBudget>,
+    /// The way to the machines themselves.
+    pub dial: Arc<dyn Dial>,
 }
 
 /// One call.
@@ -63,6 +65,7 @@ pub(super) struct Run<'a> {
     pub tailscale: Arc<Tailscale>,
     pub clock: Arc<Clock>,
     pub chance: Arc<Chance>,
+    pub dial: Arc<dyn Dial>,
     pub cancel: CancellationToken,
     /// Whether it waits for a machine. An attempt of one that does not may be finished by any call for its job.
     pub waits: bool,
@@ -103,7 +106,7 @@ impl<'a> Run<'a> {
         cancel: CancellationToken,
         observer: Arc<dyn Observer>,
     ) -> Self {
-        let Clouds { hetzner, tailscale, clock, witness, chance, budget } = clouds.clone();
+        let Clouds { hetzner, tailscale, clock, witness, chance, budget, dial } = clouds.clone();
         let began = clock.now();
         let notes = Notes {
             step: Step::Validate,
@@ -128,6 +131,7 @@ impl<'a> Run<'a> {
             tailscale,
             clock,
             chance,
+            dial,
             cancel,
             waits: true,
             witness,

@@ -51,6 +51,8 @@ pub struct Settings {
     pub timeout: Duration,
     /// How long a machine has to join that nobody waits for, from the call that begins it.
     pub lifetime: Duration,
+    /// The TCP port on which the machine has to be reached over the tailnet, from where we run, before the job is done.
+    pub reach: Option<u16>,
     /// The run of a workflow that the call belongs to.
     pub run: Option<WorkflowRun>,
     /// What a person should hear about these settings.

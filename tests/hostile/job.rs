@@ -74,7 +74,7 @@ fn judge(lie: Lie, is_done: bool) -> Result<(), String> {
         let is_everywhere = matches!(lie, Lie::Always(..));
         let liar = Liar::new(&cloud, lie);
         let (params, settings, notes) = (params(), with_timeout(90), Arc::new(Notebook::default()));
-        let process = Provisioner::over(liar.clone(), 7);
+        let process = Provisioner::over(liar.clone(), Arc::new(cloud.clone()), 7);
         let call = process.provision(&params, &settings, CancellationToken::new(), notes.clone());
         let outcome = tokio::time::timeout(Duration::from_secs(3600), call).await;
         let told = liar.told.lock().unwrap().first().cloned().unwrap_or_default();
@@ -163,7 +163,7 @@ fn y05_no_field_of_any_answer_brings_commands_into_a_message() {
     let mut fields = BTreeSet::new();
     paused().block_on(async {
         let (params, settings) = (params(), with_timeout(90));
-        let process = Provisioner::over(liar.clone(), 7);
+        let process = Provisioner::over(liar.clone(), Arc::new(cloud.clone()), 7);
         process.provision(&params, &settings, CancellationToken::new(), Arc::new(Notebook::default())).await.unwrap();
     });
     for told in liar.told.lock().unwrap().iter() {

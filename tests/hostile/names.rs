@@ -1,5 +1,6 @@
 //! Job and agent ids, label values, server names (D03, D12, Y11).
 
+use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -7,7 +8,7 @@ use futures_util::future::BoxFuture;
 use proptest::prelude::*;
 use provision_vm::hetzner::is_label_value;
 use provision_vm::provision::{CancellationToken, Code, Params, ProvisionError, Provisioner};
-use provision_vm::transport::{Transport, TransportError};
+use provision_vm::transport::{Dial, DialError, Transport, TransportError};
 
 use super::support::{Cloud, Notebook, settings};
 use super::{cases, complaint_about, hostile_text, paused};
@@ -24,12 +25,18 @@ impl Transport for Nowhere {
     }
 }
 
+impl Dial for Nowhere {
+    fn dial(&self, _: Ipv4Addr, _: u16) -> BoxFuture<'_, Result<(), DialError>> {
+        Box::pin(async { Err(DialError::NoRoute) })
+    }
+}
+
 /// Calls for a job, and returns its server's name as the events tell it, with the requests that were made.
 fn call(job: &str, agent: &str, region: &str) -> (Option<String>, Vec<http::Uri>, Box<ProvisionError>) {
     let (nowhere, notes) = (Arc::new(Nowhere::default()), Arc::new(Notebook::default()));
     let params = Params { job_id: job.to_owned(), agent_id: agent.to_owned(), region: region.to_owned() };
     let settings = settings();
-    let process = Provisioner::over(nowhere.clone(), 1);
+    let process = Provisioner::over(nowhere.clone(), nowhere.clone(), 1);
     let call = process.provision(&params, &settings, CancellationToken::new(), notes.clone());
     let error = paused().block_on(call).unwrap_err();
     let name = notes.events.lock().unwrap().first().and_then(|event| event.known.server_name.clone());

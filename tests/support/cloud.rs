@@ -11,7 +11,7 @@ use provision_vm::provision::{
     CancellationToken, CleanedUp, LeftBy, Observer, Params, Progress, ProvisionError, Provisioner, ReapOptions,
     ReapReport, Settings,
 };
-use provision_vm::transport::{BODY_LIMIT, Transport, TransportError};
+use provision_vm::transport::{BODY_LIMIT, Dial, Transport, TransportError};
 use simulator::{Api, BootOutcome, Config, Cut, Delivery, FaultKind, World};
 use tokio::time::{Instant, sleep};
 
@@ -26,7 +26,7 @@ pub type Weather = Box<dyn FnMut(&http::Request<Bytes>) -> Option<(&'static str,
 pub struct Cloud {
     pub(super) shared: Arc<Shared>,
     /// The number under which requests are sent; 0 is nobody's, and not audited.
-    actor: u32,
+    pub(super) actor: u32,
 }
 
 pub struct Shared {
@@ -124,16 +124,27 @@ impl Cloud {
 
     /// For single operations, which do what they are told: what they remove is not held against them.
     pub fn told(&self, seed: u64) -> Provisioner {
-        Provisioner::over(Arc::new(Self { shared: self.shared.clone(), actor: 0 }), seed)
+        let cloud = Arc::new(Self { shared: self.shared.clone(), actor: 0 });
+        Provisioner::over(cloud.clone(), cloud, seed)
     }
 
     /// The same, with something of its own between it and the clouds.
     pub fn process_through(&self, seed: u64, way: impl FnOnce(Self) -> Arc<dyn Transport>) -> Process {
+        self.process_between(seed, way, |cloud| Arc::new(cloud))
+    }
+
+    /// The same, and something of its own between it and the machines.
+    pub fn process_between(
+        &self,
+        seed: u64,
+        way: impl FnOnce(Self) -> Arc<dyn Transport>,
+        dial: impl FnOnce(Self) -> Arc<dyn Dial>,
+    ) -> Process {
         let actor = self.shared.processes.fetch_add(1, Ordering::Relaxed) + 1;
         let cloud = Self { shared: self.shared.clone(), actor };
         // No two processes make the same choices, even if a test gives them one seed.
         let seed = seed + (u64::from(actor - 1) << 32);
-        Process { provisioner: Provisioner::over(way(cloud.clone()), seed), cloud }
+        Process { provisioner: Provisioner::over(way(cloud.clone()), dial(cloud.clone()), seed), cloud }
     }
 
     pub async fn provision(&self, settings: &Settings) -> Outcome {

@@ -7,6 +7,7 @@
 pub mod audit;
 mod changed;
 mod cloud;
+mod dial;
 mod truth;
 
 use std::collections::BTreeMap;
@@ -116,6 +117,7 @@ pub fn settings() -> Settings {
         strict_region: false,
         timeout: USUAL_TIMEOUT,
         lifetime: USUAL_TIMEOUT,
+        reach: None,
         run: None,
         warnings: Vec::new(),
     }

@@ -19,6 +19,7 @@ const STAGE: Partial<Record<Line['step'], Stage>> = {
   follow: 3,
   wait: 3,
   verify: 4,
+  reach: 4,
   ready: 4,
 }
 

@@ -3,6 +3,7 @@
 pub(super) mod auth_key;
 pub(super) mod device;
 pub(super) mod first_boot;
+pub(super) mod reach;
 pub(super) mod ready;
 pub(super) mod removal;
 pub(super) mod server;

@@ -1,6 +1,7 @@
 //! What is known of one call, and of the process that makes it.
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use provision_vm::provision::settings::WorkflowRun;
@@ -25,6 +26,9 @@ pub struct Call {
     pub lifetime: Duration,
     /// Whether it waits for its machine.
     pub waits: bool,
+    /// The port on which it wants its machine to be reached, and the address where it was.
+    pub reach: Option<u16>,
+    pub reached: Option<Ipv4Addr>,
     /// By how much the last of those began later who waited for its departure: any of them may have begun the flight.
     pub spread: Duration,
     /// The key that the settings bring.
@@ -91,6 +95,8 @@ impl Call {
             timeout: settings.timeout,
             lifetime: settings.lifetime,
             waits: true,
+            reach: settings.reach,
+            reached: None,
             spread: Duration::ZERO,
             given_key: settings.auth_key.as_ref().map(|key| key.expose().to_owned()),
             tags: std::iter::once("tag:agent".to_owned()).chain(settings.extras.tags.iter().cloned()).collect(),

@@ -2,13 +2,14 @@
 //!
 //! A violation is a value. The ordinary tests panic on it when their world ends; the hunt for planted bugs reads it.
 //!
-//! `requests.rs` has the rules for what is sent, `changes.rs` for what happens, `settlement.rs` for what a call says
-//! at its end, `leftovers.rs` for what it names and what nobody does, `cleanup.rs` for who cleans up after a run,
-//! `secrets.rs` and `log.rs` for what must never be said at all.
+//! `requests.rs` has the rules for what is sent, `dials.rs` for connections to machines, `changes.rs` for what happens,
+//! `settlement.rs` for what a call says at its end, `leftovers.rs` for what it names and what nobody does, `cleanup.rs` for who
+//! cleans up after a run, `secrets.rs` and `log.rs` for what must never be said at all.
 
 mod call;
 mod changes;
 mod cleanup;
+mod dials;
 mod leftovers;
 pub mod log;
 mod requests;

@@ -164,6 +164,10 @@ impl Audit {
             _ => self
                 .violated("I11", format!("device {} is not the machine of server {id}, or not approved", done.node_id)),
         }
+        let record = &self.calls[call];
+        if record.reach.is_some() && record.reached != Some(done.tailscale_ip) {
+            self.violated("I11", format!("the call succeeded, and did not reach {}", done.tailscale_ip));
+        }
         if !warns_of_keys(&done.warnings) {
             for key in self.usable_keys(call, world) {
                 self.violated("I11", format!("key {key} of a call that succeeded is still usable"));
