@@ -17,6 +17,7 @@ const ENROLLMENT = 'src/provision/enrollment.rs'
 const ERROR = 'src/provision/error.rs'
 const JOB = 'src/provision/job.rs'
 const MOD = 'src/provision/mod.rs'
+const REACH = 'src/provision/step/reach.rs'
 const READY = 'src/provision/step/ready.rs'
 const REAP = 'src/provision/reap.rs'
 const REMOVAL = 'src/provision/step/removal.rs'
@@ -345,6 +346,18 @@ module.exports = [
     what: 'a device that is not approved counts as joined',
     caughtBy: ['I11'],
     edits: [[ENROLLMENT, 'if !device.authorized {', 'if !device.authorized && !planted("unconfirmed-success") {']],
+  },
+  {
+    name: 'refused-is-reached',
+    what: 'a machine that refuses a connection counts as reached',
+    caughtBy: ['I11'],
+    edits: [[REACH, 'while let Err(why) = attempt(run, ip, port).await? {', 'while let Err(why) = attempt(run, ip, port).await?.or_else(|why| if planted("refused-is-reached") && why == DialError::Refused { Ok(()) } else { Err(why) }) {']],
+  },
+  {
+    name: 'ready-is-reached',
+    what: 'a job that was ready before is returned without a look whether its machine can be reached',
+    caughtBy: ['I11'],
+    edits: [[MOD, 'reach::wait(run, enrolled.ip).await.map_err(nothing_left)?;', 'if !planted("ready-is-reached") {\n                    reach::wait(run, enrolled.ip).await.map_err(nothing_left)?;\n                }']],
   },
   {
     name: 'delete-repeated-blindly',

@@ -52,6 +52,8 @@ pub struct Caller {
     pub run: Option<String>,
     /// It does not wait, but calls again and again after these pauses, and may leave the rest to others. None if it waits.
     pub pauses: Option<Vec<Duration>>,
+    /// The port on which it wants its machine to be reached.
+    pub reach: Option<u16>,
 }
 
 /// What somebody at the console does. The number picks among what is there.
@@ -105,7 +107,7 @@ pub enum Begins {
 impl Plan {
     pub fn new(seed: u64) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed ^ 0x5eed_0000_0000);
-        let config = config(&mut rng, seed);
+        let mut config = config(&mut rng, seed);
         let climate = Climate::new(&mut rng);
         let jobs = rng.usize(1..=2);
         let processes = rng.usize(1..=4);
@@ -117,6 +119,7 @@ impl Plan {
         }
         agree(&mut callers);
         hurry(&mut callers, seed);
+        knock(&mut callers, &mut config, seed);
         let deaths: Vec<_> = (0..processes).map(|_| chance(&mut rng, 0.15).then(|| moment(&mut rng, 90_000))).collect();
         let deeds = if chance(&mut rng, 0.3) { deeds(&mut rng, jobs) } else { Vec::new() };
         let reaps = if chance(&mut rng, 0.3) { reaps(&mut rng) } else { Vec::new() };
@@ -165,6 +168,7 @@ impl Caller {
             ephemeral: self.ephemeral,
             timeout: self.timeout,
             lifetime: self.timeout,
+            reach: self.reach,
             run: self.run.as_deref().map(run),
             ..settings()
         }
@@ -206,6 +210,7 @@ fn caller(rng: &mut fastrand::Rng, jobs: usize, processes: usize, spread: u64) -
         given_key: chance(rng, 0.1).then(|| rng.bool()),
         run: None,
         pauses: None,
+        reach: None,
     }
 }
 
@@ -216,6 +221,25 @@ fn hurry(callers: &mut [Caller], seed: u64) {
         let looks = rng.usize(1..=8);
         let pauses = (0..looks).map(|_| Duration::from_millis(rng.u64(500..=12_000))).collect();
         caller.pauses = chance(&mut rng, 0.2).then_some(pauses);
+    }
+}
+
+/// In some worlds callers want their machine to be reached, whose service may be late, or whose tailnet lets nobody in. Drawn
+/// apart, so that all else of a seed is as it would be without.
+fn knock(callers: &mut [Caller], config: &mut Config, seed: u64) {
+    let mut rng = fastrand::Rng::with_seed(seed ^ 0x0d1a_0000_0000);
+    if !chance(&mut rng, 0.3) {
+        return;
+    }
+    config.machine.listens_after_seconds = rng.f64() * [2.0, 10.0, 60.0][rng.usize(0..3)];
+    config.machine.reachable = !chance(&mut rng, 0.1);
+    let port = if chance(&mut rng, 0.9) { 22 } else { 8080 };
+    for at in 0..callers.len() {
+        let wanted = chance(&mut rng, 0.6).then_some(port);
+        let (process, job) = (callers[at].process, callers[at].job);
+        // Who shares a flight has the same settings.
+        let before = callers[..at].iter().find(|other| (other.process, other.job) == (process, job));
+        callers[at].reach = before.map_or(wanted, |before| before.reach);
     }
 }
 

@@ -289,6 +289,7 @@ fn plain(job: usize, agent: usize) -> Caller {
         given_key: None,
         run: None,
         pauses: None,
+        reach: None,
     }
 }
 
