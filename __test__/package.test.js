@@ -23,6 +23,11 @@ test('what is meant is in it, and nothing else', () => {
     'README.md',
     'index.d.ts',
     'index.js',
+    'js/boot-report.d.ts',
+    'js/boot-report.js',
+    'js/support/bytes.js',
+    'js/support/reading.js',
+    'js/support/refusal.js',
     'js/webhook.d.ts',
     'js/webhook.js',
     'native.d.ts',
@@ -57,5 +62,5 @@ test('Are The Types Wrong finds none, however they are resolved', () => {
   const args = [attw, tarball, '--profile', 'strict', '--format', 'ascii', '--no-color', '--no-emoji']
   const { status, stdout, stderr } = spawnSync(process.execPath, args, { cwd: folder, encoding: 'utf8' })
   assert.equal(status, 0, stdout + stderr)
-  for (const entry of ['"provision-vm"', '"provision-vm/webhook"']) assert.ok(stdout.includes(entry), stdout)
+  for (const entry of ['"provision-vm"', '"provision-vm/webhook"', '"provision-vm/boot-report"']) assert.ok(stdout.includes(entry), stdout)
 })

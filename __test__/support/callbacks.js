@@ -73,14 +73,21 @@ async function outcome(request, options) {
   return (await verify(request, options)).code ?? 'ok'
 }
 
-/** The module alone in a context that has what the web has: no `require`, `process`, `Buffer`, `console`, `eval`. */
-function loadInEdge(globals) {
-  const source = readFileSync(path.join(ROOT, 'js', 'webhook.js'), 'utf8')
+/** A module alone in a context that has what the web has: no `process`, `Buffer`, `console`, `eval`, and only its own parts. */
+function loadInEdge(globals, file = 'webhook.js') {
   const web = { crypto, TextEncoder, TextDecoder, atob, btoa, ...globals }
   const context = vm.createContext(web, { codeGeneration: { strings: false, wasm: false } })
-  const module = { exports: {} }
-  vm.runInContext(`(function (module, exports) {${source}\n})`, context)(module, module.exports)
-  return module.exports
+  const load = (file) => {
+    const module = { exports: {} }
+    const source = readFileSync(file, 'utf8')
+    const own = (name) => {
+      assert.match(name, /^\.\/[a-z./-]+\.js$/, `${file} loads ${name}`)
+      return load(path.join(path.dirname(file), name))
+    }
+    vm.runInContext(`(function (module, exports, require) {${source}\n})`, context)(module, module.exports, own)
+    return module.exports
+  }
+  return load(path.join(ROOT, 'js', file))
 }
 
 /** `crypto` that counts what is hashed. */

@@ -1,4 +1,4 @@
-// The app around the examples of docs/webhook.md.
+// The app around the examples of docs/webhook.md and docs/boot-reports.md.
 
 declare module '@/lib/jobs' {
   export function once(id: string, effect: () => Promise<void>): Promise<void>
@@ -6,6 +6,12 @@ declare module '@/lib/jobs' {
   export function keepAlive(jobId: string): Promise<void>
   export function finish(jobId: string, serverId: string, serverIp: string, tailscaleIp: string): Promise<void>
   export function fail(jobId: string, error: string, failedStep: string): Promise<void>
+}
+
+declare module '@/lib/boot-reports' {
+  import type { BootReport } from 'provision-vm/boot-report'
+  export function keep(report: BootReport): Promise<void>
+  export function reportsOf(jobId: string): Promise<BootReport[]>
 }
 
 declare module '@/lib/db' {

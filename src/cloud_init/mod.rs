@@ -6,11 +6,13 @@
 mod additions;
 mod document;
 mod error;
+mod news;
 mod package;
 mod report;
 
 pub use additions::{Additions, Command, File, Owner, User, is_package, is_path, is_permissions, is_ssh_key, is_user};
 pub use document::{FirstBoot, LARGEST, Mode, check, render};
 pub use error::CloudInitError;
+pub use news::{FailureClass, Milestone};
 pub use package::{Package, SIGNING_KEY, is_checksum, is_fingerprint, is_version};
-pub use report::Report;
+pub use report::{Bearer, Report, Reporting, is_report_secret, is_report_url};
