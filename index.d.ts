@@ -361,7 +361,7 @@ export interface CallOptions {
   /** Called with everything that happens, in order, before the promise settles. What it throws becomes a warning. */
   onProgress?: ((event: ProgressEvent) => unknown) | null | undefined
   /**
-   * Called with every secret that is minted during the call (access token, auth key), before anything else could show
+   * Called with every secret that is minted during the call (access token, auth key, token for boot reports), before anything else could show
    * it, so that a CI log can mask it. For `scripts/provision.js`; keep what it gets out of logs.
    */
   onSecret?: ((secret: string) => unknown) | null | undefined
@@ -384,6 +384,23 @@ export interface CallOptions {
   tailscaleClientSecret?: string | null | undefined
   /** Instead of `TAILSCALE_API_URL`: the address of the API with its path. */
   tailscaleApiUrl?: string | null | undefined
+}
+
+/** A machine that has not joined, whose reports are asked for. */
+export interface UnheardMachine {
+  /** The job. */
+  jobId: string
+  /** The name of its server. */
+  serverName: string
+}
+
+/** What is read of a boot report: what `verifyBootReport` gave, or what became of it as JSON. */
+export interface BootReportData {
+  attempt: string
+  event: string
+  class?: string | null | undefined
+  at: Date | string | number
+  seq: number
 }
 
 /** How to provision. Everything has a default that works. */
@@ -451,6 +468,21 @@ export interface ProvisionOptions extends CallOptions {
   ephemeral?: boolean | null | undefined
   /** Accept a `TAILSCALE_AUTH_KEY` that may be used more than once. Default: false. */
   allowReusableAuthKey?: boolean | null | undefined
+  /**
+   * Where machines report how their first boot goes, instead of `BOOT_REPORT_URL`: `https:`, or `http:` on loopback. It needs
+   * `bootReportSecret`. The receiver verifies by `provision-vm/boot-report`; `docs/boot-reports.md` has all about it.
+   */
+  bootReportUrl?: string | null | undefined
+  /** What the tokens of the reports are made with, instead of `BOOT_REPORT_SECRET`: a secret. No machine gets it. */
+  bootReportSecret?: string | null | undefined
+  /**
+   * Gives what a machine has reported, when it was told to and did not join (`ENROLL_TIMEOUT`, `ENROLL_REJECTED`): its last report
+   * then stands in the error's `hint`. It has 5 s; what it throws becomes a warning. Reports of other attempts are ignored.
+   */
+  bootReports?:
+    | ((machine: UnheardMachine) => readonly BootReportData[] | Promise<readonly BootReportData[]>)
+    | null
+    | undefined
 }
 
 /** Which public addresses a server has. */
@@ -682,7 +714,7 @@ export declare class ProvisionError extends Error {
   readonly requests: Requests
   /** What is still there, or may be. Empty only if its absence was confirmed. */
   readonly leftovers: Leftover[]
-  /** What a person should do. */
+  /** What a person should do; for a machine that did not join, with what was seen of it and what it said itself. */
   readonly hint: string
   /** The next deeper cause, itself an error with a `cause`; for `ABORTED`, the signal's own `reason`. */
   readonly cause?: unknown

@@ -78,7 +78,7 @@ function joined(polling, options) {
 
 /** One call of the core: data in, data out, with what JavaScript alone can do around it. */
 async function call(run, what, options) {
-  const { signal, onProgress, onSecret, env, logger, others } = takeOptions(options)
+  const { signal, onProgress, onSecret, bootReports, env, logger, others } = takeOptions(options)
   const input = JSON.stringify({ ...what, options: toData(others), env: pickSettings(env) })
   // Some loggers with methods are functions themselves.
   const takesLines = logger && hasMethods(logger, 'info', 'warn')
@@ -103,17 +103,52 @@ async function call(run, what, options) {
   else signal?.addEventListener('abort', abort, { once: true })
   try {
     const { value, fault } = await run(input, cancel, onEvent, onMinted)
-    if (fault) throw failure(fault, signal)
+    if (fault) throw failure(await heedReports(fault, bootReports), signal)
     return value
   } finally {
     signal?.removeEventListener('abort', abort)
   }
 }
 
+/** How long to wait for what a caller kept of a machine's reports. */
+const REPORTS_MS = 5000
+
+/** The fault, with what its machine reported in the hint. Whatever goes wrong with that must not hide the fault. */
+async function heedReports(fault, bootReports) {
+  if (!fault.unheard || !bootReports) return fault
+  const { jobId, serverName, attempt } = fault.unheard
+  const complain = (why) => process.emitWarning(`bootReports: ${describe(why)}`, 'ProvisionVMWarning')
+  let timer
+  try {
+    const late = new Promise((_, reject) => (timer = setTimeout(reject, REPORTS_MS, new Error('no answer within 5 s'))))
+    const asked = (async () => await bootReports({ jobId, serverName }))()
+    const reports = await Promise.race([asked, late])
+    const given = Array.isArray(reports) ? reports.map(reportData) : toData(reports)
+    const { hint, warnings } = native.adviseByReports(JSON.stringify({ hint: fault.hint, attempt, reports: given }))
+    warnings.forEach(complain)
+    return { ...fault, hint }
+  } catch (error) {
+    complain(error)
+    return fault
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+/** A report as data: JSON has no dates. What cannot be read is for the core to ignore. */
+function reportData(report) {
+  try {
+    const { attempt, event, class: failure, seq, at } = report
+    return toData({ attempt, event, class: failure, seq, at: new Date(at).getTime() })
+  } catch {
+    return null
+  }
+}
+
 /** Why a VM was not provisioned, as data. */
 class ProvisionError extends Error {
   constructor(fault, reason) {
-    const { message, causes, ...data } = fault
+    const { message, causes, unheard: _, ...data } = fault
     const cause = reason === undefined ? chain(causes) : reason
     // The outer message alone says what was tried; its causes say what happened.
     super([message, ...causes].join(': '), cause === undefined ? undefined : { cause })
@@ -181,6 +216,7 @@ const OWN_OPTIONS = {
   signal: ['an AbortSignal', isSignal],
   onProgress: ['a function', (it) => typeof it === 'function'],
   onSecret: ['a function', (it) => typeof it === 'function'],
+  bootReports: ['a function', (it) => typeof it === 'function'],
   env: ['an object', (it) => typeof it === 'object' && Object.keys(it).length >= 0],
   logger: ['false, a function, or an object with info and warn', isLogger],
 }

@@ -17,6 +17,20 @@ export declare class Cancel {
   cancel(): void
 }
 
+/** A hint with what the machine's own reports say. */
+export interface Advice {
+  /** What a person should do. */
+  hint: string
+  /** What could not be read of the reports. */
+  warnings: Array<string>
+}
+
+/**
+ * Adds what a machine said of its first boot to the hint of a fault. `input` is JSON text: `{ hint, attempt, reports }`, in
+ * which each report is what `verifyBootReport` gave, with `at` in milliseconds.
+ */
+export declare function adviseByReports(input: string): Advice
+
 /** How a call ended: with a value, with none, or with a fault. */
 export interface Answered {
   /** JSON text. */
@@ -137,6 +151,8 @@ export interface Fault {
   hint: string
   /** The messages of the causes, outermost first. */
   causes: Array<string>
+  /** The machine that did not join, if it was told where to report: what it said belongs in the hint. */
+  unheard?: Unheard
 }
 
 /**
@@ -380,4 +396,14 @@ export interface Timing {
   step: string
   /** Milliseconds. */
   ms: number
+}
+
+/** A machine that did not join, whose own reports may say why. */
+export interface Unheard {
+  /** The job. */
+  jobId: string
+  /** Its server's name. */
+  serverName: string
+  /** The attempt that made it. */
+  attempt: string
 }

@@ -836,6 +836,7 @@ function __napiStampBindingTarget(exportsObject, target) {
 module.exports.__napiBindingTarget = __napiStampBindingTarget(nativeBinding, __napiLoadedBindingTarget)
 module.exports = nativeBinding
 module.exports.Cancel = nativeBinding.Cancel
+module.exports.adviseByReports = nativeBinding.adviseByReports
 module.exports.cleanUpRun = nativeBinding.cleanUpRun
 module.exports.deprovisionVm = nativeBinding.deprovisionVm
 module.exports.getProvisioning = nativeBinding.getProvisioning

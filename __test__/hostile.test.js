@@ -22,14 +22,14 @@ after(() => cloud.stop())
 /** What is acceptable by chance would be made in a cloud, so every call is given up before it begins. */
 const base = () => ({ env: cloud.env(), logger: false, signal: AbortSignal.abort() })
 
-const OWN = ['signal', 'onProgress', 'onSecret', 'env', 'logger']
-const OTHERS = ['timeoutMs', 'serverTypes', 'image', 'strictRegion', 'ephemeral', 'allowReusableAuthKey', 'noSuchOption']
+const OWN = ['signal', 'onProgress', 'onSecret', 'env', 'logger', 'bootReports']
+const OTHERS = ['timeoutMs', 'serverTypes', 'image', 'strictRegion', 'ephemeral', 'allowReusableAuthKey', 'bootReportUrl', 'noSuchOption']
 const OPTIONS = [...OWN, ...OTHERS]
 const PARAMS = ['jobId', 'agentId', 'region']
 const SETTINGS = [
   'HETZNER_API_TOKEN', 'HETZNER_SSH_KEY_ID', 'HETZNER_SNAPSHOT_ID', 'HETZNER_API_URL', 'TAILSCALE_OAUTH_CLIENT_ID',
   'TAILSCALE_OAUTH_CLIENT_SECRET', 'TAILSCALE_AUTH_KEY', 'TAILSCALE_API_URL', 'PROVISION_TIMEOUT_SECONDS', 'HTTPS_PROXY', 'NO_PROXY',
-  'SSL_CERT_FILE',
+  'SSL_CERT_FILE', 'BOOT_REPORT_URL', 'BOOT_REPORT_SECRET',
 ]
 
 test('Y11 whatever stands in an argument or a setting', async () => {
@@ -44,7 +44,7 @@ test('Y11 whatever stands in an argument or a setting', async () => {
     const shown = show(number, params, options, error)
     assert.match(error.field ?? '', error.code === 'CONFIG' ? /^[A-Za-z_]+$/ : /^(params|options)(\.|$)/, shown)
     assert.equal(error.step, 'validate', shown)
-    assert.doesNotMatch(error.message, /[\p{Cc}\u2028-\u202e\u2066-\u2069]|::|(?<!CLIENT_)SECRET/u, shown)
+    assert.doesNotMatch(error.message, /[\p{Cc}\u2028-\u202e\u2066-\u2069]|::|(?<!CLIENT_|REPORT_)SECRET/u, shown)
     assert.ok(error.message.length < 1000, shown)
   }
   assert.equal(await cloud.requests(), 0)

@@ -211,6 +211,14 @@ test('an unknown region is an error where it should be, and else goes to nbg1', 
   assert.equal(server.labels.expires - server.labels.attempt_started, 90 + 360)
 })
 
+test('a machine that is told where to report joins as any other', async () => {
+  const bootReportUrl = 'https://app.example/boot?source=vm'
+  const bootReports = () => assert.fail('it joined, so nobody has to be asked')
+  const result = await provisionVM(newJob(), quiet({ bootReportUrl, bootReportSecret: 'sixteen-letters!', bootReports }))
+  const { userData: text } = await cloud.control('GET', `servers/${result.serverId}/user-data`)
+  assert.ok(text.includes(bootReportUrl) && !text.includes('sixteen-letters!'))
+})
+
 test('RUST_LOG says which diagnostic lines are printed', async () => {
   const source = `require('provision-vm').listDevices({ logger: false }).then(() => {})`
   const run = async (filter) => {

@@ -4,11 +4,14 @@
 //! for again, `undo.rs` what an undo must survive, `spared.rs` what nobody may touch, `doubt.rs` what must not be believed at
 //! once, `lies.rs` answers that are wrong, `reap.rs` the reaper, `drop_in.rs` the single operations,
 //! `resume.rs` jobs that nobody waits for, `options.rs` what is wanted beyond the usual, `deprovision.rs` the end of a job,
-//! `cleanup.rs` what a workflow's run left, and `reach.rs` machines that have to be reached.
+//! `cleanup.rs` what a workflow's run left, `reach.rs` machines that have to be reached, and `boot_report.rs` what can be said
+//! of a machine that does not join.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
 #[path = "calls/adopt.rs"]
 mod adopt;
+#[path = "calls/boot_report.rs"]
+mod boot_report;
 #[path = "calls/cleanup.rs"]
 mod cleanup;
 #[path = "calls/deprovision.rs"]

@@ -2,6 +2,7 @@
 import { expectTypeOf } from 'expect-type'
 import * as api from 'provision-vm'
 import type * as t from 'provision-vm'
+import type * as boot from 'provision-vm/boot-report'
 import type * as webhook from 'provision-vm/webhook'
 
 /** Every function. One that is new, gone or changed in any argument or result does not compile. */
@@ -44,6 +45,16 @@ interface WebhookFunctions {
 }
 type WebhookExported = Omit<typeof webhook, 'default' | 'CallbackError'>
 expectTypeOf<WebhookExported>().toEqualTypeOf<WebhookFunctions>()
+
+interface BootReportFunctions {
+  verifyBootReport(request: webhook.CallbackRequest, options: boot.BootReportOptions): Promise<boot.BootReport>
+  isBootReportError(error: unknown): error is boot.BootReportError
+}
+type BootReportExported = Omit<typeof boot, 'default' | 'BootReportError'>
+expectTypeOf<BootReportExported>().toEqualTypeOf<BootReportFunctions>()
+// What the verifier gives, and what becomes of it in a database, can be handed back.
+expectTypeOf<boot.BootReport>().toExtend<t.BootReportData>()
+expectTypeOf<Omit<boot.BootReport, 'at'> & { at: string }>().toExtend<t.BootReportData>()
 
 // What is taken. Every option may be absent, `undefined` or `null`.
 
@@ -113,6 +124,11 @@ interface ProvisionOptions extends CallOptions {
   strictRegion?: boolean | Nothing
   ephemeral?: boolean | Nothing
   allowReusableAuthKey?: boolean | Nothing
+  bootReportUrl?: string | Nothing
+  bootReportSecret?: string | Nothing
+  bootReports?:
+    | ((machine: { jobId: string; serverName: string }) => readonly t.BootReportData[] | Promise<readonly t.BootReportData[]>)
+    | Nothing
 }
 expectTypeOf<t.ProvisionOptions>().toEqualTypeOf<ProvisionOptions>()
 interface AuthKeyOptions extends CallOptions {

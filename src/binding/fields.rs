@@ -37,7 +37,7 @@ impl<'a> Fields<'a> {
     /// A warning for each field that nobody reads.
     pub(super) fn unknown(&self, known: &[&'static str]) -> Vec<String> {
         /// These are `index.js`'s own; they are named here so that a slip of the pen finds them.
-        const OF_THE_WRAPPER: [&str; 5] = ["signal", "onProgress", "onSecret", "env", "logger"];
+        const OF_THE_WRAPPER: [&str; 6] = ["signal", "onProgress", "onSecret", "env", "logger", "bootReports"];
         let known: Vec<&str> = known.iter().copied().chain(settings::option_names()).collect();
         let unknown = self.object.keys().filter(|name| !known.contains(&name.as_str()));
         let warn = |name: &String| {

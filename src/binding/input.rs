@@ -250,6 +250,39 @@ mod tests {
         }
     }
 
+    fn reporting(env: &mut Value, url: &str, secret: &str) {
+        (env["BOOT_REPORT_URL"], env["BOOT_REPORT_SECRET"]) = (json!(url), json!(secret));
+    }
+
+    #[test]
+    fn where_machines_report_is_read_as_it_stands() {
+        for url in ["https://app.example/boot/?key=1", "http://127.0.0.1:3000/boot", "http://localhost:3000"] {
+            let input = call(|input| reporting(&mut input["env"], url, "sixteen-letters!"));
+            let report = input.unwrap_or_else(|cause| panic!("{url}: {cause}")).settings.report.unwrap();
+            assert_eq!((report.url.as_str(), report.secret.expose()), (url, "sixteen-letters!"));
+        }
+        let input = call(|input| {
+            reporting(&mut input["env"], "nonsense", "sixteen-letters!");
+            input["options"]["bootReportUrl"] = json!("https://app.example/boot");
+        });
+        assert!(input.unwrap_or_else(|cause| panic!("{cause}")).settings.report.is_some());
+        for (url, secret, field) in [
+            (json!("https://app.example/"), json!(null), "bootReportUrl"),
+            (json!(null), json!("sixteen-letters!"), "bootReportSecret"),
+            (json!("nonsense"), json!("sixteen-letters!"), "bootReportUrl"),
+            (json!("https://app.example/"), json!("short"), "bootReportSecret"),
+        ] {
+            let cause =
+                call(|i| i["options"] = json!({ "bootReportUrl": url, "bootReportSecret": secret })).err().unwrap();
+            let field = format!("options.{field}");
+            assert_eq!((cause.code(), cause.field()), (Code::InvalidInput, Some(field.as_str())), "{cause}");
+        }
+        // What a call does not use cannot be wrong for it.
+        let mut env = env();
+        reporting(&mut env, "nonsense", "short");
+        assert!(read_reap(&json!({ "env": env }).to_string()).is_ok());
+    }
+
     #[test]
     fn a_machine_is_reached_only_where_that_is_asked_for() {
         for (options, port) in [
@@ -268,7 +301,7 @@ mod tests {
     #[test]
     fn a_wrong_setting_is_named() {
         type Change = fn(&mut Value);
-        let cases: [(Change, &str); 12] = [
+        let cases: [(Change, &str); 23] = [
             (|e| e["HETZNER_API_TOKEN"] = json!(""), "HETZNER_API_TOKEN"),
             (|e| e["HETZNER_API_TOKEN"] = json!("a\nb"), "HETZNER_API_TOKEN"),
             (|e| e["HETZNER_SSH_KEY_ID"] = json!("1,,2"), "HETZNER_SSH_KEY_ID"),
@@ -281,6 +314,20 @@ mod tests {
             (|e| e["HETZNER_SNAPSHOT_ID"] = json!("my snapshot"), "HETZNER_SNAPSHOT_ID"),
             (|e| e["PROVISION_TIMEOUT_SECONDS"] = json!("ten"), "PROVISION_TIMEOUT_SECONDS"),
             (|e| e["HTTPS_PROXY"] = json!("http://[bad"), "HTTPS_PROXY"),
+            (|e| e["BOOT_REPORT_URL"] = json!("https://app.example/boot"), "BOOT_REPORT_URL"),
+            (|e| e["BOOT_REPORT_SECRET"] = json!("sixteen-letters!"), "BOOT_REPORT_SECRET"),
+            (|e| reporting(e, "http://app.example/boot", "sixteen-letters!"), "BOOT_REPORT_URL"),
+            (|e| reporting(e, "https://a:b@app.example/boot", "sixteen-letters!"), "BOOT_REPORT_URL"),
+            (|e| reporting(e, "https://app.example/\"", "sixteen-letters!"), "BOOT_REPORT_URL"),
+            (|e| reporting(e, "https://app.example/{a,b}", "sixteen-letters!"), "BOOT_REPORT_URL"),
+            (|e| reporting(e, "https://app.example/boot?a#b", "sixteen-letters!"), "BOOT_REPORT_URL"),
+            (
+                |e| reporting(e, &format!("https://app.example/{}", "x".repeat(1024)), "sixteen-letters!"),
+                "BOOT_REPORT_URL",
+            ),
+            (|e| reporting(e, "https://app.example/boot", "fifteen-letters"), "BOOT_REPORT_SECRET"),
+            (|e| reporting(e, "https://app.example/boot", "whsec_????????????????????????"), "BOOT_REPORT_SECRET"),
+            (|e| reporting(e, "https://app.example/boot", "a blank in sixteen"), "BOOT_REPORT_SECRET"),
         ];
         for (change, setting) in cases {
             let cause =

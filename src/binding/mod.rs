@@ -4,6 +4,7 @@
 //! settle with `{ value }` or `{ fault }`, and the hand-written `index.js` makes the API of it. Input comes as JSON text
 //! and is read by hand, so that a wrong argument is answered with its path, and never thrown.
 
+mod boot_report;
 mod cancel;
 mod drop_in;
 mod extras;

@@ -121,6 +121,19 @@ pub struct Fault {
     pub hint: String,
     /// The messages of the causes, outermost first.
     pub causes: Vec<String>,
+    /// The machine that did not join, if it was told where to report: what it said belongs in the hint.
+    pub unheard: Option<Unheard>,
+}
+
+/// A machine that did not join, whose own reports may say why.
+#[napi(object)]
+pub struct Unheard {
+    /// The job.
+    pub job_id: String,
+    /// Its server's name.
+    pub server_name: String,
+    /// The attempt that made it.
+    pub attempt: String,
 }
 
 /// Something of a failed call that is still there, or may be.
@@ -306,11 +319,18 @@ impl From<ProvisionError> for Fault {
             retry_after_ms: error.retry_after().map(milliseconds),
             request_ids: error.cause.request_ids(),
             requests: error.requests.into(),
-            hint: code.hint(),
+            hint: error.hint(),
             causes: error.causes(),
+            unheard: error.unheard.map(Into::into),
             attempts: error.attempts.into_iter().map(Into::into).collect(),
             leftovers: error.leftovers.into_iter().map(Into::into).collect(),
         }
+    }
+}
+
+impl From<provision::Unheard> for Unheard {
+    fn from(machine: provision::Unheard) -> Self {
+        Self { job_id: machine.job_id, server_name: machine.server_name, attempt: machine.attempt }
     }
 }
 

@@ -9,13 +9,14 @@ use serde_json::Value;
 
 use super::input::Options;
 use crate::provision::settings::{
-    BaseUrl, BaseUrlError, Credentials, HETZNER_URL, IdOrName, Network, Proxy, TAILSCALE_URL,
+    BaseUrl, BaseUrlError, Credentials, HETZNER_URL, IdOrName, Network, Proxy, Reporting, TAILSCALE_URL,
+    is_report_secret, is_report_url,
 };
 use crate::provision::{Cause, Settings, Source, USUAL_IMAGE, USUAL_SERVER_TYPES, USUAL_TIMEOUT};
 use crate::secret::Secret;
 
 /// Every variable that is read; `index.js` passes these and no others.
-pub(super) const NAMES: [&str; 23] = [
+pub(super) const NAMES: [&str; 25] = [
     "HETZNER_API_TOKEN",
     "HETZNER_SSH_KEY_ID",
     "HETZNER_SNAPSHOT_ID",
@@ -24,6 +25,8 @@ pub(super) const NAMES: [&str; 23] = [
     "TAILSCALE_OAUTH_CLIENT_SECRET",
     "TAILSCALE_AUTH_KEY",
     "TAILSCALE_API_URL",
+    "BOOT_REPORT_URL",
+    "BOOT_REPORT_SECRET",
     "PROVISION_TIMEOUT_SECONDS",
     "ACTIONS_ID_TOKEN_REQUEST_URL",
     "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
@@ -45,7 +48,7 @@ pub(super) const NAMES: [&str; 23] = [
 const LONGEST: usize = 16 * 1024;
 
 /// Options that stand for a variable, and win over it.
-const OPTIONS: [(&str, &str); 8] = [
+const OPTIONS: [(&str, &str); 10] = [
     ("hetznerToken", "HETZNER_API_TOKEN"),
     ("sshKeys", "HETZNER_SSH_KEY_ID"),
     ("snapshotId", "HETZNER_SNAPSHOT_ID"),
@@ -54,6 +57,8 @@ const OPTIONS: [(&str, &str); 8] = [
     ("tailscaleClientSecret", "TAILSCALE_OAUTH_CLIENT_SECRET"),
     ("tailscaleAuthKey", "TAILSCALE_AUTH_KEY"),
     ("tailscaleApiUrl", "TAILSCALE_API_URL"),
+    ("bootReportUrl", "BOOT_REPORT_URL"),
+    ("bootReportSecret", "BOOT_REPORT_SECRET"),
 ];
 
 /// The names of the options that stand for a variable.
@@ -234,6 +239,7 @@ pub(super) fn read(environment: &Environment, options: Options, purpose: Purpose
             None => timeout(environment)?,
         },
         reach: options.reach,
+        report: if is_provision { reporting(environment)? } else { None },
         run: options.run,
         warnings: options.warnings,
     })
@@ -308,6 +314,28 @@ fn auth_key(environment: &Environment) -> Result<Option<Secret>, Cause> {
         }
         _ => Ok(key),
     }
+}
+
+/// Where machines report, and what their tokens are made with: both, or neither.
+fn reporting(environment: &Environment) -> Result<Option<Reporting>, Cause> {
+    const URL: &str = "BOOT_REPORT_URL";
+    const SECRET: &str = "BOOT_REPORT_SECRET";
+    let (url, secret) = match (environment.get(URL), environment.secret(SECRET)?) {
+        (None, None) => return Ok(None),
+        (Some(url), Some(secret)) => (url, secret),
+        (Some(_), None) => return Err(environment.refuse(URL, "is set without BOOT_REPORT_SECRET (bootReportSecret)")),
+        (None, Some(_)) => return Err(environment.refuse(SECRET, "is set without BOOT_REPORT_URL (bootReportUrl)")),
+    };
+    BaseUrl::parse_with_query(url).map_err(|error| environment.refuse(URL, error.to_string()))?;
+    if !is_report_url(url) {
+        let why = "must be at most 1024 letters of ASCII, without quotes, backslashes, braces, brackets and fragment";
+        return Err(environment.refuse(URL, why));
+    }
+    if !is_report_secret(&secret) {
+        return Err(environment.refuse(SECRET, "must have at least 16 bytes, after whsec_ in base64"));
+    }
+    // As it was given: a machine's curl reads it anew, and follows nothing.
+    Ok(Some(Reporting { url: url.to_owned(), secret }))
 }
 
 fn timeout(environment: &Environment) -> Result<Duration, Cause> {

@@ -7,6 +7,7 @@ use super::candidate::CandidateAttempt;
 use super::code::Code;
 use super::enrollment::Obstacle;
 use super::event::Step;
+use super::evidence::{Evidence, Unheard};
 use super::leftover::{Hold, Leftover};
 use crate::cloud_init::CloudInitError;
 use crate::hetzner::{HetznerError, Server};
@@ -129,8 +130,8 @@ pub enum Cause {
     #[error("{0}")]
     ActionTimeout(String),
     /// The machine did not join before the deadline.
-    #[error("the machine did not join the tailnet before the deadline ({0})")]
-    EnrollTimeout(&'static str),
+    #[error("the machine did not join the tailnet before the deadline ({})", .0.obstacle.as_str())]
+    EnrollTimeout(Evidence),
     /// The job was done before, but its machine is not in the tailnet now.
     #[error("server {name} of this job is ready, but its device cannot be verified ({})", obstacle.as_str())]
     Dormant {
@@ -143,8 +144,8 @@ pub enum Cause {
     #[error("what a dead attempt of this job left behind could not be removed")]
     Remains,
     /// A device was there, and never became acceptable.
-    #[error("the device is not acceptable: {0}")]
-    EnrollRejected(&'static str),
+    #[error("the device is not acceptable: {}", .0.obstacle.as_str())]
+    EnrollRejected(Evidence),
     /// More than one device looks like ours.
     #[error("{0} devices claim to be this machine")]
     EnrollAmbiguous(usize),
@@ -240,6 +241,19 @@ impl Cause {
             }
             _ => None,
         }
+    }
+
+    /// What both clouds show of the machine that did not join.
+    pub fn evidence(&self) -> Option<&Evidence> {
+        match self {
+            Self::EnrollTimeout(evidence) | Self::EnrollRejected(evidence) => Some(evidence),
+            _ => None,
+        }
+    }
+
+    /// Whether a machine was made that did not join, so that its own words may help.
+    pub(super) fn is_of_a_silent_machine(&self) -> bool {
+        self.evidence().is_some()
     }
 
     /// The ids under which the clouds' support finds the failed request.
@@ -374,6 +388,8 @@ pub struct ProvisionError {
     pub ended_at: Option<i64>,
     /// The key that the settings bring can let in no other machine.
     pub is_key_spent: bool,
+    /// The machine that did not join, and was told where to say why.
+    pub unheard: Option<Unheard>,
     /// Requests made to Hetzner and to Tailscale.
     pub requests: (u32, u32),
 }
@@ -388,8 +404,18 @@ impl ProvisionError {
             leftovers: Vec::new(),
             ended_at: None,
             is_key_spent: false,
+            unheard: None,
             requests: (0, 0),
         })
+    }
+
+    /// What a person should do: what the code's page says, and what was seen of the machine.
+    pub fn hint(&self) -> String {
+        let page = self.cause.code().hint();
+        match self.cause.evidence().and_then(Evidence::sentence) {
+            Some(sentence) => format!("{page} {sentence}"),
+            None => page,
+        }
     }
 
     /// Whether the unchanged call may succeed later without anybody doing anything.

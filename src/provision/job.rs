@@ -151,9 +151,8 @@ impl WorkflowRun {
     /// Of this id, which is a label value, such as `12345678901-1` (a run and its attempt). A longer one is hashed: an attempt's
     /// id goes into the description of its key, which has room for 24 characters of it.
     pub fn new(id: &str) -> Option<Self> {
-        const LONGEST: usize = 15;
         let is_plain = id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-        let prefix = if id.len() <= LONGEST && is_plain { id.to_owned() } else { short_hash(id) };
+        let prefix = if id.len() <= LONGEST_RUN && is_plain { id.to_owned() } else { short_hash(id) };
         is_label_value(id).then_some(Self { prefix })
     }
 
@@ -171,6 +170,10 @@ impl WorkflowRun {
 
 /// How much of an attempt's id is random, if the rest is its run.
 const RANDOM_DIGITS: usize = 8;
+/// The longest part of an attempt's id that its run makes.
+const LONGEST_RUN: usize = 15;
+/// The longest id of an attempt.
+pub const LONGEST_ATTEMPT: usize = LONGEST_RUN + 1 + RANDOM_DIGITS;
 
 /// The label of a server that is ordered in a caller's own words: whose order made it is all that it says.
 pub fn order_labels(attempt: &str) -> Labels {
@@ -311,6 +314,7 @@ mod tests {
             let run = WorkflowRun::new(id).unwrap();
             let attempt = run.attempt("0123456789abcdef");
             assert!(run.made(&attempt) && is_label_value(&attempt), "{id}: {attempt}");
+            assert!(attempt.len() <= LONGEST_ATTEMPT, "{attempt}");
             let description = Job::new("job-1", "a").unwrap().key_description(&attempt);
             let is_allowed = |letter: char| letter.is_ascii_alphanumeric() || letter == ' ' || letter == '-';
             assert!(description.len() <= 50 && description.chars().all(is_allowed), "{description}");

@@ -7,6 +7,7 @@
 //! [`Provisioner::provision`] is the whole story; the steps it names are in `step/`, each with its undo.
 
 mod adopt;
+mod boot_report;
 mod candidate;
 mod cleanup;
 mod code;
@@ -16,6 +17,7 @@ mod enrollment;
 mod errand;
 mod error;
 mod event;
+mod evidence;
 mod flight;
 mod job;
 mod leftover;
@@ -38,6 +40,7 @@ use futures_util::FutureExt;
 pub use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
+pub use boot_report::{BootReport, advise};
 pub use candidate::{CandidateAttempt, USUAL as USUAL_SERVER_TYPES};
 pub use cleanup::{CleanedUp, LeftBy};
 pub use code::Code;
@@ -45,6 +48,7 @@ pub use deprovision::{Deprovisioned, Removed, Which};
 pub use drop_in::{Answer, Operation, Polling, render_first_boot};
 pub use error::{Cause, ProvisionError};
 pub use event::{Detail, Event, Known, Observer, Scope, Silent, Step};
+pub use evidence::{Evidence, KeyWord, Shown, Unheard};
 pub use job::{is_job_id, is_own_label};
 pub use leftover::{Certainty, Hold, Kind, Leftover};
 pub use reap::{Fate, ReapOptions, ReapReport, Reaped};
@@ -63,6 +67,7 @@ use step::auth_key::FreshKey;
 use step::device::UndoDevice;
 use step::{auth_key, device, first_boot, reach, ready, server, wait};
 
+pub use crate::cloud_init::{FailureClass, Milestone};
 pub use crate::hetzner::Price;
 use crate::hetzner::{Hetzner, Server};
 use crate::secret::Secret;
@@ -267,6 +272,7 @@ fn failure(run: &Run<'_>, cause: Cause, leftovers: Vec<Leftover>) -> ProvisionEr
     let mut notes = run.notes();
     let failed_at = notes.failed_at.unwrap_or(notes.step);
     let attempts = std::mem::take(&mut notes.candidates);
+    let unheard = run.unheard(&notes).filter(|_| cause.is_of_a_silent_machine());
     let ended_at = run.clock.is_settled().then(|| run.clock.cloud_unix());
     ProvisionError {
         cause,
@@ -275,6 +281,7 @@ fn failure(run: &Run<'_>, cause: Cause, leftovers: Vec<Leftover>) -> ProvisionEr
         leftovers,
         ended_at,
         is_key_spent: notes.is_key_spent,
+        unheard,
         requests: (run.hetzner.sent(), run.tailscale.sent()),
     }
 }
@@ -429,7 +436,7 @@ async fn begin(run: &Run<'_>, saga: &Saga) -> Result<Begun, Cause> {
     // A key in a machine's hands makes a device, so the device's undo is declared before there is a key.
     saga.declare(UndoDevice::new(&run.job.name, &attempt.id, attempt.started, known.clone()));
     let FreshKey { text, key } = auth_key::ensure(run, saga, &attempt).await?;
-    let user_data = first_boot::render(run, &text)?;
+    let user_data = first_boot::render(run, &attempt, &text)?;
     let key_label = key.minted_id().map(|id| id.0.as_str());
     let made = server::create(run, saga, &attempt, &user_data, key_label).await?;
     Ok(Begun { made, key, attempt: attempt.id, started: attempt.started, known, reused: false })

@@ -12,6 +12,7 @@ use super::candidate::CandidateAttempt;
 use super::enrollment::Enrolled;
 use super::error::Cause;
 use super::event::{Detail, Event, Known, Observer, Scope, Step, quietly};
+use super::evidence::Unheard;
 use super::job::{Attempt, BEYOND_DEADLINE, Claim, Job};
 use super::leftover::Kind;
 use super::region::Placement;
@@ -158,6 +159,12 @@ impl<'a> Run<'a> {
         let id = self.settings.run.as_ref().map_or_else(|| random.clone(), |run| run.attempt(&random));
         self.is_at(&id);
         Attempt { id, started, expires, is_resumable: !self.waits }
+    }
+
+    /// The machine of the attempt that the call is at, if it was told where to report.
+    pub(super) fn unheard(&self, notes: &Notes) -> Option<Unheard> {
+        let attempt = notes.attempt.clone().filter(|_| self.settings.report.is_some())?;
+        Some(Unheard { job_id: self.job.id.clone(), server_name: self.job.name.clone(), attempt })
     }
 
     /// From here on every event names this attempt.

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 // Who fills the settings needs these types, and need not know the rooms below for them.
 pub use super::job::WorkflowRun;
-pub use crate::cloud_init::{Additions, Command, File, Owner, Package, SIGNING_KEY, User};
+pub use crate::cloud_init::{Additions, Command, File, Owner, Package, Reporting, SIGNING_KEY, User};
 pub use crate::cloud_init::{
-    is_checksum, is_fingerprint, is_package, is_path, is_permissions, is_ssh_key, is_user, is_version,
+    is_checksum, is_fingerprint, is_package, is_path, is_permissions, is_report_secret, is_report_url, is_ssh_key,
+    is_user, is_version,
 };
 pub use crate::hetzner::{Attachments, DEFAULT_URL as HETZNER_URL, FirewallRef, IdOrName, Labels, PublicNet};
 pub use crate::hetzner::{is_label_key, is_label_value};
@@ -53,6 +54,8 @@ pub struct Settings {
     pub lifetime: Duration,
     /// The TCP port on which the machine has to be reached over the tailnet, from where we run, before the job is done.
     pub reach: Option<u16>,
+    /// `BOOT_REPORT_URL` and `BOOT_REPORT_SECRET`: where machines say how their first boot goes.
+    pub report: Option<Reporting>,
     /// The run of a workflow that the call belongs to.
     pub run: Option<WorkflowRun>,
     /// What a person should hear about these settings.

@@ -121,7 +121,7 @@ fn check_texts(notes: &Notebook, outcome: &Outcome, with_commands: bool) -> Opti
             texts.extend(done.warnings.iter().cloned());
         }
         Err(error) => {
-            texts.push(error.to_string());
+            texts.extend([error.to_string(), error.hint()]);
             texts.extend(error.causes());
             texts.extend(error.cause.request_ids());
             texts.extend(error.leftovers.iter().map(|left| left.why.clone()));

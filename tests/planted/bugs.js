@@ -15,6 +15,7 @@ const CLEANUP = 'src/provision/cleanup.rs'
 const DEVICE = 'src/provision/step/device.rs'
 const ENROLLMENT = 'src/provision/enrollment.rs'
 const ERROR = 'src/provision/error.rs'
+const FIRST_BOOT = 'src/provision/step/first_boot.rs'
 const JOB = 'src/provision/job.rs'
 const MOD = 'src/provision/mod.rs'
 const REACH = 'src/provision/step/reach.rs'
@@ -55,6 +56,12 @@ module.exports = [
       [ADOPT, 'let job = run.job;\n    let Some(claim)', 'let job = run.job;\n    if planted("adopt-without-labels") && server.name == job.name && Claim::read(&server).is_none_or(|claim| claim.job != job.id) {\n        let (job, agent, attempt) = (job.id.clone(), job.agent.clone(), String::new());\n        let claim = Claim { job, agent, attempt, started: 0, expires: Some(0), auth_key: None, node_id: None, ready: false, is_resumable: false };\n        return Ok(Standing::Dead(server, claim));\n    }\n    let Some(claim)'],
       [REMOVAL, 'if let Some((objection, hold)) = objection(run, target, &server) {', 'let objects = objection(run, target, &server).filter(|_| !(planted("adopt-without-labels") && target.attempt.is_empty()));\n        if let Some((objection, hold)) = objects {'],
     ],
+  },
+  {
+    name: 'report-token-untold',
+    what: 'no log is told to mask the token with which a machine reports its first boot',
+    caughtBy: ['I06'],
+    edits: [[FIRST_BOOT, 'if let Some(report) = &report {', 'if let Some(report) = report.as_ref().filter(|_| !planted("report-token-untold")) {']],
   },
   {
     name: 'no-settle-window',

@@ -10,7 +10,7 @@ use provision_vm::tailscale::Credentials;
 use provision_vm::transport::BaseUrl;
 use simulator::{ActionOutcome, BootOutcome, Config, PlantedKey};
 
-use crate::support::{Cloud, settings};
+use crate::support::{Cloud, reporting, settings};
 use crate::weather::Climate;
 
 /// The work of the callers; nothing is meant to take longer.
@@ -169,6 +169,7 @@ impl Caller {
             timeout: self.timeout,
             lifetime: self.timeout,
             reach: self.reach,
+            report: self.job.is_multiple_of(2).then(reporting),
             run: self.run.as_deref().map(run),
             ..settings()
         }

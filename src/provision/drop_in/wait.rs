@@ -3,6 +3,7 @@
 use super::super::enrollment::{Enrollment, Expected, Obstacle, judge};
 use super::super::error::Cause;
 use super::super::event::{Scope, Step};
+use super::super::evidence::Evidence;
 use super::super::run::{Doing, Run};
 use super::{Answer, Polling, not_found};
 use crate::hetzner::{ActionId, ActionStatus};
@@ -91,10 +92,10 @@ pub(super) async fn for_device(run: &Run<'_>, hostname: &str, polling: Polling) 
             (Some(error), _) => Err(error).doing(doing),
             (None, Enrollment::Ambiguous(devices)) => Err(Cause::EnrollAmbiguous(devices.len())),
             (None, Enrollment::NotYet(obstacle)) if !obstacle.may_pass() => {
-                Err(Cause::EnrollRejected(obstacle.as_str()))
+                Err(Cause::EnrollRejected(Evidence::of(obstacle)))
             }
-            (None, Enrollment::NotYet(obstacle)) => Err(Cause::EnrollTimeout(obstacle.as_str())),
-            (None, Enrollment::Verified(_)) => Err(Cause::EnrollTimeout(Obstacle::Absent.as_str())),
+            (None, Enrollment::NotYet(obstacle)) => Err(Cause::EnrollTimeout(Evidence::of(obstacle))),
+            (None, Enrollment::Verified(_)) => Err(Cause::EnrollTimeout(Evidence::of(Obstacle::Absent))),
         }
     })
     .await

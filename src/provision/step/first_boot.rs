@@ -2,23 +2,32 @@
 
 use super::super::error::Cause;
 use super::super::event::{Scope, Step};
-use super::super::job::Job;
+use super::super::job::{Attempt, Job, LONGEST_ATTEMPT};
 use super::super::run::Run;
 use super::super::settings::{Extras, Settings};
-use crate::cloud_init::{self, CloudInitError, FirstBoot, Mode};
+use crate::cloud_init::{self, Bearer, CloudInitError, FirstBoot, Mode, Report};
 use crate::secret::Secret;
 
-/// The document with this attempt's key.
-pub(in super::super) fn render(run: &Run<'_>, auth_key: &Secret) -> Result<Secret, Cause> {
+/// As long as any moment that a token can end at.
+const LATEST: i64 = 99_999_999_999;
+
+/// The document with this attempt's key, and with its token for boot reports if anybody wants to hear them.
+pub(in super::super) fn render(run: &Run<'_>, attempt: &Attempt, auth_key: &Secret) -> Result<Secret, Cause> {
     run.enter(Step::FirstBoot);
-    let document = cloud_init::render(&first_boot(run.job, run.settings, auth_key))?;
+    let report = report(run.job, run.settings, &attempt.id, attempt.expires)?;
+    if let Some(report) = &report {
+        run.tell_secret(&report.token);
+    }
+    let document = cloud_init::render(&first_boot(run.job, run.settings, auth_key, report.as_ref()))?;
     run.say(Scope::ProvisionVm, "Cloud-init config generated");
     Ok(document)
 }
 
-/// Whether the document will fit. Before there is a key.
+/// Whether the document will fit. Before there is a key, and before there is an attempt.
 pub(in super::super) fn check(job: &Job, settings: &Settings) -> Result<(), Cause> {
-    cloud_init::check(&first_boot(job, settings, &Secret::new(""))).map_err(|error| match error {
+    let report = report(job, settings, &"0".repeat(LONGEST_ATTEMPT), LATEST)?;
+    let no_key = Secret::new("");
+    cloud_init::check(&first_boot(job, settings, &no_key, report.as_ref())).map_err(|error| match error {
         // Ours alone always fits.
         CloudInitError::TooLarge { .. } => {
             Cause::Input { field: "options.userData".to_owned(), why: error.to_string() }
@@ -27,8 +36,19 @@ pub(in super::super) fn check(job: &Job, settings: &Settings) -> Result<(), Caus
     })
 }
 
-fn first_boot<'a>(job: &'a Job, settings: &'a Settings, auth_key: &'a Secret) -> FirstBoot<'a> {
+/// Where this attempt's machine reports. Its token lives as long as the attempt, which has some minutes beyond its deadline.
+fn report(job: &Job, settings: &Settings, attempt: &str, expires: i64) -> Result<Option<Report>, CloudInitError> {
+    let bearer = Bearer { job: &job.id, server: &job.name, attempt, expires };
+    settings.report.as_ref().map(|reporting| reporting.for_machine(&bearer)).transpose()
+}
+
+fn first_boot<'a>(
+    job: &'a Job,
+    settings: &'a Settings,
+    auth_key: &'a Secret,
+    report: Option<&'a Report>,
+) -> FirstBoot<'a> {
     let Extras { package, additions, .. } = &settings.extras;
     let mode = if settings.source.is_snapshot() { Mode::EnrollOnly } else { Mode::Install(package) };
-    FirstBoot { auth_key, hostname: &job.name, mode, report: None, additions }
+    FirstBoot { auth_key, hostname: &job.name, mode, report, additions }
 }

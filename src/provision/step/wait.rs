@@ -8,11 +8,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use futures_util::future::join;
 use tokio::sync::oneshot;
 
 use super::super::enrollment::{Enrolled, Enrollment, Expected, Obstacle, judge};
 use super::super::error::Cause;
 use super::super::event::{Detail, Scope, Step};
+use super::super::evidence::{Evidence, KeyWord, Shown};
 use super::super::presence::{self, Place};
 use super::super::run::{Doing, Run};
 use super::auth_key::Key;
@@ -84,7 +86,7 @@ pub(in super::super) async fn both(
     let Progress { actions_done, obstacle, blind_to_server, blind_to_devices } =
         progress.into_inner().unwrap_or_else(PoisonError::into_inner);
     if actions_done {
-        return last_look(run, &proof, expected, obstacle, blind_to_devices).await;
+        return last_look(run, made.server.id, &proof, expected, obstacle, blind_to_devices).await;
     }
     let unfinished = || Cause::ActionTimeout("Hetzner did not finish making the server before the deadline".to_owned());
     Err(blind_to_server.unwrap_or_else(unfinished))
@@ -292,20 +294,6 @@ struct Proof<'a> {
     has_had_rival: AtomicBool,
 }
 
-/// Whether the key has said that a machine joined with it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum KeyWord {
-    /// There was no reason to ask.
-    #[default]
-    Unasked,
-    /// It was asked, and has not said so yet.
-    Awaited,
-    /// It has.
-    Used,
-    /// It cannot say.
-    Mute,
-}
-
 impl<'a> Proof<'a> {
     fn new(key: &'a Key, made: &Made) -> Self {
         Self {
@@ -421,6 +409,7 @@ async fn device(
 /// The device may have come since the look before. Without an answer now, that look is what counts, or why it failed.
 async fn last_look(
     run: &Run<'_>,
+    server: ServerId,
     proof: &Proof<'_>,
     expected: &Expected<'_>,
     before: Obstacle,
@@ -436,8 +425,34 @@ async fn last_look(
             None => before,
         },
     };
-    let why = obstacle.as_str();
-    Err(if obstacle.may_pass() { Cause::EnrollTimeout(why) } else { Cause::EnrollRejected(why) })
+    let fails = if obstacle.may_pass() { Cause::EnrollTimeout } else { Cause::EnrollRejected };
+    Err(fails(gather(run, server, proof, obstacle, within.deadline).await))
+}
+
+/// What both clouds show of a machine that did not join. It is for a person to read, so what cannot be seen at once, or in what
+/// is left of the last look, is left out.
+async fn gather(run: &Run<'_>, id: ServerId, proof: &Proof<'_>, obstacle: Obstacle, deadline: Instant) -> Evidence {
+    let within = Within { deadline, patience: Patience::Tries(1) };
+    let server = async {
+        match run.hetzner.find_server(id, within).await {
+            Ok(Some(server)) => Shown::As(server.status),
+            Ok(None) => Shown::Gone,
+            Err(_) => Shown::Unseen,
+        }
+    };
+    let key = async {
+        match proof.key_word() {
+            // What was said before the last look may have changed.
+            KeyWord::Unasked | KeyWord::Awaited => proof.ask_key(run, within).await.unwrap_or_default(),
+            word => word,
+        }
+    };
+    let looks = std::pin::pin!(join(server, key));
+    tokio::select! {
+        biased;
+        () = run.cancel.cancelled() => Evidence::of(obstacle),
+        (server, key) = looks => Evidence { obstacle, server, key },
+    }
 }
 
 /// Actions mostly end within ten seconds (`facts/hetzner.md` 8); slow ones are not hurried by asking.

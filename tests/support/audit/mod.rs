@@ -161,6 +161,9 @@ impl Audit {
         if let Some(key) = &settings.auth_key {
             self.secrets.add(Kind::GivenKey, key.expose());
         }
+        if let Some(report) = &settings.report {
+            self.secrets.add(Kind::ReportSecret, report.secret.expose());
+        }
         self.processes.entry(process).or_default().begin(now);
         // The same job twice in one process is one flight, unless the first was given up. Who does not wait boards none.
         let shares = |call: &Call| {
@@ -263,6 +266,13 @@ impl Audit {
         call.took_over |= event.message.starts_with("Going on with an attempt");
     }
 
+    /// A call tells a secret, so that logs can mask it.
+    pub fn told_secret(&mut self, text: &str) {
+        if text.starts_with("pvb1.") {
+            self.secrets.add(Kind::ReportToken, text);
+        }
+    }
+
     pub(super) fn note(&mut self, text: impl FnOnce() -> String) {
         let at = self.now;
         if let Some(told) = &mut self.told {
@@ -322,6 +332,9 @@ impl Observer for Listener {
     }
 
     fn secret(&self, secret: &Secret) {
+        if let Some(shared) = self.shared.upgrade() {
+            shared.audit().told_secret(secret.expose());
+        }
         self.inner.secret(secret);
     }
 }

@@ -300,6 +300,11 @@ impl Audit {
                 "a server is ordered again without a look-up, though the last order may have been heard",
             );
         }
+        if let Some(token) = bearer(text)
+            && !self.secrets.has(Kind::ReportToken, token)
+        {
+            self.violated("I06", "a machine is given a token for boot reports that no log was told to mask");
+        }
         if !in_hand {
             self.violated("I04", "a server is ordered without a usable key of this attempt in it");
         }
@@ -372,10 +377,12 @@ impl Audit {
 
     /// I06: a secret leaves only for its own host, in the place that is made for it.
     fn check_secrets(&mut self, request: &http::Request<Bytes>) {
-        use Kind::{AccessToken, AuthKey, GivenKey, HetznerToken, IdentityToken, IssuerToken, OAuthSecret};
+        use Kind::{
+            AccessToken, AuthKey, GivenKey, HetznerToken, IdentityToken, IssuerToken, OAuthSecret, ReportToken,
+        };
         let (uri, host) = (request.uri(), request.uri().host().unwrap_or_default());
         let (header, body): (&[Kind], &[Kind]) = match (host, uri.path()) {
-            (HETZNER, "/v1/servers") => (&[HetznerToken], &[AuthKey, GivenKey]),
+            (HETZNER, "/v1/servers") => (&[HetznerToken], &[AuthKey, GivenKey, ReportToken]),
             (HETZNER, _) => (&[HetznerToken], &[]),
             (TAILSCALE, "/api/v2/oauth/token") => (&[OAuthSecret], &[OAuthSecret]),
             (TAILSCALE, "/api/v2/oauth/token-exchange") => (&[], &[IdentityToken]),
@@ -398,6 +405,12 @@ fn status(outcome: &Result<http::Response<Bytes>, Cut>) -> (u16, &'static str) {
         Ok(answer) => (answer.status().as_u16(), ""),
         Err(cut) => (0, cut.name()),
     }
+}
+
+/// The token for boot reports in a first-boot document, which is JSON within JSON.
+fn bearer(order: &str) -> Option<&str> {
+    let (_, rest) = order.split_once("Authorization: Bearer ")?;
+    rest.split(['\\', '"']).next()
 }
 
 /// The text of a field in JSON as it is written on the wire. What stands in a text is escaped, so it is not found.

@@ -15,6 +15,10 @@ pub enum Kind {
     GivenKey,
     IdentityToken,
     RootPassword,
+    /// What tokens for boot reports are made with.
+    ReportSecret,
+    /// The token of one machine for its boot reports.
+    ReportToken,
 }
 
 /// A piece of this length is never said by chance.
@@ -49,8 +53,13 @@ impl Secrets {
         self.known.iter().map(|(kind, _)| *kind)
     }
 
+    /// Whether a secret is known.
+    pub fn has(&self, kind: Kind, text: &str) -> bool {
+        self.known.iter().any(|(known, other)| *known == kind && other == text)
+    }
+
     pub fn add(&mut self, kind: Kind, text: &str) {
-        if self.known.iter().any(|(known, other)| *known == kind && other == text) {
+        if self.has(kind, text) {
             return;
         }
         self.known.push((kind, text.to_owned()));
@@ -108,11 +117,12 @@ fn in_hex(text: &str, before: &str) -> String {
     })
 }
 
-/// Tailscale's secrets begin with a public part, and so do identity tokens.
+/// Tailscale's secrets begin with a public part, and so do identity tokens and those for boot reports.
 fn secret_part(text: &str) -> &str {
     let last = |separator| text.rsplit(separator).next().filter(|part| part.len() >= 16);
     match text {
         _ if text.starts_with("tskey-") => last('-').unwrap_or(text),
+        _ if text.starts_with("pvb1.") => last('.').unwrap_or(text),
         _ if text.starts_with("eyJ") => last('.').unwrap_or(text),
         _ => text,
     }

@@ -34,7 +34,7 @@ impl Audit {
                 self.check_promise(error);
                 self.check_cause(call, error);
                 self.counts.named += u32::try_from(error.leftovers.len()).unwrap_or(u32::MAX);
-                let mut said = format!("{error} {error:?}");
+                let mut said = format!("{error} {error:?} {}", error.hint());
                 for cause in error.causes() {
                     let _ = write!(said, " {cause}");
                 }
