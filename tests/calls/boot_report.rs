@@ -159,7 +159,8 @@ async fn a_machine_that_was_told_to_report_and_did_not_join_is_named() {
 #[tokio::test(start_paused = true)]
 async fn its_token_is_counted_before_there_is_a_key() {
     let sized = |size: usize| {
-        let file = File { path: "/a".into(), content: Secret::new("x".repeat(size)), permissions: "0600".into() };
+        let (content, owner) = (Secret::new("x".repeat(size)), Owner::default());
+        let file = File { path: "/a".into(), content, permissions: "0600".into(), owner };
         let extras = Extras { additions: Additions { files: vec![file], ..Additions::default() }, ..Extras::default() };
         telling(Settings { extras, ..settings() })
     };
