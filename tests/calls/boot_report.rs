@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::support::{Cloud, Notebook, answer, params, reporting, settings, with_timeout};
-use provision_vm::provision::settings::{Additions, Extras, File};
+use provision_vm::provision::settings::{Additions, Extras, File, Owner};
 use provision_vm::provision::{
     CancellationToken, Code, KeyWord, Operation, ProvisionError, Settings, Shown, Silent, Unheard,
 };
