@@ -4,45 +4,24 @@
 // the hint that tells of them.
 
 const assert = require('node:assert/strict')
-const { once } = require('node:events')
-const { createServer } = require('node:http')
 const { after, before, beforeEach, mock, test } = require('node:test')
 
 const { provisionVM } = require('..')
-const { verifyBootReport } = require('provision-vm/boot-report')
 const { SECRET } = require('./support/boot-reports.js')
+const { startReportApp } = require('./support/report-app.js')
 const { leftIn, newJob, startCloud } = require('./support/simulator.js')
 
 let cloud
 let app
 before(async () => {
   cloud = await startCloud({ timeScale: 10 })
-  app = await startApp()
+  app = await startReportApp(cloud)
 })
 after(async () => {
-  app.server.close()
-  app.server.closeAllConnections()
+  app.stop()
   await cloud.stop()
 })
 beforeEach(() => cloud.reset())
-
-/** An app that keeps what it believes. */
-async function startApp() {
-  const kept = new Map()
-  const server = createServer(async (request, response) => {
-    const body = Buffer.concat(await request.toArray())
-    const now = Date.parse((await cloud.world()).now)
-    const verified = verifyBootReport({ body, headers: request.headers }, { secret: SECRET, now: () => now })
-    const [status, report] = await verified.then((report) => [200, report], (error) => [error.status, undefined])
-    // A copy has no effect.
-    if (report && !kept.has(report.id)) kept.set(report.id, report)
-    response.writeHead(status).end()
-  })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const reportsOf = (jobId) => [...kept.values()].filter((report) => report.jobId === jobId)
-  return { server, url: `http://127.0.0.1:${server.address().port}/boot?source=vm`, reportsOf }
-}
 
 /** What the machine of a server finds beside its join script, and posts with. */
 async function machine(serverId) {
