@@ -15,7 +15,8 @@ pub enum Role {
     Poll,
     /// A look that the call can do without.
     Glance,
-    /// The look when the deadline has come: it may still find the device, and changes nothing else.
+    /// The look when the deadline has come: it may still find the device, or else see for a person how far its machine came, and
+    /// changes nothing else.
     LastLook,
     /// A look at the customer's auth key.
     CheckKey,
@@ -72,7 +73,11 @@ pub fn roles(scenario: Scenario, call: &Call) -> Vec<Role> {
         "tailscale POST /tailnet/-/keys" => Role::OrderKey,
         "hetzner POST /servers" => Role::OrderServer,
         "hetzner GET /actions" => Role::Poll,
-        "tailscale GET /tailnet/-/devices" if sent.at >= deadline => Role::LastLook,
+        "tailscale GET /tailnet/-/devices" | "tailscale GET /tailnet/-/keys/*" | "hetzner GET /servers/*"
+            if sent.at >= deadline =>
+        {
+            Role::LastLook
+        }
         "tailscale GET /tailnet/-/devices" | "tailscale GET /device/*" if index > ordered => Role::Poll,
         "tailscale GET /tailnet/-/keys/*" if index > ordered => Role::Proof,
         "hetzner GET /servers/*" if scenario == Scenario::Follows => Role::Poll,
