@@ -156,13 +156,14 @@ fn package(fields: &Fields<'_>) -> Result<Package, Cause> {
     Ok(Package::Static { version, amd64: sum("amd64")?, arm64: sum("arm64")? })
 }
 
+const USER: &str = "a user: { name, sshKeys?, groups?, sudo?, shell? }";
+const FILE: &str = "a file: { path, content, permissions?, owner? }";
+
 fn additions(fields: &Fields<'_>) -> Result<Additions, Cause> {
     let Some(_) = fields.object("userData")? else { return Ok(Additions::default()) };
     let data = fields.below("userData", "options.userData")?;
     data.refuse_unknown(&["beforeJoin", "users", "files", "packages", "commands", "hardening"])?;
     let package = |value: &Value| value.as_str().filter(|name| is_package(name)).map(str::to_owned);
-    const USER: &str = "a user: { name, sshKeys?, groups?, sudo?, shell? }";
-    const FILE: &str = "a file: { path, content, permissions?, owner? }";
     Ok(Additions {
         before_join: data.flag("beforeJoin")?.unwrap_or_default(),
         users: data.list("users", MOST_ADDITIONS, USER, user)?.unwrap_or_default(),

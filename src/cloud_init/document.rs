@@ -90,9 +90,10 @@ pub fn render(boot: &FirstBoot<'_>) -> Result<Secret, CloudInitError> {
     let join = ["sh", SCRIPT_FILE, boot.hostname].into_iter().chain(mode).map(Cow::Borrowed);
     let join = Words(join.collect());
     let added = boot.additions.commands();
-    let runcmd = match boot.additions.before_join {
-        true => added.into_iter().chain([join]).collect(),
-        false => std::iter::once(join).chain(added).collect(),
+    let runcmd = if boot.additions.before_join {
+        added.into_iter().chain([join]).collect()
+    } else {
+        std::iter::once(join).chain(added).collect()
     };
     let document = CloudConfig {
         hostname: boot.hostname,
