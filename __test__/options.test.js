@@ -139,17 +139,6 @@ test('the events of an undo name what is gone and what is left', async () => {
   assert.deepEqual(told.filter(({ kind }) => kind === 'left'), [])
 })
 
-test('a machine that has to be reached and is not, since nobody here is in its tailnet, is undone', async () => {
-  const told = []
-  const options = { waitFor: 'reachable', reachablePort: 65_000, timeoutMs: 4_000, onProgress: (event) => told.push(event) }
-  const error = await provisionVM(newJob(), quiet(options)).then(() => assert.fail('it was reached'), (error) => error)
-  assert.deepEqual([error.code, error.step, error.retryable, error.leftovers], ['NOT_REACHABLE', 'reach', true, []], error.message)
-  assert.match(error.message, /^100\.64\.0\.\d+:65000 cannot be reached over the tailnet: /)
-  assert.match(error.hint, /tailscale status/)
-  assert.ok(told.some(({ step, detail }) => step === 'reach' && detail.kind === 'waiting'))
-  assert.deepEqual(leftIn(await cloud.world()), [])
-})
-
 test('the settings may be options, and say what the machine is made from and who may log in', async () => {
   const laptop = await make('ssh_keys', { name: 'laptop', public_key: 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILAPTOPLAPTOPLAPTOPLAPTOPLAPTOPLAPTOP l' })
   const env = cloud.env()
