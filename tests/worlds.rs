@@ -38,7 +38,7 @@ const MANY: usize = 100_000;
 /// From so many seeds on, every kind of secret has to be in some world.
 const ENOUGH: usize = 2_000;
 /// The kinds of secrets: three credentials of the settings, the customer's key, and four that the clouds hand out.
-const SECRETS: usize = 8;
+const SECRETS: usize = 10;
 /// Failures that are printed in full.
 const SHOWN: usize = 100;
 
