@@ -450,7 +450,7 @@ export interface ProvisionOptions extends CallOptions {
   /** What is added to the first boot. Unless asked, nothing of it delays the join, and nothing can spoil it. */
   userData?: UserData | null | undefined
   /**
-   * Where a stock image gets Tailscale from. Default: its signed repository, with the signing key of fingerprint
+   * Where a stock image gets Tailscale from; a snapshot has it already. Default: its signed repository, with the signing key of fingerprint
    * `2596A99EAAB33821893C0A79458CA832957F5868`.
    */
   tailscalePackage?: TailscaleRepository | TailscaleBuild | null | undefined
@@ -541,7 +541,7 @@ export interface UserFile {
   owner?: string | null | undefined
 }
 
-/** What decides on a first-boot document beside its key and host name. */
+/** What decides on a first-boot document beside its key and host name. A snapshot has its Tailscale already. */
 export type CloudInitOptions = Pick<ProvisionOptions, 'userData' | 'tailscalePackage'>
 
 /** Tailscale's signed repository, trusted by the key of this fingerprint only: 40 hexadecimal digits. */

@@ -59,7 +59,9 @@ async function perform(operation, args, options) {
 }
 
 /** As in the old modules, this one does not wait for anything, so it throws instead of rejecting. */
-function renderFirstBoot(params, options, isSnapshot) {
+function renderFirstBoot(params, given, isSnapshot) {
+  // `Array.prototype.map` passes the index, and took none for the old functions.
+  const options = typeof given === 'number' ? undefined : given
   const input = JSON.stringify({ params: toData(params), options: toData(options), isSnapshot })
   const { value, fault } = native.renderFirstBoot(input)
   if (fault) throw new ProvisionError(fault)

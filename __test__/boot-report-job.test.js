@@ -109,7 +109,7 @@ test('reports that are of no use, and what asks for them, cost nothing but a war
   const fail = () => {
     throw new Error('no database')
   }
-  const none = / No report of the machine came: /
+  const none = / No report of the machine is known: /
   const told = /failed \(key-refused\)/
   const cases = [
     [({ jobId }) => good(jobId).map((report) => ({ ...report, attempt: 'another' })), none],

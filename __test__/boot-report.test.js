@@ -126,7 +126,7 @@ const TABLE = [
   ]),
   ...[undefined, 'hello', '', null, 1].map((event) => [`the event ${JSON.stringify(event)}`, posted(reportOf({ event })), 'BAD_PAYLOAD']),
   ...[undefined, '1', -1, 1.5, 1e16, null].map((at) => [`at ${JSON.stringify(at)}`, posted(reportOf({ at })), 'BAD_PAYLOAD']),
-  ...[undefined, '1', 0, 1.5, 10_001, null].map((seq) => [`the number ${JSON.stringify(seq)}`, posted(reportOf({ seq })), 'BAD_PAYLOAD']),
+  ...[undefined, '1', 0, 1.5, 21, null].map((seq) => [`the number ${JSON.stringify(seq)}`, posted(reportOf({ seq })), 'BAD_PAYLOAD']),
 ]
 for (const [name, request, expected, options] of TABLE) {
   test(`${name}: ${expected}`, async () => assert.equal(await outcome(request, options), expected))

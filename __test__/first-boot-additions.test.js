@@ -33,7 +33,8 @@ function order(seen) {
 }
 
 const ADDED = {
-  users: [{ name: 'app', sshKeys: [SSH_KEY], groups: ['adm', 'brand-new'], sudo: true }, { name: 'plain', shell: '/bin/sh' }],
+  // A group of that name is there before its user.
+  users: [{ name: 'plain', shell: '/bin/sh', groups: ['app'] }, { name: 'app', sshKeys: [SSH_KEY], groups: ['adm', 'brand-new'], sudo: true }],
   files: [
     { path: '/opt/app/deep/config.json', content: '{"a": "ünïcode \u2028"}\n', permissions: '0640', owner: 'app:adm' },
     { path: '/opt/app/run', content: '#!/bin/sh\n', permissions: '0755' },
@@ -58,9 +59,9 @@ function holds(seen) {
     '/root/provision-vm/files': undefined,
   })
   assert.equal(files['/opt/app/deep/config.json'].content, ADDED.files[0].content)
-  assert.equal(files['/home/app/.ssh/authorized_keys'].content, `${SSH_KEY}\n`)
+  assert.equal(files['/home/app/.ssh/authorized_keys'].content, `\n${SSH_KEY}\n`)
   assert.equal(files['/opt/by-text'].content, 'sh done')
-  assert.equal(seen.after, 'app adm brand-new\nplain\n/bin/bash\n/bin/sh\n')
+  assert.equal(seen.after, 'app adm brand-new\nplain app\n/bin/bash\n/bin/sh\n')
   assert.deepEqual(seen.secretsInArgv, [])
 }
 const after = 'id -Gn app; id -Gn plain; for user in app plain; do getent passwd $user | cut -d : -f 7; done'
@@ -87,15 +88,23 @@ test.describe('what a caller adds', { skip, concurrency: 2 }, () => {
     assert.deepEqual([seen.status.at(-1), order(seen)], ['failed key-refused', ['up', 'mark-1']])
   })
 
+  test('is kept up to date only behind the join, and goes on where a package is not to be had', async () => {
+    const rules = [{ program: 'apt-get', match: 'nftables', exit: 100 }]
+    const seen = await bootWith({ beforeJoin: true, hardening: true, commands: [mark('mark-1')] }, { rules })
+    const tried = Array.from({ length: 7 }, () => ['apt install nftables', 'apt update']).flat()
+    assert.deepEqual(order(seen), ['mark-1', 'up', ...tried, 'apt install unattended-upgrades'])
+  })
+
   test('hardens: strangers are shut out, and the metadata are for root alone', async () => {
     const seen = await bootWith({ hardening: true }, {
       after: fs.readFileSync(path.join(__dirname, 'sandbox', 'hardened.sh'), 'utf8'),
       lookAt: ['/etc/provision-vm/hardening.nft', '/etc/systemd/system/provision-vm-hardening.service', '/etc/apt/apt.conf.d/20auto-upgrades'],
     })
-    assert.deepEqual(order(seen), ['up', 'apt update', 'apt install nftables', 'hardens', 'apt install unattended-upgrades'])
+    assert.deepEqual(order(seen), ['up', 'apt install nftables', 'hardens', 'apt install unattended-upgrades'])
     assert.match(seen.files['/etc/apt/apt.conf.d/20auto-upgrades'].content, /Unattended-Upgrade "1"/)
     assert.match(seen.files['/etc/systemd/system/provision-vm-hardening.service'].content, /^ExecStart=\/usr\/sbin\/nft -f \/etc\/provision-vm\/hardening\.nft$/m)
     assert.deepEqual(seen.after.split('\n').filter(Boolean), [
+      'before: a container from the internet: open',
       'before: metadata as another: open',
       'before: ssh from the internet: open',
       'metadata as root: open',
@@ -107,6 +116,10 @@ test.describe('what a caller adds', { skip, concurrency: 2 }, () => {
       'answers from the internet: open',
       'wireguard from the internet: open',
       'another port from the internet: closed',
+      'a container from the internet: closed',
+      'a container from a private network: open',
+      'a container goes out: open',
+      'a container asks for metadata: closed',
       'ping from the internet: open',
     ])
   })

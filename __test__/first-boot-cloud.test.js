@@ -14,7 +14,7 @@ const { boot, enterTheirNetwork, signing } = require('./support/machine.js')
 const { METADATA } = require('./support/network.js')
 const { SECRET } = require('./support/boot-reports.js')
 const { startReportApp } = require('./support/report-app.js')
-const { leftIn, newJob, startCloud } = require('./support/simulator.js')
+const { eventually, leftIn, newJob, startCloud } = require('./support/simulator.js')
 
 const skip = enterTheirNetwork(__filename)
 
@@ -73,8 +73,11 @@ describe('a machine that cloud-init boots from the Hetzner datasource', { skip }
 
   test('joins, says so, is reached over the tailnet, and does nothing at its next boot', async () => {
     const params = newJob()
-    const listeners = []
-    const provisioned = provisionVM(params, options({ image: 'ubuntu-24.04', waitFor: 'reachable', reachablePort: 2222 }))
+    let isDone = false
+    const waiting = []
+    const onProgress = ({ step, detail }) => step === 'reach' && waiting.push(detail.kind)
+    const wanted = { image: 'ubuntu-24.04', waitFor: 'reachable', reachablePort: 2222, onProgress }
+    const provisioned = provisionVM(params, options(wanted)).finally(() => (isDone = true))
     const { seen, server } = await bootServer(params, { image: 'ubuntu-24.04', boots: 2 })
     holds(seen, server)
     assert.deepEqual(seen.status, ['started', 'clock', 'package', 'joined'], seen.logs)
@@ -84,13 +87,19 @@ describe('a machine that cloud-init boots from the Hetzner datasource', { skip }
     const { devices: [device] } = await cloud.world()
     const { ip } = device
     execFileSync('ip', ['address', 'add', `${ip}/32`, 'dev', 'lo'])
-    await cloud.untilAsked('GET /api/v2/tailnet/-/devices')
-    const listener = createServer((socket) => socket.end()).listen(2222, ip)
-    listeners.push(listener)
+    // It is tried, and refused.
+    await eventually(() => ({ found: waiting.includes('waiting') || undefined, instead: waiting }))
+    assert.equal(isDone, false, 'nothing listens yet')
+    let connections = 0
+    const listener = createServer((socket) => {
+      connections += 1
+      socket.end()
+    }).listen(2222, ip)
     await once(listener, 'listening')
     const result = await provisioned
+    assert.ok(connections > 0 && result.timings.some(({ step }) => step === 'reach'), JSON.stringify(result.timings))
     assert.deepEqual([result.state, result.serverId, result.tailscaleIp, result.nodeId], ['ready', server.id, ip, device.node_id])
-    for (const listening of listeners) listening.close()
+    listener.close()
     await deprovisionVM({ jobId: params.jobId }, { env: cloud.env(), logger: false })
     assert.deepEqual(leftIn(await cloud.world()), [])
   })
@@ -100,8 +109,8 @@ describe('a machine that cloud-init boots from the Hetzner datasource', { skip }
     const provisioned = provisionVM(params, options({ snapshotId: 301000001, tailscalePackage: null }))
     const { seen, server } = await bootServer(params, { files: { '/var/lib/tailscale/tailscaled.state': '{}' } })
     holds(seen, server)
-    assert.deepEqual(seen.status, ['started', 'clock', 'joined'], seen.logs)
-    assert.deepEqual([seen.of('apt-get'), seen.of('systemctl')], [[], ['stop tailscaled', 'enable --now tailscaled']])
+    assert.deepEqual(seen.status, ['started', 'package', 'clock', 'joined'], seen.logs)
+    assert.deepEqual([seen.of('apt-get'), seen.of('systemctl')], [[], ['enable --now tailscaled']])
     assert.deepEqual((await provisioned).state, 'ready')
   })
 

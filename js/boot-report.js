@@ -8,12 +8,18 @@ const { refusalClass } = require('./support/refusal.js')
 
 /** Proves that a boot report comes with the token of an attempt, and reads it. All about it: `boot-report.d.ts`. */
 async function verifyBootReport(request, options) {
-  const { keys, now, maxBytes } = readOptions(options, 4096)
+  const { keys, now, maxBytes } = readOptions({ ...options, secret: trimmed(options?.secret) }, 4096)
   const token = readToken(readHeaders(request?.headers, ['authorization']).authorization)
   await prove(token, keys)
   const { job, server, attempt } = readClaims(token.payload, now)
   const report = readReport(await readBody(request, maxBytes))
   return { id: `${attempt}-${report.seq}`, jobId: job, serverName: server, attempt, ...report }
+}
+
+/** As settings are read: a line end behind a secret is none of it. */
+function trimmed(secret) {
+  if (Array.isArray(secret)) return Array.from(secret, trimmed)
+  return typeof secret === 'string' ? secret.trim() : secret
 }
 
 /** What each code answers to the machine. */
@@ -86,7 +92,7 @@ const CLASSES = new Set([
 /** The last moment that a `Date` can hold, in seconds. */
 const LATEST = 8_640_000_000_000
 /** No boot has so much to tell. */
-const MOST = 10_000
+const MOST = 20
 
 /** Only what is known, so that a machine cannot put anything else before whoever reads it. */
 function readReport(body) {

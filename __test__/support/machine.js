@@ -18,7 +18,7 @@ const CACHE = path.join(ROOT, 'target', 'cloud-init')
 const PACKAGES = ['cloud-init', 'nftables']
 
 /** What stands in for the real thing, first in PATH. */
-const STAND_INS = ['apt-get', 'curl', 'wget', 'systemctl', 'timedatectl', 'tailscale', 'sleep', 'cut', 'systemd-detect-virt', 'uname']
+const STAND_INS = ['apt-get', 'curl', 'wget', 'systemctl', 'timedatectl', 'tailscale', 'sleep', 'cut', 'dpkg-query', 'systemd-detect-virt', 'uname']
 
 /** What is looked at after a boot, beside what a scene names. */
 const LOOK_AT = [
@@ -119,6 +119,7 @@ function makeKeys() {
     fingerprint: /^fpr:+([0-9A-F]{40}):/m.exec(gpg(['--with-colons', '--fingerprint', ours]).toString())[1],
     ofAnother: gpg(['--export', others]),
     ofBoth: gpg(['--export']),
+    secretOfAnother: gpg(['--pinentry-mode', 'loopback', '--passphrase', '', '--export-secret-keys', others]),
     /** Text with the signature around it. */
     sign: (text) => gpg(['--local-user', ours, '--clearsign'], text),
   }

@@ -26,7 +26,7 @@ struct Script {
 /// What the caller wants of a machine beside the join, in the order in which it is done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Additions {
-    /// All of it comes before the join, which waits for it. Whatever fails of it, the machine joins.
+    /// All of it but the hardening comes before the join, which waits for it. Whatever fails of it, the machine joins.
     pub before_join: bool,
     /// Users to make.
     pub users: Vec<User>,
@@ -112,8 +112,7 @@ impl Additions {
     pub(super) fn commands(&self) -> Vec<Words<'_>> {
         let mut commands: Vec<Words<'_>> = self.users.iter().map(User::command).collect();
         for (at, file) in self.files.iter().enumerate() {
-            let Owner { user, group } = &file.owner;
-            let ours = ["install", "-D", "-m", &file.permissions, "-o", user, "-g", group, "--"].map(Cow::Borrowed);
+            let ours = ["install", "-D", "-m", &file.permissions, "--"].map(Cow::Borrowed);
             commands.push(Words(ours.into_iter().chain([delivered(at), Cow::Borrowed(&*file.path)]).collect()));
         }
         if !self.files.is_empty() {
@@ -122,6 +121,12 @@ impl Additions {
         if !self.packages.is_empty() {
             commands.push(words(["sh", PACKAGES.file].into_iter().chain(self.packages.iter().map(String::as_str))));
         }
+        // Files are there before the packages that read them, and their owners may come with these.
+        for file in self.files.iter().filter(|file| file.owner != Owner::default()) {
+            let owner = format!("{}:{}", file.owner.user, file.owner.group);
+            let ours = ["chown", "--"].map(Cow::Borrowed);
+            commands.push(Words(ours.into_iter().chain([Cow::Owned(owner), Cow::Borrowed(&*file.path)]).collect()));
+        }
         commands.extend(self.commands.iter().map(|command| match command {
             Command::Text(text) => words(["sh", "-c", text]),
             // A bare `exit` would be that of the one script.
@@ -129,10 +134,12 @@ impl Additions {
                 words(["sh", "-c", r#"exec "$0" "$@""#].into_iter().chain(own.iter().map(String::as_str)))
             }
         }));
-        if self.hardening {
-            commands.push(words(["sh", HARDEN.file]));
-        }
         commands
+    }
+
+    /// What comes behind the join in any case: it takes long, and only a machine that stays needs it.
+    pub(super) fn last(&self) -> Option<Words<'_>> {
+        self.hardening.then(|| words(["sh", HARDEN.file]))
     }
 }
 

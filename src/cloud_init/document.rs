@@ -24,6 +24,8 @@ pub(super) const DIRECTORY: &str = "/root/provision-vm/";
 /// Readable by root alone before cloud-init has set any mode: `/root` itself is closed.
 const KEY_FILE: &str = "/root/provision-vm/auth-key";
 const SCRIPT_FILE: &str = "/root/provision-vm/join.sh";
+/// A snapshot of a machine that had joined brings who that was.
+const FORGET: [&str; 6] = ["cloud-init-per", "instance", "provision-vm-forget", "rm", "-rf", "/var/lib/tailscale"];
 const REPORT_FILE: &str = "/root/provision-vm/report";
 const SCRIPT: &str = include_str!("join.sh");
 
@@ -54,6 +56,8 @@ pub enum Mode<'a> {
 #[derive(Serialize)]
 struct CloudConfig<'a> {
     hostname: &'a str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    bootcmd: Vec<Words<'a>>,
     write_files: Vec<WriteFile<'a>>,
     runcmd: Vec<Words<'a>>,
 }
@@ -90,13 +94,19 @@ pub fn render(boot: &FirstBoot<'_>) -> Result<Secret, CloudInitError> {
     let join = ["sh", SCRIPT_FILE, boot.hostname].into_iter().chain(mode).map(Cow::Borrowed);
     let join = Words(join.collect());
     let added = boot.additions.commands();
-    let runcmd = if boot.additions.before_join {
+    let mut runcmd: Vec<Words<'_>> = if boot.additions.before_join {
         added.into_iter().chain([join]).collect()
     } else {
         std::iter::once(join).chain(added).collect()
     };
+    runcmd.extend(boot.additions.last());
     let document = CloudConfig {
         hostname: boot.hostname,
+        // Before the daemon starts, and for this machine once. What cloud-init runs it with is there in every version.
+        bootcmd: match boot.mode {
+            Mode::Install(_) => Vec::new(),
+            Mode::EnrollOnly => vec![Words(FORGET.map(Cow::Borrowed).into())],
+        },
         write_files: [WriteFile::new(KEY_FILE, "0600", key), WriteFile::new(SCRIPT_FILE, "0700", SCRIPT)]
             .into_iter()
             .chain(report.as_deref().map(|report| WriteFile::new(REPORT_FILE, "0600", report)))
@@ -146,11 +156,13 @@ fn escape(json: &str) -> String {
 mod tests {
     use std::sync::LazyLock;
 
+    use serde_json::Value;
+
     use super::super::SIGNING_KEY;
     use super::super::additions::{Command, File, Owner, User};
     use super::*;
 
-    fn document(mode: Mode<'_>, additions: &Additions) -> serde_json::Value {
+    fn document(mode: Mode<'_>, additions: &Additions) -> Value {
         let auth_key = &Secret::new("tskey-auth-k1-x");
         let text = render(&FirstBoot { auth_key, hostname: "agent-a-1", mode, report: None, additions }).unwrap();
         let body = text.expose().strip_prefix("#cloud-config\n").expect("the header comes first");
@@ -169,6 +181,7 @@ mod tests {
             let document = document(mode, &Additions::default());
             let command: Vec<&str> = ["sh", SCRIPT_FILE, "agent-a-1"].into_iter().chain(words).collect();
             assert_eq!(document["runcmd"], serde_json::json!([command]));
+            assert_eq!(document["bootcmd"].is_null(), mode != Mode::EnrollOnly, "only a snapshot brings an identity");
             assert_eq!(document["write_files"][0]["content"], "tskey-auth-k1-x");
             assert_eq!(document["write_files"][0]["permissions"], "0600");
             assert_eq!(document.to_string().matches("tskey-auth-k1-x").count(), 1);
@@ -196,31 +209,22 @@ mod tests {
         let of_join = ["sh", SCRIPT_FILE, "agent-a-1", "enroll"];
         let added = serde_json::json!([
             ["sh", "/root/provision-vm/user.sh", "app", "/bin/bash", "adm,docker", "sudo", "ssh-ed25519 AAAA me@here"],
-            [
-                "install",
-                "-D",
-                "-m",
-                "0640",
-                "-o",
-                "app",
-                "-g",
-                "www-data",
-                "--",
-                "/root/provision-vm/files/0",
-                "/etc/app"
-            ],
+            ["install", "-D", "-m", "0640", "--", "/root/provision-vm/files/0", "/etc/app"],
             ["rm", "-rf", "/root/provision-vm/files"],
             ["sh", "/root/provision-vm/packages.sh", "nginx", "jq=1.6-2"],
+            ["chown", "--", "app:www-data", "/etc/app"],
             ["sh", "-c", "echo 'unbalanced"],
             ["sh", "-c", "exec \"$0\" \"$@\"", "touch", "/tmp/$(id)"],
-            ["sh", "/root/provision-vm/harden.sh"],
         ]);
+        let last = serde_json::json!(["sh", "/root/provision-vm/harden.sh"]);
         let document = document(Mode::EnrollOnly, &additions);
-        let run = document["runcmd"].as_array().unwrap();
-        assert_eq!((&run[0], &run[1..]), (&serde_json::json!(of_join), added.as_array().unwrap().as_slice()));
+        let added = added.as_array().unwrap();
+        let order = |before: &[Value], after: &[Value]| {
+            Value::from([before, &[serde_json::json!(of_join)], after, std::slice::from_ref(&last)].concat())
+        };
+        assert_eq!(document["runcmd"], order(&[], added));
         let first = self::document(Mode::EnrollOnly, &Additions { before_join: true, ..additions.clone() });
-        let run = first["runcmd"].as_array().unwrap();
-        assert_eq!(run.split_last(), Some((&serde_json::json!(of_join), added.as_array().unwrap().as_slice())));
+        assert_eq!(first["runcmd"], order(added, &[]));
         let files = document["write_files"].as_array().unwrap();
         let files: Vec<_> = files.iter().map(|file| (file["path"].as_str(), file["permissions"].as_str())).collect();
         let ours = [(KEY_FILE, "0600"), (SCRIPT_FILE, "0700"), ("/root/provision-vm/files/0", "0600")];

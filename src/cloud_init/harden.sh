@@ -2,11 +2,22 @@
 # Closes what a machine in a tailnet does not need open, and keeps it up to date.
 set -eu
 
+# Waits for another package manager instead of failing beside it, and asks no questions: files that are there stay.
 apt() {
-    DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 "$@"
+    DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 \
+        -o DPkg::Options::=--force-confdef -o DPkg::Options::=--force-confold "$@" </dev/null
 }
 
-# What follows is in place also if the packages are not to be had.
+# Installs a package, from the lists that are there or from new ones. A refresh does not wait for another one by itself.
+get() {
+    for pause in 2 5 10 20 30 60 60; do
+        if apt install --no-install-recommends "$1"; then return; fi
+        apt update || true
+        sleep "$pause"
+    done
+    return 1
+}
+
 mkdir -p /etc/provision-vm
 cat >/etc/provision-vm/hardening.nft <<'END'
 # Loaded by provision-vm-hardening.service.
@@ -31,10 +42,15 @@ table inet provision_vm {
         ip daddr 169.254.169.254 meta skuid != 0 reject
         ip6 daddr fe80::a9fe:a9fe meta skuid != 0 reject
     }
+    # Ports that a container publishes come this way, and never through `input`.
     chain forward {
-        type filter hook forward priority filter; policy accept;
+        type filter hook forward priority filter; policy drop;
         ip daddr 169.254.169.254 reject
         ip6 daddr fe80::a9fe:a9fe reject
+        ct state established,related accept
+        iifname "tailscale0" accept
+        ip saddr { 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16 } accept
+        ip6 saddr { fc00::/7, fe80::/10 } accept
     }
 }
 END
@@ -58,8 +74,8 @@ APT::Periodic::Update-Package-Lists "1";
 APT::Periodic::Unattended-Upgrade "1";
 END
 
-apt update || true
-apt install --no-install-recommends nftables || true
 systemctl daemon-reload
-systemctl enable --now provision-vm-hardening.service
-apt install --no-install-recommends unattended-upgrades
+outcome=0
+get nftables && systemctl enable --now provision-vm-hardening.service || outcome=1
+get unattended-upgrades || outcome=1
+exit "$outcome"

@@ -16,6 +16,7 @@ main() {
     shift 2
     trap clean_up EXIT
     trap 'exit 1' HUP INT TERM
+    ends=$(($(uptime_seconds) + patience))
     mkdir -p "$work"
     chmod 0711 "$work"
     : >"$status_file"
@@ -26,10 +27,15 @@ main() {
         static) install_build "$@" ;;
         *) become_another ;;
     esac
+    tell package
     start_daemon || give_up daemon
     wait_for_clock
     join
+    rm -f "$key_file"
     tell joined
+    # From now on the machine is worth its flushes, also those that the installation left out.
+    sync
+    unsafe_io=
     if [ "$how" = repository ]; then follow_key_changes; fi
 }
 
@@ -43,15 +49,25 @@ state_directory=/var/lib/tailscale
 keyring=/usr/share/keyrings/tailscale-archive-keyring.gpg
 source_list=/etc/apt/sources.list.d/tailscale.list
 packages=https://pkgs.tailscale.com/stable
+# Without flushing each file to the disk: a machine that loses power before it has joined is thrown away.
+unsafe_io='-o DPkg::Options::=--force-unsafe-io'
+# All tries of what has to be fetched and installed together, in seconds: so that their failure is told before the usual deadline.
+patience=300
 is_right=
+is_doubtful=
 told=0
 
 # The signed repository. apt keeps its lists apart here, so that only one small list is fetched, and nobody else's refresh is
 # in the way; the distribution's lists take longer than all the rest.
 install_from_repository() {
+    if ! dpkg-query --show iptables >/dev/null 2>&1; then
+        # Tailscale's package needs it, and not every image has it. All else goes on meanwhile.
+        { apt update || true; apt install --no-install-recommends iptables; } &
+        dependency=$!
+    fi
     # shellcheck source=/dev/null
     . /etc/os-release
-    try 120 fetch "$packages/$ID/$VERSION_CODENAME.noarmor.gpg" "$work/keyring" || give_up download
+    try fetch "$packages/$ID/$VERSION_CODENAME.noarmor.gpg" "$work/keyring" || give_up_download
     is_signed_by "$1" "$work/keyring" || give_up signature
     install -D -m 0644 "$work/keyring" "$keyring"
     echo "deb [signed-by=$keyring] $packages/$ID $VERSION_CODENAME main" >"$source_list"
@@ -60,15 +76,22 @@ install_from_repository() {
     # apt fetches as a user of its own.
     chmod 0755 "$work/lists" "$work/archives"
     chown _apt "$work/lists/partial" "$work/archives/partial" 2>/dev/null || true
-    try 120 apt_apart update || give_up download
-    try 300 install_package || give_up package
-    tell package
+    try apt_apart update || give_up_download
+    if [ -n "${dependency:-}" ]; then wait "$dependency" || true; fi
+    try install_package || give_up package
 }
 
-# Should the image lack something that the package needs, the distribution's lists are needed after all.
+# Should the image lack something else, the distribution's lists are needed after all.
 install_package() {
-    apt_apart install --no-install-recommends tailscale ||
-        { apt update || true; apt install --no-install-recommends tailscale; }
+    apt_apart install --no-install-recommends tailscale && return
+    # Somebody else's lock is waited for, and no reason to fetch anything.
+    ! is_locked || return 1
+    apt update || true
+    apt install --no-install-recommends tailscale
+}
+
+is_locked() {
+    ! apt-get -q -y -o DPkg::Lock::Timeout=0 check >/dev/null 2>&1
 }
 
 # Whoever changes the signing key delivers the new one in a package.
@@ -81,15 +104,17 @@ apt_apart() {
         -o Dir::Cache::archives="$work/archives" -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= "$@"
 }
 
-# Waits for another package manager instead of failing beside it, asks no questions, and does not flush each file to the
-# disk: a machine that loses power now is thrown away.
+# Waits for another package manager instead of failing beside it, and asks no questions: files that are there stay.
 apt() {
-    DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 apt-get -q -y -o DPkg::Lock::Timeout=300 \
-        -o Acquire::Retries=3 -o APT::Update::Error-Mode=any -o DPkg::Options::=--force-unsafe-io "$@"
+    # shellcheck disable=SC2086 # Two words, or none.
+    DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 apt-get -q -y -o DPkg::Lock::Timeout=120 \
+        -o Acquire::Retries=3 -o APT::Update::Error-Mode=any -o DPkg::Options::=--force-confdef \
+        -o DPkg::Options::=--force-confold $unsafe_io "$@" </dev/null
 }
 
-# Whether a keyring holds one key, and that has this fingerprint: the SHA-1 of its packet (RFC 4880, 4.2 and 12.2). Not every
-# image has gpg; cloud-init brings Python.
+# Whether a keyring holds one public key, and that has this fingerprint: the SHA-1 of its packet (RFC 4880, 4.2 and 12.2). Beside it
+# there may be its names, subkeys and signatures, and nothing else: verifiers differ in what they take for a key. Not every image has
+# gpg; cloud-init brings Python.
 is_signed_by() {
     python3 -I - "$1" "$2" <<'END'
 import hashlib, sys
@@ -97,19 +122,23 @@ import hashlib, sys
 data, at, found = open(sys.argv[2], "rb").read(), 0, []
 while at < len(data):
     head, first = data[at], data[at + 1]
-    if head & 0xC0 == 0xC0:
-        tag, width = head & 0x3F, 1 if first < 192 else 2 if first < 224 else 5
-        size = first if width == 1 else (first - 192 << 8) + data[at + 2] + 192
-        if width == 5:
-            size = int.from_bytes(data[at + 2 : at + 6], "big")
+    if head & 0xC0 == 0xC0 and first < 192:
+        tag, start, size = head & 0x3F, 2, first
+    elif head & 0xC0 == 0xC0 and first < 224:
+        tag, start, size = head & 0x3F, 3, (first - 192 << 8) + data[at + 2] + 192
+    elif head & 0xC0 == 0xC0 and first == 255:
+        tag, start, size = head & 0x3F, 6, int.from_bytes(data[at + 2 : at + 6], "big")
+    elif head & 0xC0 == 0x80 and head & 3 < 3:
+        start = 1 + (1 << (head & 3))
+        tag, size = head >> 2 & 0x0F, int.from_bytes(data[at + 1 : at + start], "big")
     else:
-        tag, width = head >> 2 & 0x0F, 1 << (head & 3)
-        size = int.from_bytes(data[at + 1 : at + 1 + width], "big")
-    at += 1 + width
-    packet = data[at : at + size]
-    at += size
+        sys.exit("no packet of a definite length")
+    packet = data[at + start : at + start + size]
+    if len(packet) < size or tag not in (2, 6, 13, 14, 17):
+        sys.exit("no packet of a public key")
     if tag == 6:
         found.append(hashlib.sha1(b"\x99" + size.to_bytes(2, "big") + packet).hexdigest().upper())
+    at += start + size
 sys.exit(found != [sys.argv[1]])
 END
 }
@@ -122,23 +151,24 @@ install_build() {
         *) give_up package ;;
     esac
     build=tailscale_$1_$arch
-    try 300 fetch "$packages/$build.tgz" "$work/$build.tgz" || give_up download
+    try fetch "$packages/$build.tgz" "$work/$build.tgz" || give_up_download
     echo "$sum  $work/$build.tgz" | sha256sum --check --quiet - || give_up signature
     tar -xzf "$work/$build.tgz" -C "$work" || give_up package
     install -m 0755 "$work/$build/tailscale" /usr/bin/tailscale
     install -m 0755 "$work/$build/tailscaled" /usr/sbin/tailscaled
-    install -m 0644 "$work/$build/systemd/tailscaled.defaults" /etc/default/tailscaled
+    [ -e /etc/default/tailscaled ] ||
+        install -m 0644 "$work/$build/systemd/tailscaled.defaults" /etc/default/tailscaled
     install -D -m 0644 "$work/$build/systemd/tailscaled.service" /etc/systemd/system/tailscaled.service
     systemctl daemon-reload
-    tell package
 }
 
-# A snapshot of a machine that had joined would come up as that machine, and both would be one device.
+# A snapshot of a machine that had joined would come up as that machine, and both would be one device. Its state was removed before
+# the daemon could start (`bootcmd`); should it be there all the same, it goes now.
 become_another() {
     command -v tailscale >/dev/null || give_up package
     if [ -e "$state_directory/tailscaled.state" ]; then
         systemctl stop tailscaled || give_up daemon
-        rm -f "$state_directory/tailscaled.state" "$state_directory/tailscaled.log.conf"
+        rm -rf "$state_directory"
     fi
 }
 
@@ -148,14 +178,30 @@ start_daemon() {
     systemctl enable --now tailscaled
 }
 
+# fetch ADDRESS FILE: in half a minute, or as long as something comes.
 fetch() {
+    code=0
     if command -v curl >/dev/null; then
-        curl -fsSL --proto '=https' --connect-timeout 10 --max-time 120 --output "$2" "$1" || return 1
+        curl -fsSL --proto '=https' --connect-timeout 10 --speed-limit 1000 --speed-time 20 --max-time 180 \
+            --output "$2" "$1" || code=$?
+        [ "$code" != 60 ] || is_doubtful=yes
     else
-        wget --quiet --https-only --timeout=20 --output-document="$2" "$1" || return 1
+        wget --quiet --https-only --timeout=20 --tries=1 --output-document="$2" "$1" || code=$?
+        [ "$code" != 5 ] || is_doubtful=yes
     fi
-    # Its certificate was valid, so the clock is right enough for Tailscale's as well.
+    [ "$code" = 0 ] || return 1
+    # A certificate was valid, so the clock is about right.
     note_right_clock
+}
+
+# A certificate that is not valid says that the clock is wrong, unless it is known to be right.
+give_up_download() {
+    if [ -n "$is_doubtful" ] && [ -z "$is_right" ] && ! is_synchronized; then give_up clock; fi
+    give_up download
+}
+
+is_synchronized() {
+    [ "$(timedatectl show --property=NTPSynchronized --value 2>/dev/null)" = yes ]
 }
 
 # A wrong clock makes every certificate invalid, and `tailscale up` then waits without a word. Who has fetched something knows
@@ -164,7 +210,7 @@ wait_for_clock() {
     command -v timedatectl >/dev/null || return 0
     waited=0
     while [ -z "$is_right" ] && [ "$waited" -lt 20 ]; do
-        if [ "$(timedatectl show --property=NTPSynchronized --value)" = yes ]; then
+        if is_synchronized; then
             note_right_clock
         else
             sleep 1
@@ -180,34 +226,47 @@ note_right_clock() {
     fi
 }
 
-# Few long tries, and none once it runs: with a spent key another `up` would log the machine out. What `up` says may hold a
-# link to log in by, so it stays in memory.
+# Few long tries, and none once the key was taken: with a spent key another `up` would log the machine out. What `up` says may
+# hold a link to log in by, so it stays in memory.
 join() {
     for pause in 5 15 0; do
-        [ "$(backend_state)" = Running ] && return
-        tailscale up --auth-key="file:$key_file" --hostname="$hostname" --timeout=120s >"$work/up" 2>&1 && return
-        [ "$(backend_state)" = Running ] && return
-        grep -qi 'invalid key' "$work/up" && give_up key-refused
+        if may_be_in; then break; fi
+        tailscale up --auth-key="file:$key_file" --hostname="$hostname" --timeout=90s >"$work/up" 2>&1 && return
+        if may_be_in; then break; fi
+        if grep -qi 'invalid key' "$work/up"; then give_up key-refused; fi
         sleep "$pause"
     done
+    # Nothing to be done but to wait for the tailnet, or for a person.
+    waited=0
+    while may_be_in; do
+        if [ "$(backend_state)" = Running ]; then return; fi
+        if [ "$waited" -ge 120 ]; then break; fi
+        sleep 2
+        waited=$((waited + 2))
+    done
     if [ "$(backend_state)" = NeedsMachineAuth ]; then give_up approval; fi
-    [ -n "$is_right" ] || give_up clock
+    if [ -z "$is_right" ] && command -v timedatectl >/dev/null && ! is_synchronized; then give_up clock; fi
     if grep -qi 'timeout\|timed out\|deadline' "$work/up"; then give_up up-timeout; fi
     give_up up
+}
+
+# Whether the key has let the machine in, or is about to.
+may_be_in() {
+    case $(backend_state) in
+        Running | Starting | NeedsMachineAuth) return 0 ;;
+        *) return 1 ;;
+    esac
 }
 
 backend_state() {
     tailscale status --json 2>/dev/null | sed -n 's/.*"BackendState": *"\([A-Za-z]*\)".*/\1/p'
 }
 
-# try SECONDS COMMAND...: with growing pauses, and three times at least.
+# try COMMAND...: with growing pauses, as long as there is patience, and twice at least.
 try() {
-    seconds=$1
-    shift
     pause=1
-    began=$(uptime_seconds)
     until "$@"; do
-        [ "$pause" -le 2 ] || [ $(($(uptime_seconds) - began)) -lt "$seconds" ] || return 1
+        [ "$pause" = 1 ] || [ "$(uptime_seconds)" -lt "$ends" ] || return 1
         sleep "$pause"
         pause=$((pause < 15 ? pause + pause : 15))
     done
@@ -234,9 +293,10 @@ tell() {
     fi
 }
 
-# The address and the token are in the file, and so in no command line. Nothing waits for a report but the end.
+# The address and the token are in the file, and so in no command line. However long its receiver wants to be left alone.
 post() {
-    curl --config "$report_file" -sS --max-time 10 --retry 2 --output "$work/reply" \
+    command -v curl >/dev/null || return 0
+    curl --config "$report_file" -sS --max-time 10 --retry 2 --retry-max-time 20 --output "$work/reply" \
         --header 'Content-Type: application/json' --data "$1" || true
 }
 

@@ -221,7 +221,13 @@ pub(super) async fn take_over(run: &Run<'_>, server: &Server, claim: &Claim) -> 
     match look_patiently(run, server, patience).await.map_err(still_there)? {
         Enrollment::Verified(enrolled) => {
             take(run, server, &enrolled);
-            reach::wait(run, enrolled.ip).await.map_err(still_there)?;
+            // Its machine has joined, so it is not this call's to remove.
+            let unreached = |cause: Cause| {
+                let why =
+                    "its attempt is over, its machine has joined and was not reached; look at it, or deprovision it";
+                (cause, vec![Leftover::exists(Kind::Server, why).id(&server.id).name(&server.name)])
+            };
+            reach::wait(run, enrolled.ip).await.map_err(unreached)?;
             let marked = ready::mark(run, server.id, &claim.attempt, &enrolled, || {}).await;
             return Ok(Taken::Finished(marked.map_err(unfinished)?, enrolled));
         }

@@ -23,7 +23,8 @@ pub fn advise(hint: &str, attempt: &str, reports: &[BootReport]) -> String {
     let of_it = || reports.iter().filter(|report| report.attempt == attempt);
     let Some(last) = of_it().max_by_key(|report| report.seq) else {
         return format!(
-            "{hint} No report of the machine came: it did not boot, did not read its user data, or has no way out."
+            "{hint} No report of the machine is known: it may not have booted, may have a wrong clock, no curl or no way to \
+             the receiver, or the receiver has refused or lost what it said."
         );
     };
     let began = of_it().find(|report| report.milestone == Milestone::Started).map(|report| report.at_ms);
@@ -42,9 +43,9 @@ fn since(began: i64, at: i64) -> Option<i64> {
 /// What it said, and what to do about it.
 fn words(milestone: Milestone) -> (String, &'static str) {
     let (said, words) = match milestone {
-        Milestone::Started => ("started", "its boot began, and it had not set its clock by then"),
-        Milestone::Clock => ("clock", "its clock was right, and Tailscale was not installed by then"),
-        Milestone::Package => ("package", "Tailscale was installed, and `tailscale up` had not ended by then"),
+        Milestone::Started => ("started", "its boot began, and Tailscale was not there by then"),
+        Milestone::Clock => ("clock", "its clock was right, and it had not joined by then"),
+        Milestone::Package => ("package", "Tailscale was there, and `tailscale up` had not ended by then"),
         Milestone::Joined => {
             ("joined", "it says that it is in the tailnet, so look for a device of another name there")
         }
@@ -112,7 +113,7 @@ mod tests {
         );
         assert!(told(&all[..2]).starts_with("Hint. The machine's last report: failed (key-refused): "));
         assert!(told(&all[2..3]).starts_with("Hint. The machine's last report: started: "));
-        assert!(told(&all[..1]).starts_with("Hint. No report of the machine came: "));
+        assert!(told(&all[..1]).starts_with("Hint. No report of the machine is known: "));
         // The clock was put right in between.
         for at in [i64::MIN / 1000, 999, 90_000, i64::MAX / 1000] {
             let jumped = [report("a", Milestone::Started, 1000, 1), report("a", refused, at, 2)];

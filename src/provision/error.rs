@@ -132,6 +132,9 @@ pub enum Cause {
     /// The machine did not join before the deadline.
     #[error("the machine did not join the tailnet before the deadline ({})", .0.obstacle.as_str())]
     EnrollTimeout(Evidence),
+    /// The call's own time was up, and the machine that another call began has some left.
+    #[error("the deadline passed, and the machine has not joined the tailnet yet ({})", .0.obstacle.as_str())]
+    NotYetJoined(Evidence),
     /// The job was done before, but its machine is not in the tailnet now.
     #[error("server {name} of this job is ready, but its device cannot be verified ({})", obstacle.as_str())]
     Dormant {
@@ -226,7 +229,7 @@ impl Cause {
             Self::EnrollAmbiguous(_) => Code::EnrollAmbiguous,
             Self::NotReachable { .. } => Code::NotReachable,
             Self::Aborted => Code::Aborted,
-            Self::Deadline | Self::StillFollowing { .. } => Code::Deadline,
+            Self::Deadline | Self::NotYetJoined(_) | Self::StillFollowing { .. } => Code::Deadline,
             Self::Superseded(_) | Self::Taken(_) => Code::Superseded,
         }
     }
@@ -246,7 +249,9 @@ impl Cause {
     /// What both clouds show of the machine that did not join.
     pub fn evidence(&self) -> Option<&Evidence> {
         match self {
-            Self::EnrollTimeout(evidence) | Self::EnrollRejected(evidence) => Some(evidence),
+            Self::EnrollTimeout(evidence) | Self::NotYetJoined(evidence) | Self::EnrollRejected(evidence) => {
+                Some(evidence)
+            }
             _ => None,
         }
     }

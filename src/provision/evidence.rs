@@ -34,7 +34,7 @@ pub enum KeyWord {
     Unasked,
     /// It was asked, and has not said so yet.
     Awaited,
-    /// It has.
+    /// It can let nobody in any more: mostly because it has.
     Used,
     /// It cannot say.
     Mute,
@@ -67,7 +67,7 @@ impl Evidence {
         let key = match self.key {
             KeyWord::Unasked => None,
             KeyWord::Awaited => Some("the auth key was never used"),
-            KeyWord::Used => Some("the auth key was used"),
+            KeyWord::Used => Some("the auth key was used, or is revoked or expired"),
             KeyWord::Mute => Some("the auth key cannot tell whether it was used"),
         };
         let facts: Vec<String> = server.into_iter().chain(key.map(str::to_owned)).collect();
@@ -88,9 +88,9 @@ impl Evidence {
         match (self.key, &self.obstacle) {
             (_, _) if !is_at_work => Some("its machine was not at work when the time was up"),
             (KeyWord::Awaited, _) => Some("the machine did not get as far as `tailscale up`, or Tailscale refused it"),
-            (KeyWord::Used, Obstacle::Absent) => {
-                Some("the machine did join, and its device was removed or goes by another name")
-            }
+            (KeyWord::Used, Obstacle::Absent) => Some(
+                "either a machine joined with it and its device was removed or goes by another name, or it came too late",
+            ),
             (KeyWord::Used, _) => {
                 Some("the machine did reach Tailscale, and what the message names is all that is amiss")
             }
@@ -124,7 +124,8 @@ mod tests {
                 KeyWord::Used,
                 Obstacle::Absent,
                 Some(
-                    "The auth key was used, so the machine did join, and its device was removed or goes by another name.",
+                    "The auth key was used, or is revoked or expired, so either a machine joined with it and its device was \
+                     removed or goes by another name, or it came too late.",
                 ),
             ),
             (
@@ -132,8 +133,8 @@ mod tests {
                 KeyWord::Used,
                 Obstacle::Unauthorized,
                 Some(
-                    "Hetzner shows the server running; the auth key was used, so the machine did reach Tailscale, and what \
-                     the message names is all that is amiss.",
+                    "Hetzner shows the server running; the auth key was used, or is revoked or expired, so the machine did \
+                     reach Tailscale, and what the message names is all that is amiss.",
                 ),
             ),
             (

@@ -124,8 +124,13 @@ pub(super) async fn complete(run: &Run<'_>, server: Server, claim: &Claim) -> Re
         if run.ended().is_none() {
             return Ok(Completed::Over(server));
         }
-        // Unless it has joined and was not reached: that is what a person has to hear.
-        return Err((if matches!(cause, Cause::NotReachable { .. }) { cause } else { Cause::Deadline }, spared));
+        let cause = match cause {
+            // What a person has to hear: it has joined and was not reached, or what is known of it.
+            Cause::NotReachable { .. } => cause,
+            Cause::EnrollTimeout(evidence) | Cause::EnrollRejected(evidence) => Cause::NotYetJoined(evidence),
+            _ => Cause::Deadline,
+        };
+        return Err((cause, spared));
     }
     // Nor does what a cloud will not tell this call, such as one with a wrong token.
     if matches!(cause, Cause::Hetzner { .. } | Cause::Tailscale { .. }) {

@@ -40,7 +40,7 @@ async fn a_timeout_says_how_the_server_stands_and_whether_the_key_was_used() {
             |c| c.tailscale.never_authorized = true,
             Code::EnrollRejected,
             KeyWord::Used,
-            "the auth key was used, so the machine did reach Tailscale, and what the message names is all that is amiss.",
+            "the auth key was used, or is revoked or expired, so the machine did reach Tailscale, and what the message names is all that is amiss.",
         ),
         (
             "M16 IPv6 only",

@@ -261,8 +261,7 @@ async fn what_is_added_to_the_first_boot_is_on_the_machine_and_the_join_comes_fi
     let boot: Vec<&str> = truth.0["servers"][0]["boot"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
     let at =
         |part: &str| boot.iter().position(|line| line.contains(part)).unwrap_or_else(|| panic!("{part}: {boot:?}"));
-    let placed =
-        at("'install' '-D' '-m' '0640' '-o' 'root' '-g' 'root' '--' '/root/provision-vm/files/0' '/etc/app.conf'");
+    let placed = at("'install' '-D' '-m' '0640' '--' '/root/provision-vm/files/0' '/etc/app.conf'");
     let run = [
         at("packages.sh' 'jq'"),
         at("unbalanced"),

@@ -29,6 +29,8 @@ pub(in super::super) async fn wait(run: &Run<'_>, ip: Ipv4Addr) -> Result<(), Ca
         let pace = pace(run.clock.now().duration_since(began));
         match if run.waits { run.pause(pace).await } else { Err(Cause::Deadline) } {
             Ok(()) => {}
+            // Its service may have started since the last attempt (as M08 has it for the device).
+            Err(Cause::Deadline) if run.waits && attempt(run, ip, port).await?.is_ok() => break,
             Err(Cause::Deadline) => return Err(Cause::NotReachable { ip, port, why }),
             Err(cause) => return Err(cause),
         }
