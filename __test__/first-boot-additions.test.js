@@ -66,7 +66,7 @@ function holds(seen) {
 }
 const after = 'id -Gn app; id -Gn plain; for user in app plain; do getent passwd $user | cut -d : -f 7; done'
 
-test.describe('what a caller adds', { skip, concurrency: 2 }, () => {
+test.describe('what a caller adds', { skip }, () => {
   const added = ['apt update', 'apt install jq nginx=1.22.1-9', 'mark-1', 'mark-2']
 
   test('comes after the join', async () => {

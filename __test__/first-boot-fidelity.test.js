@@ -41,7 +41,7 @@ const DOCUMENTS = [
   ['nothing', '', false, 'hetzner'],
 ]
 
-describe('a machine and the simulator make the same', { skip, concurrency: 2 }, () => {
+describe('a machine and the simulator make the same', { skip }, () => {
   let cloud
   let turn = Promise.resolve()
   before(async () => {

@@ -60,7 +60,7 @@ const ups = (seen) => seen.of('tailscale').filter((line) => line.startsWith('up'
 /** What apt-get was told, without our usual options. */
 const apts = (seen) => seen.of('apt-get').map((line) => line.replace(/^-q -y (-o \S+ )*/, ''))
 
-test.describe('a first boot', { skip, concurrency: 2 }, () => {
+test.describe('a first boot', { skip }, () => {
   for (const image of Object.keys(IMAGES)) {
     test(`on ${image} installs from the signed repository, and joins`, async () => {
       const seen = await bootWith(installing(), { image })
@@ -237,7 +237,7 @@ test.describe('a first boot', { skip, concurrency: 2 }, () => {
   })
 })
 
-test.describe('a static build', { skip, concurrency: 2 }, () => {
+test.describe('a static build', { skip }, () => {
   for (const [machine, arch] of [['x86_64', 'amd64'], ['aarch64', 'arm64']]) {
     test(`of its version is installed on ${machine}, without a package manager`, async () => {
       const { archive, sha256 } = staticBuild('1.102.3', arch)
@@ -269,7 +269,7 @@ test.describe('a static build', { skip, concurrency: 2 }, () => {
   })
 })
 
-test.describe('a snapshot', { skip, concurrency: 2 }, () => {
+test.describe('a snapshot', { skip }, () => {
   test('joins, and does nothing else', async () => {
     const seen = await bootWith(snapshot())
     holds(seen)
