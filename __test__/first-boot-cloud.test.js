@@ -104,6 +104,22 @@ describe('a machine that cloud-init boots from the Hetzner datasource', { skip }
     assert.deepEqual(leftIn(await cloud.world()), [])
   })
 
+  test('joins although apt is locked, downloads fail twice, and `tailscale up` fails once', async () => {
+    const params = newJob()
+    const provisioned = provisionVM(params, options({ image: 'debian-12' }))
+    const rules = [
+      { program: 'curl', match: 'gpg', times: 2, exit: 28 },
+      { program: 'apt-get', match: 'install.* tailscale$', times: 2, exit: 100 },
+      { program: 'apt-get', match: 'check$', times: 2, exit: 100 },
+      { program: 'tailscale', match: '^up', times: 1, exit: 1, stderr: 'timeout\n' },
+    ]
+    const { seen, server } = await bootServer(params, { image: 'debian-12', rules })
+    holds(seen, server)
+    assert.deepEqual(seen.status, ['started', 'clock', 'package', 'joined'], seen.logs)
+    assert.deepEqual(seen.of('sleep'), ['1', '2', '1', '2', '5'])
+    assert.equal((await provisioned).state, 'ready')
+  })
+
   test('of a snapshot joins', async () => {
     const params = newJob()
     const provisioned = provisionVM(params, options({ snapshotId: 301000001, tailscalePackage: null }))

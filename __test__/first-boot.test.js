@@ -3,6 +3,8 @@
 // The first boot for real: Debian's own cloud-init reads the document and runs what is in it, on a machine of its own. The documents
 // are judged by what is there afterwards, since cloud-init reports success whatever a command did.
 
+const { readFileSync } = require('node:fs')
+const { basename, join } = require('node:path')
 const test = require('node:test')
 const assert = require('node:assert/strict')
 
@@ -47,7 +49,12 @@ function holds(seen, { joined = true } = {}) {
   }
 }
 
-/** cloud-init's own copies of the document. */
+test('the docs list where the key is left', () => {
+  const docs = readFileSync(join(__dirname, '..', 'docs', 'first-boot.md'), 'utf8')
+  for (const copy of COPIES.slice(0, -1)) assert.ok(docs.includes(basename(copy)), copy)
+})
+
+/** cloud-init's own copies of the document; the last one is the seed, which only this datasource has. */
 const COPIES = [
   '600 root /var/lib/cloud/instances/ID/cloud-config.txt',
   '400 root /var/lib/cloud/instances/ID/obj.pkl',
@@ -206,6 +213,17 @@ test.describe('a first boot', { skip }, () => {
       status: ['started', 'clock', 'package', 'joined'],
       ups: 1,
     },
+    'without curl, by wget': {
+      rules: [{ program: 'wget', match: 'gpg', write: { '--output-document=': { copy: '/tmp/scene/keyring.gpg' } } }],
+      without: ['/usr/bin/curl'],
+      standIns: STAND_INS.filter((name) => name !== 'curl'),
+      status: ['started', 'clock', 'package', 'joined'],
+    },
+    'a signal ends the script': {
+      rules: [{ program: 'apt-get', match: 'update', run: 'kill -TERM "$(ps -o ppid= -p $PPID | tr -d " ")"' }],
+      status: ['started', 'clock'],
+      ups: 0,
+    },
     'the key file is empty': {
       document: () => installing().replace(JSON.stringify(KEY), '" "').replace('" "', '""'),
       status: ['started', 'failed no-key'],
@@ -216,7 +234,7 @@ test.describe('a first boot', { skip }, () => {
 
   for (const [name, scene] of Object.entries(SCENES)) {
     test(name, async () => {
-      const seen = await bootWith((scene.document ?? installing)(), { rules: scene.rules, keyring: scene.keyring?.() })
+      const seen = await bootWith((scene.document ?? installing)(), { ...scene, keyring: scene.keyring?.() })
       assert.deepEqual(seen.status, scene.status)
       if (!scene.copies) holds(seen, { joined: scene.status.at(-1) === 'joined' })
       assert.equal(ups(seen).length, scene.ups ?? 1)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The boot itself, seen from the machine. In /tmp/scene: user-data, datasource (nocloud or hetzner), instance (an id), boots (how
-# many times), rules.json and secrets; in its `out`: what is seen.
+# many times), rules.json, without and secrets; in its `out`: what is seen.
 set -euo pipefail
 scene=/tmp/scene
 cd /
@@ -14,6 +14,7 @@ rm -f /usr/share/keyrings/tailscale-archive-keyring.gpg /var/log/cloud-init*.log
 chmod 0700 /root
 if [ -f "$scene/os-release" ]; then cp --remove-destination "$scene/os-release" /etc/os-release; fi
 if [ -d "$scene/root" ]; then cp -a "$scene/root/." /; fi
+while IFS= read -r file; do rm -f "$file"; done <"$scene/without"
 
 # Stand-ins come first in PATH; each is the one recorder under another name.
 mkdir -p /usr/local/sbin

@@ -44,7 +44,9 @@ def note(**more):
 
 
 def place(path):
-    """`$2` is the second argument; `--output` what follows that word."""
+    """A path as it is; `--output` stands for what follows that word, `--output=` for what follows it in its word."""
+    if path.startswith("--") and path.endswith("="):
+        return next(word for word in arguments if word.startswith(path))[len(path) :]
     if path.startswith("--"):
         return arguments[arguments.index(path) + 1]
     return path

@@ -76,7 +76,13 @@ function unpack(layer) {
   const release = fs.readFileSync('/etc/os-release', 'utf8')
   if (!/^ID=debian$/m.test(release)) throw new Error('cloud-init is taken from Debian, and this is none')
   const get = ['install', '--yes', '--quiet', '--no-install-recommends', '--download-only', '-o', `Dir::Cache::archives=${archives}`, ...PACKAGES]
-  execFileSync('apt-get', get, { stdio: 'pipe' })
+  try {
+    execFileSync('apt-get', get, { stdio: 'pipe' })
+  } catch {
+    // The lists may be missing, or too old.
+    execFileSync('apt-get', ['update', '--quiet'], { stdio: 'pipe' })
+    execFileSync('apt-get', get, { stdio: 'pipe' })
+  }
   // Put together beside its place, so that two that begin at the same time do not meet.
   const work = fs.mkdtempSync(path.join(CACHE, 'unpacking-'))
   for (const file of fs.readdirSync(archives).filter((name) => name.endsWith('.deb'))) {
@@ -129,12 +135,12 @@ function makeKeys() {
  * Boots a machine, and says what is seen of it.
  *
  * `userData` is given to it by `datasource` (`nocloud`, or `hetzner`: then a metadata server answers in this network) under the id
- * `instance`. `rules` say what the stand-ins do beside `GOOD`. `secrets` must be nowhere; the first one is the auth key.
+ * `instance`. `rules` say what the stand-ins do beside `GOOD`; `files` are there beforehand, and those of `without` are not. `secrets` must be nowhere; the first one is the auth key.
  */
 async function boot(scene) {
   const [layer, { keyring }] = [unpacked(), signing()]
   const { userData = '', datasource = 'nocloud', instance = '4711', boots = 1, image = 'ubuntu-22.04', rules = [] } = scene
-  const { secrets, lookAt = [], files = {}, after, tripSeconds = 0, standIns = STAND_INS } = scene
+  const { secrets, lookAt = [], files = {}, without = [], after, tripSeconds = 0, standIns = STAND_INS } = scene
   const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'provision-vm-scene-'))
   const put = (name, content) => fs.writeFileSync(path.join(directory, name), content)
   try {
@@ -148,6 +154,7 @@ async function boot(scene) {
     put('secrets', secrets.map((secret) => `${secret}\n`).join(''))
     put('look-at', [...LOOK_AT, ...lookAt].map((file) => `${file}\n`).join(''))
     put('stand-ins', standIns.map((name) => `${name}\n`).join(''))
+    put('without', without.map((file) => `${file}\n`).join(''))
     put('rules.json', JSON.stringify({ tripSeconds, rules: [...rules, ...GOOD] }))
     put('keyring.gpg', scene.keyring ?? keyring)
     if (after) put('after.sh', after)
