@@ -19,7 +19,8 @@ const DEFECTS = {
   'more-keys-will-do': ['found != [sys.argv[1]]', 'sys.argv[1] not in found', 'another key beside'],
   'a-secret-key-will-do': ['tag not in (2, 6, 13, 14, 17)', 'tag not in (2, 5, 6, 7, 13, 14, 17)', 'secret key beside'],
   'any-build-will-do': [' || give_up signature\n    tar', '\n    tar', 'another checksum'],
-  'logs-in-a-running-machine': ['        if may_be_in; then break; fi\n        if grep', '        if grep', 'has joined|approval'],
+  // Both looks: either alone suffices.
+  'logs-in-a-running-machine': ['        if may_be_in; then break; fi\n        if grep', '        if grep', 'has joined|approval', '        if may_be_in; then break; fi\n        tailscale', '        tailscale'],
   'tries-a-refused-key-again': ["if grep -qi 'invalid key'", "if grep -qi 'no such thing'", 'refused key'],
   'gives-up-at-once': ['    until "$@"; do', '    until "$@"; do return 1', 'fail twice'],
   'fetches-anew-for-a-lock': ['    ! is_locked || return 1\n', '', 'apt lock held'],
