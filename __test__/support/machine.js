@@ -42,14 +42,13 @@ const IMAGES = {
 const state = '/run/tailscale-state'
 /** A boot on which nothing goes wrong. A scene's own rules come before these. */
 const GOOD = [
-  { program: 'curl', match: 'noarmor\\.gpg', write: { '--output': { copy: '/tmp/scene/keyring.gpg' } }, trips: 4 },
+  { program: 'curl', match: 'noarmor\\.gpg', write: { '--output': { copy: '/tmp/scene/keyring.gpg' } } },
   { program: 'curl', match: '--config', real: '/usr/bin/curl' },
-  { program: 'curl', match: '\\.tgz', write: { '--output': { copy: '/tmp/scene/build.tgz' } }, trips: 15 },
+  { program: 'curl', match: '\\.tgz', write: { '--output': { copy: '/tmp/scene/build.tgz' } } },
   { program: 'systemctl', match: '^is-active', run: 'test -e /run/tailscaled' },
   { program: 'systemctl', match: 'enable --now tailscaled', write: { '/run/tailscaled': '' } },
   { program: 'systemctl', match: 'stop tailscaled', remove: ['/run/tailscaled', state] },
-  { program: 'apt-get', match: 'install.* tailscale$', write: { '/run/tailscaled': '' }, trips: 14 },
-  { program: 'apt-get', match: 'update', trips: 4 },
+  { program: 'apt-get', match: 'install.* tailscale$', write: { '/run/tailscaled': '' } },
   { program: 'timedatectl', stdout: 'yes\n' },
   { program: 'tailscale', match: '^status', run: `cat ${state} 2>/dev/null || { echo '{"BackendState": "NeedsLogin"}'; exit 1; }` },
   { program: 'tailscale', match: '^up', write: { [state]: '{"BackendState": "Running"}\n' } },
@@ -135,7 +134,8 @@ function makeKeys() {
  * Boots a machine, and says what is seen of it.
  *
  * `userData` is given to it by `datasource` (`nocloud`, or `hetzner`: then a metadata server answers in this network) under the id
- * `instance`. `rules` say what the stand-ins do beside `GOOD`; `files` are there beforehand, and those of `without` are not. `secrets` must be nowhere; the first one is the auth key.
+ * `instance`. `rules` say what the stand-ins do beside `GOOD`; `files` are there beforehand, and those of `without` are not.
+ * `secrets` must be nowhere; the first one is the auth key.
  */
 async function boot(scene) {
   const [layer, { keyring }] = [unpacked(), signing()]
@@ -165,9 +165,7 @@ async function boot(scene) {
     if (scene.build) put('build.tgz', scene.build)
     // Tests beside it may count on their time more than a boot does.
     const command = ['-n', '10', 'unshare', '-m', '-u', '-i', '-p', '-f', path.join(SANDBOX, 'boot.sh'), directory, layer]
-    const child = spawn('nice', command, {
-      stdio: ['ignore', 'pipe', 'pipe'],
-    })
+    const child = spawn('nice', command, { stdio: ['ignore', 'pipe', 'pipe'] })
     let said = ''
     for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (said += chunk))
     const [code] = await once(child, 'close')
@@ -226,4 +224,4 @@ function enterTheirNetwork(file) {
   return why ? `machines cannot boot here: ${why}` : false
 }
 
-module.exports = { boot, signing, unpacked, enterTheirNetwork, IMAGES, GOOD, STAND_INS }
+module.exports = { boot, signing, unpacked, enterTheirNetwork, IMAGES, STAND_INS }

@@ -85,9 +85,7 @@ fn read(text: &str) -> Result<Input<Operation>, Cause> {
     let input = input::parse(text)?;
     let name = input.get("operation").and_then(Value::as_str).unwrap_or_default();
     let args = Fields::new("", input.get("args"))?;
-    let none = json!({});
-    let given = input.get("options").filter(|value| !value.is_null()).unwrap_or(&none);
-    let options = Fields::new("options", Some(given))?;
+    let options = Fields::new("options", Some(input::options_of(&input)))?;
     let id = || args.required("id", args.whole("id", 1, LARGEST_ID)?);
     let (operation, purpose, own): (_, _, &[&'static str]) = match name {
         "createServer" => (create_server(&input)?, Purpose::Hetzner, &[]),
@@ -176,9 +174,7 @@ fn read_first_boot(text: &str) -> Result<Secret, Cause> {
     let key = Secret::new(params.required("tailscaleAuthKey", params.text("tailscaleAuthKey")?)?);
     let hostname = params.required("hostname", params.text("hostname")?)?;
     let is_snapshot = input.get("isSnapshot").and_then(Value::as_bool).unwrap_or_default();
-    let none = json!({});
-    let given = input.get("options").filter(|value| !value.is_null()).unwrap_or(&none);
-    let options = Fields::new("options", Some(given))?;
+    let options = Fields::new("options", Some(input::options_of(&input)))?;
     let (package, additions) = extras::first_boot(&options)?;
     provision::render_first_boot(&hostname, &key, (!is_snapshot).then_some(&package), &additions)
 }

@@ -1,5 +1,6 @@
 //! From JSON text to a checked call. Every complaint names its path.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -75,6 +76,12 @@ pub(super) fn read_reap(text: &str) -> Result<Input<ReapOptions>, Cause> {
 
 pub(super) fn parse(text: &str) -> Result<Value, Cause> {
     serde_json::from_str(text).map_err(|_| Cause::Internal("the input is no JSON".to_owned()))
+}
+
+/// The options of a call. None are as good as empty ones.
+pub(super) fn options_of(input: &Value) -> &Value {
+    static NONE: LazyLock<Value> = LazyLock::new(|| Value::Object(serde_json::Map::new()));
+    input.get("options").filter(|value| !value.is_null()).unwrap_or(&NONE)
 }
 
 /// Adds what a call brings beside what it is about.

@@ -1,7 +1,7 @@
 //! What becomes of a job after its call: where it stands, and its end.
 
 use napi_derive::napi;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::cancel::Cancel;
 use super::fields::{Fields, LARGEST_ID};
@@ -243,8 +243,8 @@ fn read_target(text: &str) -> Result<Input<Which>, Cause> {
         let why = "must name one of jobId, serverId and serverName".to_owned();
         return Err(Cause::Input { field: "target".to_owned(), why });
     }
-    let options = options_of(&input);
-    let options = Fields::new("options", Some(&options))?;
+    let options = input::options_of(&input);
+    let options = Fields::new("options", Some(options))?;
     let force = options.flag("force")?.unwrap_or_default();
     let which = if let Some(id) = target.whole("serverId", 1, LARGEST_ID)? {
         Which::Server { id, force }
@@ -272,25 +272,21 @@ fn read_run(text: &str) -> Result<Input<LeftBy>, Cause> {
         return Err(target.refuse("agentId", "can be no agent's id"));
     }
     let what = LeftBy { job_id: job_id(&target)?, agent_id, runs };
-    let options = options_of(&input);
-    finish(&input, what, &Fields::new("options", Some(&options))?, &[], Purpose::Reap)
+    let options = input::options_of(&input);
+    finish(&input, what, &Fields::new("options", Some(options))?, &[], Purpose::Reap)
 }
 
 /// Reads and checks `{ target, options, env }`: which job.
 fn read_job(text: &str) -> Result<Input<String>, Cause> {
     let input = input::parse(text)?;
     let job = job_id(&Fields::new("target", input.get("target"))?)?;
-    let options = options_of(&input);
-    finish(&input, job, &Fields::new("options", Some(&options))?, &[], Purpose::Reap)
+    let options = input::options_of(&input);
+    finish(&input, job, &Fields::new("options", Some(options))?, &[], Purpose::Reap)
 }
 
 fn job_id(target: &Fields<'_>) -> Result<String, Cause> {
     let id = target.required("jobId", target.text("jobId")?)?;
     if provision::is_job_id(&id) { Ok(id) } else { Err(target.refuse("jobId", "can be no job's id")) }
-}
-
-fn options_of(input: &Value) -> Value {
-    input.get("options").filter(|value| !value.is_null()).cloned().unwrap_or_else(|| json!({}))
 }
 
 fn finish<T>(

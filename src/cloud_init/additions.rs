@@ -13,9 +13,13 @@ use super::document::{DIRECTORY, WriteFile};
 use crate::secret::Secret;
 
 const FILES: &str = "/root/provision-vm/files";
-const PACKAGES: Script = Script { file: "/root/provision-vm/packages.sh", text: include_str!("packages.sh") };
+const PACKAGES: Script = Script {
+    file: "/root/provision-vm/packages.sh",
+    text: concat!(include_str!("apt.sh"), include_str!("packages.sh")),
+};
 const USER: Script = Script { file: "/root/provision-vm/user.sh", text: include_str!("user.sh") };
-const HARDEN: Script = Script { file: "/root/provision-vm/harden.sh", text: include_str!("harden.sh") };
+const HARDEN: Script =
+    Script { file: "/root/provision-vm/harden.sh", text: concat!(include_str!("apt.sh"), include_str!("harden.sh")) };
 
 /// One of our scripts, and where it is delivered.
 struct Script {

@@ -1,12 +1,5 @@
-#!/bin/sh
+# shellcheck shell=sh
 # Closes what a machine in a tailnet does not need open, and keeps it up to date.
-set -eu
-
-# Waits for another package manager instead of failing beside it, and asks no questions: files that are there stay.
-apt() {
-    DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 \
-        -o DPkg::Options::=--force-confdef -o DPkg::Options::=--force-confold "$@" </dev/null
-}
 
 # Installs a package, from the lists that are there or from new ones. A refresh does not wait for another one by itself.
 get() {

@@ -20,6 +20,14 @@ fn reaching(seconds: u64) -> Settings {
     Settings { reach: Some(22), ..with_timeout(seconds) }
 }
 
+/// The next call takes the server that stands, now that its machine can be reached, and makes no other.
+async fn assert_taken_once_it_listens(cloud: &Cloud) {
+    turn(cloud, |machine| machine.ports = [22].into());
+    let outcome = cloud.provision(&reaching(100)).await;
+    cloud.truth().assert_one_ready(&outcome);
+    assert_eq!((outcome.unwrap().reused, cloud.truth().servers_ever()), (true, 1));
+}
+
 fn world(change: impl FnOnce(&mut MachineConfig)) -> Cloud {
     let mut config = Config::default();
     change(&mut config.machine);
@@ -278,10 +286,7 @@ async fn one_that_nobody_waits_for_and_nobody_reaches_in_time_is_named_and_stays
     assert_named_and_there(&cloud, &left);
     let left = assert_not_reached(&cloud.provision(&reaching(100)).await, "the connection is refused");
     assert_named_and_there(&cloud, &left);
-    turn(&cloud, |machine| machine.ports = [22].into());
-    let outcome = cloud.provision(&reaching(100)).await;
-    cloud.truth().assert_one_ready(&outcome);
-    assert_eq!(cloud.truth().servers_ever(), 1);
+    assert_taken_once_it_listens(&cloud).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -299,10 +304,7 @@ async fn who_goes_on_with_an_attempt_and_does_not_reach_its_machine_leaves_it_to
             assert_not_reached(&outcome, "the connection is refused")
         };
         assert_named_and_there(&cloud, &left);
-        turn(&cloud, |machine| machine.ports = [22].into());
-        let outcome = cloud.provision(&reaching(100)).await;
-        cloud.truth().assert_one_ready(&outcome);
-        assert_eq!(cloud.truth().servers_ever(), 1);
+        assert_taken_once_it_listens(&cloud).await;
     }
 }
 
@@ -314,10 +316,7 @@ async fn the_machine_of_a_dead_attempt_is_taken_once_it_is_reached_and_not_befor
     pass(900).await;
     let left = assert_not_reached(&cloud.provision(&reaching(60)).await, "the connection is refused");
     assert_named_and_there(&cloud, &left);
-    turn(&cloud, |machine| machine.ports = [22].into());
-    let outcome = cloud.provision(&reaching(60)).await;
-    cloud.truth().assert_one_ready(&outcome);
-    assert_eq!((outcome.unwrap().reused, cloud.truth().servers_ever()), (true, 1));
+    assert_taken_once_it_listens(&cloud).await;
 }
 
 #[tokio::test(start_paused = true)]
