@@ -164,19 +164,41 @@ scene('h04 two dispatches of one job, one after the other as GitHub has it, end 
   for (const event of running) assert.deepEqual(event, running[0])
 })
 
-scene('h04 even side by side they end with one server, and one of them failing takes nothing from the other', async () => {
-  const job = newJob()
-  const [one, two] = [stage.dispatch(job), stage.dispatch(job)]
-  await stage.cloud.until((world) => world.servers.length > 0)
-  // The app takes one of them back. Whichever made the server: the job goes on, or nothing of it is left.
-  two.cancel()
-  const [kept, given] = await Promise.all([one.ended, two.ended])
+scene('h04 side by side, one that follows is taken back: nothing is taken from the one whose server it is', async () => {
+  const { maker, follower } = await dispatchTwice()
+  follower.cancel()
+  const [kept, given] = await Promise.all([maker.ended, follower.ended])
   assert.equal(given.conclusion, 'cancelled', given.log)
   assert.equal(kept.conclusion, 'success', kept.log)
   const { servers } = await stage.cloud.world()
   assert.deepEqual(servers.map(({ labels }) => labels.state), ['ready'])
   assert.equal(stage.last().status, 'running')
 })
+
+scene('h04 side by side, the one whose server it is is taken back: the other makes its own, or nothing is left', async () => {
+  const { maker, follower } = await dispatchTwice()
+  maker.cancel()
+  const [given, kept] = await Promise.all([maker.ended, follower.ended])
+  assert.equal(given.conclusion, 'cancelled', given.log)
+  const { servers } = await stage.cloud.world()
+  assert.deepEqual(servers.map(({ labels }) => labels.state), kept.conclusion === 'success' ? ['ready'] : [], kept.log)
+  // Who saw that server go does not make another one: it may have been removed on purpose. It says so, and can be called again.
+  if (kept.conclusion === 'failure') {
+    assert.match(kept.log, /SUPERSEDED: the attempt that was followed removed its server/)
+    assert.deepEqual([await stage.left(), stage.last().status], [[], 'failed'])
+  }
+})
+
+/** Two runs of one job at the same time, told apart by whose server stands. */
+async function dispatchTwice() {
+  const job = newJob()
+  const runs = [stage.dispatch(job), stage.dispatch(job)]
+  const { servers: [server] } = await stage.cloud.until((world) => world.servers.length > 0)
+  const [one, two] = runs
+  const isOf = (run) => server.labels.attempt.startsWith(`${run.github.run_id}-`)
+  assert.notEqual(isOf(one), isOf(two), server.labels.attempt)
+  return isOf(one) ? { maker: one, follower: two } : { maker: two, follower: one }
+}
 
 scene('h05 a failed run can be run again', async () => {
   const job = newJob()
