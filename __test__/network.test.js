@@ -3,18 +3,17 @@
 // The real transport: TLS with an authority of one's own, bodies without end, redirects, silence.
 
 const assert = require('node:assert/strict')
-const { execFileSync } = require('node:child_process')
 const { once } = require('node:events')
-const { mkdtempSync, readFileSync, rmSync, writeFileSync } = require('node:fs')
+const { mkdtempSync, rmSync } = require('node:fs')
 const http = require('node:http')
 const https = require('node:https')
-const net = require('node:net')
 const { tmpdir } = require('node:os')
 const path = require('node:path')
 const { after, before, beforeEach, test } = require('node:test')
 
 const { provisionVM } = require('..')
 const { leftIn, newJob, startCloud } = require('./support/simulator.js')
+const { certificates, passOn, startProxy, whyNoCertificates } = require('./support/tls.js')
 
 let cloud
 const folder = mkdtempSync(path.join(tmpdir(), 'provision-vm-'))
@@ -27,42 +26,17 @@ after(async () => {
 
 const failure = (call) => call.then(() => assert.fail('the call succeeded'), (error) => error)
 
-/** A certificate authority, and a server's certificate that it signed, by openssl. */
-function certificates() {
-  const file = (name) => path.join(folder, name)
-  const openssl = (...args) => execFileSync('openssl', args, { stdio: 'pipe' })
-  const name = (text) => ['-subj', `/CN=${text}`, '-newkey', 'rsa:2048', '-nodes']
-  const authority = 'basicConstraints=critical,CA:TRUE'
-  openssl('req', '-x509', ...name('test authority'), '-addext', authority, '-keyout', file('ca.key'), '-out', file('ca.pem'), '-days', '2')
-  openssl('req', ...name('localhost'), '-keyout', file('key.pem'), '-out', file('csr.pem'))
-  writeFileSync(file('ext'), 'subjectAltName=DNS:localhost,DNS:hetzner.invalid,DNS:tailscale.invalid,IP:127.0.0.1\nbasicConstraints=CA:FALSE\n')
-  openssl('x509', '-req', '-in', file('csr.pem'), '-CA', file('ca.pem'), '-CAkey', file('ca.key'), '-CAcreateserial', '-extfile', file('ext'), '-out', file('cert.pem'), '-days', '2')
-  return { ca: file('ca.pem'), key: readFileSync(file('key.pem')), cert: readFileSync(file('cert.pem')) }
-}
-
 /** A front of the local cloud that speaks TLS. */
 async function startFront(t) {
-  const { ca, key, cert } = certificates()
-  const { hostname, port } = new URL(cloud.greeting.url)
-  const front = https.createServer({ key, cert }, (request, response) => {
-    const { method, url, headers } = request
-    const onward = http.request({ hostname, port, method, path: url, headers }, (answer) => {
-      response.writeHead(answer.statusCode, answer.headers)
-      answer.pipe(response)
-    })
-    request.pipe(onward)
-  })
+  const { ca, key, cert } = certificates(folder)
+  const front = https.createServer({ key, cert }, async (request, response) => (await passOn(cloud, request, response))())
   await once(front.listen(0, '127.0.0.1'), 'listening')
   t.after(() => front.close())
   return { ca, port: front.address().port }
 }
 
 test('https: an unknown authority is refused, one that NODE_EXTRA_CA_CERTS names is accepted', async (t) => {
-  try {
-    execFileSync('openssl', ['version'], { stdio: 'pipe' })
-  } catch {
-    return t.skip('openssl is not installed')
-  }
+  if (whyNoCertificates()) return t.skip(whyNoCertificates())
   const { ca, port } = await startFront(t)
   const base = `https://localhost:${port}`
   const env = cloud.env({ HETZNER_API_URL: `${base}/v1`, TAILSCALE_API_URL: `${base}/api/v2` })
@@ -83,21 +57,7 @@ test('https: an unknown authority is refused, one that NODE_EXTRA_CA_CERTS names
 test('a proxy of the environment carries everything but loopback, sees no token, and NO_PROXY is heeded', async (t) => {
   const seen = []
   let target
-  const proxy = http.createServer((request, response) => {
-    seen.push(`${request.method} ${request.url} ${request.headers.authorization}`)
-    response.writeHead(403).end()
-  })
-  proxy.on('connect', (request, socket) => {
-    seen.push(`CONNECT ${request.url} ${request.headers.authorization}`)
-    const onward = net.connect(target, '127.0.0.1', () => {
-      socket.write('HTTP/1.1 200 Connection established\r\n\r\n')
-      onward.pipe(socket).pipe(onward)
-    })
-    for (const end of [onward, socket]) end.on('error', () => {})
-  })
-  await once(proxy.listen(0, '127.0.0.1'), 'listening')
-  t.after(() => proxy.close())
-  const address = `http://user:password@127.0.0.1:${proxy.address().port}`
+  const address = await startProxy(t, () => target, seen)
 
   const direct = cloud.env({ HTTP_PROXY: address, HTTPS_PROXY: address, ALL_PROXY: address })
   await provisionVM(newJob(), { env: direct, logger: false })
@@ -108,11 +68,7 @@ test('a proxy of the environment carries everything but loopback, sees no token,
   assert.ok(['UNREACHABLE', 'DEADLINE'].includes(past.code), past.message)
   assert.deepEqual(seen, [])
 
-  try {
-    execFileSync('openssl', ['version'], { stdio: 'pipe' })
-  } catch {
-    return t.skip('openssl is not installed')
-  }
+  if (whyNoCertificates()) return t.skip(whyNoCertificates())
   const front = await startFront(t)
   target = front.port
   await provisionVM(newJob(), { env: { ...direct, ...away, NODE_EXTRA_CA_CERTS: front.ca }, logger: false })

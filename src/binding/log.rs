@@ -1,6 +1,7 @@
 //! Diagnostic lines on stderr, when `PROVISION_VM_LOG` or `RUST_LOG` asks for them.
 //!
-//! The filter is `tracing`'s `target=level,...`. Progress lines are printed by `index.js`, so they are left out here.
+//! The filter is `tracing`'s `target=level,...`. Progress lines are printed by `index.js`, so they are left out here. The lines of h2, one
+//! for each frame, would drown all others: they are for who names it.
 //! The subscriber belongs to the process: the filter of the latest call that names one holds.
 
 use std::fmt::Write as _;
@@ -8,6 +9,7 @@ use std::io::Write as _;
 use std::sync::OnceLock;
 
 use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::filter::Targets;
@@ -19,6 +21,7 @@ use tracing_subscriber::{Layer, Registry};
 use crate::provision::settings::clean;
 
 const PROGRESS: &str = "provision_vm::progress";
+const FRAMES: &str = "h2";
 
 static FILTER: OnceLock<Option<Handle<Targets, Registry>>> = OnceLock::new();
 
@@ -27,7 +30,9 @@ pub(super) fn set_filter(text: &str) -> Option<String> {
     let Ok(targets) = text.parse::<Targets>() else {
         return Some(format!("The log filter {:?} cannot be read and is ignored", clean(text)));
     };
-    let targets = targets.with_target(PROGRESS, tracing::level_filters::LevelFilter::OFF);
+    let names_frames = targets.iter().any(|(target, _)| target.starts_with(FRAMES));
+    let targets = if names_frames { targets } else { targets.with_target(FRAMES, LevelFilter::WARN) };
+    let targets = targets.with_target(PROGRESS, LevelFilter::OFF);
     let handle = FILTER.get_or_init(|| install(targets.clone()));
     if let Some(handle) = handle {
         // It fails only when the subscriber is gone, and that lives as long as the process.

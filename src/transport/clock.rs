@@ -45,9 +45,8 @@ struct Observed {
 
 impl Clock {
     /// Now, for deadlines and waits.
-    #[expect(clippy::disallowed_methods, reason = "the one reader of the monotonic clock")]
     pub fn now(&self) -> Instant {
-        Instant::now()
+        now()
     }
 
     /// Unix seconds by the cloud's clock, as far as answers have shown it; else by this machine's.
@@ -113,6 +112,12 @@ impl Observed {
 fn wall_unix() -> i64 {
     let now = std::time::SystemTime::now();
     now.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}
+
+/// Now, for who has no clock of a cloud's.
+#[expect(clippy::disallowed_methods, reason = "the one reader of the monotonic clock")]
+pub(super) fn now() -> Instant {
+    Instant::now()
 }
 
 /// Waits for a length of time.

@@ -25,7 +25,8 @@ pub enum TransportError {
         /// Host and port that were asked.
         host: String,
     },
-    /// No connection, for another reason (network down, handshake cut, proxy trouble). `UNREACHABLE`.
+    /// No connection, for another reason (network down, handshake cut, proxy trouble), or none that takes the request.
+    /// `UNREACHABLE`.
     #[error("no connection to {host}: {why}")]
     Connect {
         /// Host and port that were asked.

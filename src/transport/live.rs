@@ -7,14 +7,18 @@
 //! * Roots from **webpki-roots**, compiled in, as Node does: it works in images without CA files and builds a client in
 //!   microseconds. Files named by `NODE_EXTRA_CA_CERTS` and `SSL_CERT_FILE` are added, so that a company's own CA works;
 //!   a file that cannot be read is a warning, as in Node.
-//! * HTTP/1.1 only, no compression: our bodies are small, and each would cost size.
+//! * **HTTP/2 where TLS offers it** (ALPN), else HTTP/1.1, as on plain `http:`. All calls of a process then share one connection to
+//!   each host. So a connection that died without a word must be noticed: while answers are due it is asked for a sign of life.
+//! * **No layer below repeats a request** that may have reached its server, see [`no_repetition`].
+//! * No compression: our bodies are small, and it would cost size.
 //! * Proxies come from the caller's environment as data (JavaScript's view of it), never from `std::env`. A dial uses none: they
 //!   do not lead into the tailnet.
 
+use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -23,12 +27,23 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use super::chain::host_of;
+use super::clock::now;
 use super::request::with_plain_host;
-use super::{BODY_LIMIT, Dial, DialError, Transport, TransportError, clean};
+use super::{BODY_LIMIT, Dial, DialError, Instant, Transport, TransportError, clean, timeout_at};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 const LOOPBACK: &str = "localhost,127.0.0.0/8,::1";
 const IDLE_LIMIT: Duration = Duration::from_secs(30);
+
+/// In the order of our preference.
+const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
+/// A connection on which answers are due and nothing comes for this long is asked for a sign of life...
+const SILENCE_LIMIT: Duration = Duration::from_secs(4);
+/// ... and given up after this one. Together they have to be well below the shortest limit of an attempt, 15 s, so that what was
+/// under way on it, of all jobs, has time for another try; and long enough to live through a route that changes.
+const SIGN_OF_LIFE_LIMIT: Duration = Duration::from_secs(6);
+/// How long requests wait for the first one to a host to open the connection that they will share.
+const HEAD_START: Duration = Duration::from_secs(2);
 
 /// How to reach the network from where we run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,6 +81,7 @@ impl std::fmt::Debug for Proxy {
 #[derive(Debug)]
 pub struct Live {
     client: reqwest::Client,
+    doors: Mutex<HashMap<String, Arc<Door>>>,
 }
 
 impl Live {
@@ -77,13 +93,20 @@ impl Live {
     pub fn new(network: &Network) -> Result<(Self, Vec<String>), TransportError> {
         let broken = |why: String| TransportError::Connect { host: "any host".to_owned(), why };
         let (roots, warnings) = roots(network);
-        let tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        let mut tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_safe_default_protocol_versions()
             .map_err(|error| broken(error.to_string()))?
             .with_root_certificates(roots)
             .with_no_client_auth();
+        // reqwest takes a configuration that it did not make as it is, and then goes by what was agreed on.
+        tls.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).into();
         let mut builder = reqwest::Client::builder()
             .tls_backend_preconfigured(tls)
+            .retry(no_repetition())
+            // Its windows (2 MiB for an answer, 5 MiB for all) stay as they are: our largest answer passes in eight round trips. Windows
+            // that adapt begin at 64 KiB, and send a ping with every growth.
+            .http2_keep_alive_interval(SILENCE_LIMIT)
+            .http2_keep_alive_timeout(SIGN_OF_LIFE_LIMIT)
             .redirect(reqwest::redirect::Policy::none())
             .referer(false)
             .connect_timeout(CONNECT_LIMIT)
@@ -101,17 +124,79 @@ impl Live {
                 builder.proxy(proxy.map_err(|_| broken(format!("the {kind} proxy is no address")))?.no_proxy(except));
         }
         let client = builder.build().map_err(|error| broken(reason(&error)))?;
-        Ok((Self { client }, warnings))
+        Ok((Self { client, doors: Mutex::default() }, warnings))
     }
+
+    /// The door to a host, if a connection to it may turn out to be one that is shared.
+    fn door(&self, request: &http::Request<Bytes>, host: &str) -> Option<Arc<Door>> {
+        let is_tls = request.uri().scheme() == Some(&http::uri::Scheme::HTTPS);
+        let mut doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner);
+        is_tls.then(|| doors.entry(host.to_owned()).or_default().clone())
+    }
+}
+
+/// Where requests to a host wait while the first of them opens a connection.
+///
+/// Whether a connection can be shared is known only once it is there. Without this, a hundred calls that begin at the same moment
+/// make a hundred handshakes, of which hyper keeps one.
+#[derive(Debug, Default)]
+struct Door {
+    first: tokio::sync::Mutex<()>,
+    /// When the host last answered. Until [`IDLE_LIMIT`] the connection is kept.
+    answered: Mutex<Option<Instant>>,
+}
+
+impl Door {
+    /// Waits until there is a connection, or for a head start of the request that opens one. That one gets the guard.
+    async fn pass(&self) -> Option<tokio::sync::MutexGuard<'_, ()>> {
+        if self.is_open() {
+            return None;
+        }
+        let first = timeout_at(now() + HEAD_START, self.first.lock()).await;
+        first.filter(|_| !self.is_open())
+    }
+
+    fn is_open(&self) -> bool {
+        let answered = *self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+        answered.is_some_and(|answered| now() < answered + IDLE_LIMIT)
+    }
+
+    fn note(&self, answered: bool) {
+        *self.answered.lock().unwrap_or_else(PoisonError::into_inner) = answered.then(now);
+    }
+}
+
+/// Switches off what reqwest repeats by itself.
+///
+/// By default it sends a request again whose stream the server refused, and one that failed with a graceful GOAWAY. The second is no proof:
+/// a server announces its end with the highest of all stream numbers and answers what it has, and h2 hands the same error also to a
+/// request that it has just sent (`poll_ready` behind `send_request` in hyper's `proto/h2/client.rs` asks for the connection's error, not for the
+/// stream's). A create would be made twice. What is safe to be sent again is said by [`unanswered`], and done by the chain, which counts
+/// and paces it.
+///
+/// One repetition below us stays: hyper-util sends a request on another connection that hyper handed back. That is one that still waited in
+/// its queue when the connection ended, of which no byte was written.
+fn no_repetition() -> reqwest::retry::Builder {
+    reqwest::retry::never()
 }
 
 impl Transport for Live {
     fn exchange(&self, request: http::Request<Bytes>) -> BoxFuture<'_, Result<http::Response<Bytes>, TransportError>> {
         Box::pin(async move {
             let host = host_of(&request);
+            let door = self.door(&request, &host);
             let request = reqwest::Request::try_from(request.map(reqwest::Body::from))
                 .map_err(|error| TransportError::Connect { host: host.clone(), why: reason(&error) })?;
-            let mut answer = self.client.execute(request).await.map_err(|error| classify(&host, &error))?;
+            let first = match &door {
+                Some(door) => door.pass().await,
+                None => None,
+            };
+            let answer = self.client.execute(request).await;
+            if let Some(door) = &door {
+                door.note(answer.is_ok());
+            }
+            drop(first);
+            let mut answer = answer.map_err(|error| unanswered(&host, &error))?;
             let too_large = || TransportError::TooLarge { host: host.clone(), limit: BODY_LIMIT };
             if answer.content_length().is_some_and(|length| length > BODY_LIMIT as u64) {
                 return Err(too_large());
@@ -166,6 +251,22 @@ fn roots(network: &Network) -> (rustls::RootCertStore, Vec<String>) {
         }
     }
     (roots, warnings)
+}
+
+/// Sorts what ended before there was an answer.
+///
+/// Of the ways in which HTTP/2 loses a request only one proves that it was not applied: the server refuses the stream, which it may do only
+/// before it has done anything for it (RFC 9113, 8.7). A GOAWAY proves it for streams above the number in it, but the error does not
+/// say on which side a stream was, and comes to others as well, see [`no_repetition`]. So that, other resets and a connection that dies
+/// with its streams are [`TransportError::Broken`]: a create is looked up, a read is repeated.
+fn unanswered(host: &str, error: &reqwest::Error) -> TransportError {
+    let refused = sources(error)
+        .filter_map(|source| source.downcast_ref::<h2::Error>())
+        .any(|error| error.is_reset() && error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM));
+    if refused {
+        return TransportError::Connect { host: host.to_owned(), why: reason(error) };
+    }
+    classify(host, error)
 }
 
 /// Sorts reqwest's failures by what they say about the request. Its own predicates are too coarse: a refused
