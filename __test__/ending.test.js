@@ -116,6 +116,29 @@ it('F17 the call of a terminated worker goes on if another thread has the packag
   assert.equal(stdout, `the worker has ended${world.servers[0].id}`)
 })
 
+it('F17 worker threads that are terminated while their calls begin take nothing down with them', async (t) => {
+  const cloud = await startCloud({ timeScale: 100 })
+  t.after(() => cloud.stop())
+  const { ended } = run(cloud, `
+    const { Worker } = require('node:worker_threads')
+    const source = "const { parentPort, workerData: { root, params } } = require('node:worker_threads');" +
+      "const { provisionVM } = require(root);" +
+      "for (let i = 0; i < 20; i += 1) provisionVM({ ...params, jobId: params.jobId + i }, { logger: false }).catch(() => {});" +
+      "parentPort.postMessage('begun')"
+    const begin = (job) => new Worker(source, { eval: true, workerData: { root: ${JSON.stringify(ROOT)}, params: { ...params, jobId: job } } })
+    const said = (worker) => new Promise((resolve, reject) => worker.on('message', resolve).on('error', reject))
+    const rounds = async () => {
+      for (let round = 0; round < 10; round += 1) {
+        const workers = ['a', 'b', 'c'].map((name) => begin(params.jobId + round + name))
+        await Promise.all(workers.map(said))
+        await new Promise((resolve) => setTimeout(resolve, 10 * round))
+        await Promise.all(workers.map((worker) => worker.terminate()))
+      }
+    }
+    rounds().then(() => process.stdout.write('done'))`)
+  assert.deepEqual(await ended, { code: 0, signal: null, stdout: 'done', stderr: '' })
+})
+
 /** Runs a program that has `provisionVM` and `params`. */
 function run(cloud, program) {
   const params = newJob()

@@ -7,7 +7,7 @@ use std::time::Duration;
 use napi_derive::napi;
 use serde_json::{Value, json};
 
-use super::cancel::Cancel;
+use super::cancel::Token;
 use super::extras;
 use super::fields::{Fields, LARGEST_ID, unsupported};
 use super::input::{self, Input};
@@ -44,12 +44,12 @@ const KEY_SECONDS: u64 = 3600;
 #[napi(js_name = "perform")]
 pub async fn perform(
     input: String,
-    cancel: &Cancel,
+    #[napi(ts_arg_type = "Cancel")] cancel: Token,
     #[napi(ts_arg_type = "(event: ProgressEvent | null) => void")] on_event: Callback<ProgressEvent>,
     #[napi(ts_arg_type = "(secret: string | null) => void")] on_secret: Callback<String>,
 ) -> Answered {
     let listener = Listener { on_event, on_secret };
-    let outcome = call(input, cancel.token(), listener, read, |what, settings, process, cancel, listener| async move {
+    let outcome = call(input, cancel.into(), listener, read, |what, settings, process, cancel, listener| async move {
         process.perform(&what, &settings, cancel, listener).await
     });
     outcome.await.into()

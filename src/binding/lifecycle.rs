@@ -3,7 +3,7 @@
 use napi_derive::napi;
 use serde_json::Value;
 
-use super::cancel::Cancel;
+use super::cancel::Token;
 use super::fields::{Fields, LARGEST_ID};
 use super::input::{self, Input};
 use super::output::{Fault, Leftover, Requests, milliseconds, number};
@@ -122,13 +122,13 @@ pub struct JobStatus {
 #[napi(js_name = "deprovisionVm")]
 pub async fn deprovision_vm(
     input: String,
-    cancel: &Cancel,
+    #[napi(ts_arg_type = "Cancel")] cancel: Token,
     #[napi(ts_arg_type = "(event: ProgressEvent | null) => void")] on_event: Callback<ProgressEvent>,
     #[napi(ts_arg_type = "(secret: string | null) => void")] on_secret: Callback<String>,
 ) -> Deprovisioning {
     let listener = Listener { on_event, on_secret };
     let outcome =
-        call(input, cancel.token(), listener, read_target, |what, settings, process, cancel, listener| async move {
+        call(input, cancel.into(), listener, read_target, |what, settings, process, cancel, listener| async move {
             process.deprovision(&what, &settings, cancel, listener).await
         });
     match outcome.await {
@@ -142,13 +142,13 @@ pub async fn deprovision_vm(
 #[napi(js_name = "cleanUpRun")]
 pub async fn clean_up_run(
     input: String,
-    cancel: &Cancel,
+    #[napi(ts_arg_type = "Cancel")] cancel: Token,
     #[napi(ts_arg_type = "(event: ProgressEvent | null) => void")] on_event: Callback<ProgressEvent>,
     #[napi(ts_arg_type = "(secret: string | null) => void")] on_secret: Callback<String>,
 ) -> CleaningUp {
     let listener = Listener { on_event, on_secret };
     let outcome =
-        call(input, cancel.token(), listener, read_run, |what, settings, process, cancel, listener| async move {
+        call(input, cancel.into(), listener, read_run, |what, settings, process, cancel, listener| async move {
             process.clean_up(&what, &settings, cancel, listener).await
         });
     match outcome.await {
@@ -162,13 +162,13 @@ pub async fn clean_up_run(
 #[napi(js_name = "getProvisioning")]
 pub async fn get_provisioning(
     input: String,
-    cancel: &Cancel,
+    #[napi(ts_arg_type = "Cancel")] cancel: Token,
     #[napi(ts_arg_type = "(event: ProgressEvent | null) => void")] on_event: Callback<ProgressEvent>,
     #[napi(ts_arg_type = "(secret: string | null) => void")] on_secret: Callback<String>,
 ) -> Looking {
     let listener = Listener { on_event, on_secret };
     let outcome =
-        call(input, cancel.token(), listener, read_job, |what, settings, process, cancel, listener| async move {
+        call(input, cancel.into(), listener, read_job, |what, settings, process, cancel, listener| async move {
             process.status(&what, &settings, cancel, listener).await
         });
     match outcome.await {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use napi_derive::napi;
 
-use super::cancel::Cancel;
+use super::cancel::Token;
 use super::input::{self, Input};
 use super::output::{Reaping, Settled};
 use super::progress::{Callback, Listener, ProgressEvent};
@@ -23,13 +23,13 @@ static CLIENTS: Mutex<BTreeMap<Network, Provisioner>> = Mutex::new(BTreeMap::new
 #[napi(js_name = "provisionVm")]
 pub async fn provision_vm(
     input: String,
-    cancel: &Cancel,
+    #[napi(ts_arg_type = "Cancel")] cancel: Token,
     #[napi(ts_arg_type = "(event: ProgressEvent | null) => void")] on_event: Callback<ProgressEvent>,
     #[napi(ts_arg_type = "(secret: string | null) => void")] on_secret: Callback<String>,
 ) -> Settled {
     let listener = Listener { on_event, on_secret };
     let outcome =
-        call(input, cancel.token(), listener, input::read, |what, settings, process, cancel, listener| async move {
+        call(input, cancel.into(), listener, input::read, |what, settings, process, cancel, listener| async move {
             if what.waits {
                 let done = process.provision(&what.params, &settings, cancel, listener).await?;
                 return Ok(Progress::Ready(Box::new(done)));
@@ -44,14 +44,14 @@ pub async fn provision_vm(
 #[napi(js_name = "reap")]
 pub async fn reap(
     input: String,
-    cancel: &Cancel,
+    #[napi(ts_arg_type = "Cancel")] cancel: Token,
     #[napi(ts_arg_type = "(event: ProgressEvent | null) => void")] on_event: Callback<ProgressEvent>,
     #[napi(ts_arg_type = "(secret: string | null) => void")] on_secret: Callback<String>,
 ) -> Reaping {
     let listener = Listener { on_event, on_secret };
     let outcome = call(
         input,
-        cancel.token(),
+        cancel.into(),
         listener,
         input::read_reap,
         |what, settings, process, cancel, listener| async move { process.reap(what, &settings, cancel, listener).await },
