@@ -15,4 +15,5 @@ mod log;
 mod output;
 mod progress;
 mod provision;
+mod runtime;
 mod settings;
