@@ -78,7 +78,7 @@ pub struct HetznerConfig {
     pub nat_networks: BTreeSet<String>,
     /// Requests per hour.
     pub rate_limit: u32,
-    /// How much of the bucket is filled at the beginning; all of it if absent.
+    /// How much of the bucket is filled, at the beginning and whenever this changes; all of it if absent.
     pub rate_remaining: Option<f64>,
     /// What is out of stock, as `type@location`.
     pub out_of_stock: BTreeSet<String>,

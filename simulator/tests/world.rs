@@ -160,6 +160,16 @@ fn the_bucket_is_refilled_once_a_second() {
 }
 
 #[test]
+fn the_bucket_can_be_set_to_what_is_left() {
+    let mut client = Client::new(Config { latency_ms: (0, 0), ..Config::default() });
+    client.pass(10);
+    client.world.configure(|config| config.hetzner.rate_remaining = Some(1.0));
+    assert_eq!([client.get("/locations").0, client.get("/locations").0], [200, 429]);
+    client.world.configure(|config| config.latency_ms = (1, 1));
+    assert_eq!(client.get("/locations").0, 429, "what else changes leaves it alone");
+}
+
+#[test]
 fn names_are_unique_and_free_again_after_a_delete() {
     let mut config = Config::default();
     config.hetzner.name_held_seconds = 10.0;

@@ -19,7 +19,12 @@ pub(crate) struct Bucket {
 
 impl Bucket {
     pub(crate) fn new(config: &HetznerConfig) -> Self {
-        Self { filled: config.rate_remaining.unwrap_or(f64::from(config.rate_limit)), at: Duration::ZERO }
+        Self::filled_at(Duration::ZERO, config)
+    }
+
+    /// A bucket that holds at this moment what the configuration says.
+    pub(crate) fn filled_at(at: Duration, config: &HetznerConfig) -> Self {
+        Self { filled: config.rate_remaining.unwrap_or(f64::from(config.rate_limit)), at }
     }
 
     /// Takes one request out, or refuses it.

@@ -103,6 +103,11 @@ impl Hetzner {
         }
     }
 
+    /// The bucket holds from now on what the configuration says.
+    pub(crate) fn fill_bucket(&mut self, cx: &Context, config: &HetznerConfig) {
+        self.bucket = Bucket::filled_at(cx.now, config);
+    }
+
     /// An action ends as the configuration says; what it worked on changes. Returns how it ended.
     pub(crate) fn end_action(
         &mut self,

@@ -85,9 +85,13 @@ impl World {
         &self.config
     }
 
-    /// Changes how the world behaves from now on.
+    /// Changes how the world behaves from now on. A new `rate_remaining` is what is left in the bucket now.
     pub fn configure(&mut self, change: impl FnOnce(&mut Config)) {
+        let remaining = self.config.hetzner.rate_remaining;
         change(&mut self.config);
+        if self.config.hetzner.rate_remaining != remaining {
+            self.hetzner.fill_bucket(&self.cx, &self.config.hetzner);
+        }
         self.tailscale.configure(self.config.tailscale.clone());
     }
 
