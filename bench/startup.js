@@ -1,22 +1,10 @@
 'use strict'
 
 // What the package costs before it does anything, against its budgets. `npm run bench`
-//
-// Every figure is a median over fresh processes, taken in turn with those it is compared with, on the machine as it is.
 
-const { execFileSync, spawn } = require('node:child_process')
-const { once } = require('node:events')
-const { readdirSync, statSync } = require('node:fs')
-const { createServer } = require('node:net')
-const { join } = require('node:path')
-
-const { ROOT } = require('../scripts/setup.js')
+const { measureStartup } = require('./support/startup-cost.js')
 
 const ROUNDS = 15
-const MIB = 1024 * 1024
-
-/** The same for all: what a machine adds to Node.js's own start, such as NODE_EXTRA_CA_CERTS, is no cost of ours. */
-const BARE_ENV = { PATH: process.env.PATH, SystemRoot: process.env.SystemRoot }
 
 main().catch((error) => {
   console.error(error)
@@ -24,94 +12,14 @@ main().catch((error) => {
 })
 
 async function main() {
-  const listener = await listen()
-  const bare = []
-  const first = []
-  const loads = []
-  for (let round = 0; round < ROUNDS; round += 1) {
-    bare.push(await timeBareNode())
-    first.push(await timeFirstRequest(listener))
-    loads.push(measureRequire())
-  }
-  listener.server.close()
-
-  const [nodeMs, firstMs] = [median(bare), median(first)]
+  const { nodeMs, firstMs, budgets } = await measureStartup(ROUNDS)
   console.log(`\nnode -e 0: ${nodeMs.toFixed(1)} ms; first request of scripts/provision.js: ${firstMs.toFixed(1)} ms`)
   console.log(`(medians of ${ROUNDS}, Node.js ${process.versions.node}, ${process.platform}-${process.arch})\n`)
-  const rows = [
-    ['first request, beyond node -e 0', firstMs - nodeMs, 150, 'ms'],
-    ["require('provision-vm')", median(loads.map(({ ms }) => ms)), 10, 'ms'],
-    ["memory of require('provision-vm')", median(loads.map(({ bytes }) => bytes)) / MIB, 10, 'MiB'],
-    ['release binary', binarySize() / MIB, 4, 'MiB'],
-  ]
-  for (const [name, value, budget, unit] of rows) {
+  for (const [name, value, budget, unit] of budgets) {
     const isWithin = value <= budget
     if (!isWithin) process.exitCode = 1
     const figure = `${value.toFixed(2).padStart(8)} ${unit.padEnd(3)}`
     console.log(`  ${isWithin ? 'PASS' : 'FAIL'}  ${name.padEnd(36)}${figure}  of ${String(budget).padStart(3)} ${unit}`)
   }
   console.log()
-}
-
-/** A listener that tells when the first byte of a connection came, and never answers. */
-async function listen() {
-  const server = createServer()
-  await once(server.listen(0, '127.0.0.1'), 'listening')
-  return { server, url: `http://127.0.0.1:${server.address().port}` }
-}
-
-async function timeBareNode() {
-  const began = performance.now()
-  await once(spawn(process.execPath, ['-e', '0'], { env: BARE_ENV, stdio: 'ignore' }), 'exit')
-  return performance.now() - began
-}
-
-async function timeFirstRequest({ server, url }) {
-  const env = {
-    ...BARE_ENV,
-    JOB_ID: 'bench',
-    AGENT_ID: 'bench',
-    HETZNER_API_URL: url,
-    HETZNER_API_TOKEN: 'none',
-    HETZNER_SSH_KEY_ID: '1',
-    TAILSCALE_API_URL: url,
-    TAILSCALE_OAUTH_CLIENT_ID: 'none',
-    TAILSCALE_OAUTH_CLIENT_SECRET: 'none',
-  }
-  const arrival = once(server, 'connection').then(async ([socket]) => {
-    socket.on('error', () => {})
-    await once(socket, 'data')
-    return performance.now()
-  })
-  const began = performance.now()
-  const child = spawn(process.execPath, [join(ROOT, 'scripts', 'provision.js')], { env, stdio: 'ignore' })
-  const ended = once(child, 'exit')
-  const early = ended.then(([code]) => Promise.reject(new Error(`the script ended with ${code} before its first request`)))
-  const at = await Promise.race([arrival, early])
-  early.catch(() => {})
-  // It has asked nobody for anything, so there is nothing to undo.
-  child.kill('SIGKILL')
-  await ended
-  return at - began
-}
-
-/** Time and resident memory that loading the package adds to a bare process. */
-function measureRequire() {
-  const code = `const before = process.memoryUsage.rss()
-    const began = performance.now()
-    require(${JSON.stringify(ROOT)})
-    const ms = performance.now() - began
-    console.log(JSON.stringify({ ms, bytes: process.memoryUsage.rss() - before }))`
-  return JSON.parse(execFileSync(process.execPath, ['-e', code], { env: BARE_ENV, encoding: 'utf8' }))
-}
-
-/** The largest of the native modules that were built here. */
-function binarySize() {
-  const modules = readdirSync(ROOT).filter((name) => name.startsWith('provision-vm.') && name.endsWith('.node'))
-  return Math.max(...modules.map((name) => statSync(join(ROOT, name)).size))
-}
-
-function median(values) {
-  const sorted = values.toSorted((a, b) => a - b)
-  return sorted[Math.floor(sorted.length / 2)]
 }

@@ -9,11 +9,14 @@ const path = require('node:path')
 
 const { ROOT, SIMULATOR } = require('../../scripts/setup.js')
 
-/** Starts a world in which a boot of 25 s takes one. `metadata` is where its metadata server is to be, if there is to be one. */
-async function startCloud({ timeScale = 25, seed = 1, metadata } = {}) {
+/**
+ * Starts a world in which a boot of 25 s takes one. `metadata` is where its metadata server is to be, if there is to be one; `program` is
+ * another build of the simulator.
+ */
+async function startCloud({ timeScale = 25, seed = 1, metadata, program = SIMULATOR } = {}) {
   const args = ['--port', '0', '--seed', String(seed), '--time-scale', String(timeScale), '--exit-with-parent']
   if (metadata) args.push('--metadata', metadata)
-  const child = spawn(SIMULATOR, args, { stdio: ['pipe', 'pipe', 'inherit'] })
+  const child = spawn(program, args, { stdio: ['pipe', 'pipe', 'inherit'] })
   const [line] = await once(createInterface({ input: child.stdout }), 'line')
   return new Cloud(child, JSON.parse(line))
 }

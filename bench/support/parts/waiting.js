@@ -1,0 +1,72 @@
+'use strict'
+
+// What jobs cost while they wait: their servers run, and their machines never join.
+
+const { MIB, line } = require('../figures.js')
+const { readTree } = require('../process-tree.js')
+const { begin } = require('../ways.js')
+const { openWorld } = require('../world.js')
+
+const MANY = 1000
+const PATIENCE_MS = 60_000
+const SETTLE_MS = 5000
+const WINDOW_MS = 20_000
+
+async function waiting() {
+  const [one, many] = await Promise.all([wait(1), wait(MANY)])
+  const added = (many.rss - one.rss) / MIB
+  const isMet = many.servers === MANY
+  const note = isMet ? undefined : `only ${many.servers} of ${MANY} servers were ordered`
+  return {
+    title: `${MANY} jobs that wait, in one process`,
+    lines: [
+      line('resident memory beyond that of one job', { ours: added, unit: 'MiB', atMost: 20, isMet, note }),
+      line('share of one core while waiting', { ours: many.cpuShare * 100, unit: '%', atMost: 5, isMet, note }),
+      line('share of one core, one job', { ours: one.cpuShare * 100, unit: '%' }),
+      line('requests a second while waiting', { ours: many.requestsPerSecond }),
+    ],
+  }
+}
+
+async function wait(jobs) {
+  const world = await openWorld({ boot: 'never_joins' })
+  const { child, tree, end, closed } = begin('package', world.env, { jobs })
+  const servers = await running(world, jobs)
+  await pause(SETTLE_MS)
+  tree.stop()
+  const before = await look(child.pid, world)
+  await pause(WINDOW_MS)
+  const after = await look(child.pid, world)
+  end()
+  await closed
+  await world.close()
+  const seconds = (after.at - before.at) / 1000
+  return {
+    servers,
+    rss: after.rss,
+    cpuShare: (after.cpuMs - before.cpuMs) / 1000 / seconds,
+    requestsPerSecond: (after.requests - before.requests) / seconds,
+  }
+}
+
+/** Waits until so many servers run, or until patience ends, and says how many do. */
+async function running(world, jobs) {
+  const end = Date.now() + PATIENCE_MS
+  for (;;) {
+    const { servers } = await world.cloud.world()
+    const count = servers.filter(({ status }) => status === 'running').length
+    if (count === jobs || Date.now() > end) return count
+    await pause(1000)
+  }
+}
+
+async function look(pid, world) {
+  const { processes, rss } = readTree(pid)
+  return { at: Date.now(), rss, cpuMs: processes[0].cpuMs, requests: await world.cloud.requests() }
+}
+
+function pause(ms) {
+  return new Promise((resolve) => setTimeout(resolve, ms))
+}
+
+module.exports = { waiting }
