@@ -37,9 +37,12 @@ const HELP = `Usage: node bench/scale.js [--only PARTS] [--jobs COUNTS] [--json 
 If the parts lag and jobs have run with all counts, the plot in docs/scale.svg is drawn anew.
 `
 
+// Leaving by `exit` ends what was started.
+for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => process.exit(1))
+
 main().catch((error) => {
   console.error(error)
-  process.exitCode = 1
+  process.exit(1)
 })
 
 async function main() {

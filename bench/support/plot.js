@@ -8,8 +8,10 @@ const APIS = { hetzner: 'Hetzner', tailscale: 'Tailscale' }
 const SIZE = { width: 980, height: 400 }
 /** Where the two panels have their axes; to the right of each is room for the names of its lines. */
 const LEFT = { x: 60, y: 84, width: 300, height: 230 }
-const RIGHT = { x: 600, y: 84, width: 330, height: 230 }
+const RIGHT = { x: 622, y: 84, width: 310, height: 230 }
 const LABEL_HEIGHT = 16
+/** What the longest name of a way takes. */
+const NAME_WIDTH = 112
 
 const STYLE = `
   .ground { fill: #ffffff }
@@ -73,7 +75,7 @@ function drawRequests(series) {
     ...x.ticks.map((tick) => text(x(tick), LEFT.y + LEFT.height + 20, number(tick), '', 'middle')),
     ...y.ticks.flatMap((tick) => [rule(LEFT, y(tick)), text(LEFT.x - 10, y(tick) + 4, number(tick), '', 'end')]),
     text(LEFT.x + LEFT.width / 2, LEFT.y + LEFT.height + 42, 'jobs (K)', '', 'middle'),
-    ...(isAnyOpen ? [text(LEFT.x, LEFT.y + LEFT.height + 66, 'Hollow: not every job came to a result at this bucket.')] : []),
+    ...(isAnyOpen ? [text(LEFT.x, LEFT.y + LEFT.height + 66, 'Hollow: not every job came to a result. A full bucket holds 3,600 requests.')] : []),
     ...drawn,
   ]
 }
@@ -84,13 +86,20 @@ function drawLags(lags) {
   const end = Math.ceil(Math.max(...all) * 2) / 2
   const x = (seconds) => RIGHT.x + (seconds / end) * RIGHT.width
   const y = (share) => RIGHT.y + (1 - share) * RIGHT.height
+  const sortedBy = (way) => lags[way].toSorted((a, b) => a - b)
+  // Their names stand at their upper ends, and grow away from each other.
+  const quicker = sortedBy('package').at(-1) <= sortedBy('plain').at(-1) ? 'package' : 'plain'
   const drawn = Object.keys(WAYS).map((way) => {
-    const sorted = lags[way].toSorted((a, b) => a - b)
+    const sorted = sortedBy(way)
     const steps = sorted.flatMap((seconds, at) => [
       { x: x(seconds), y: y(at / sorted.length) },
       { x: x(seconds), y: y((at + 1) / sorted.length) },
     ])
-    const name = text(x(sorted.at(-1)), RIGHT.y - 10, WAYS[way], 'name', 'middle')
+    const top = x(sorted.at(-1))
+    const name =
+      way === quicker
+        ? text(top + 4, RIGHT.y - 10, WAYS[way], 'name', 'end')
+        : text(Math.min(top, SIZE.width - NAME_WIDTH - 4) + 4, RIGHT.y - 10, WAYS[way], 'name')
     return `<g class="${way}">${polyline(steps)}${name}</g>`
   })
   const seconds = Array.from({ length: end * 2 + 1 }, (_, at) => at / 2)

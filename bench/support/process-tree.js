@@ -2,52 +2,49 @@
 
 // What a process and all that it has started take, by `/proc`. Elsewhere than on Linux nothing is seen.
 
-const { readFileSync, readdirSync } = require('node:fs')
+const { readFileSync } = require('node:fs')
+
+const { MIB, sum } = require('./figures.js')
 
 const INTERVAL_MS = 50
 const TICKS_A_SECOND = 100
 const PAGE = 4096
+/** A peak that is higher by less is the same one. */
+const GROWTH = MIB / 2
 
-/** Watches a tree until `stop`, which gives the most that it took at one moment, and its time on processors. */
+/**
+ * Watches a tree. The function that it returns ends that, and gives the most that the tree took at one moment and its time on processors.
+ * `pss` divides what several processes share among them, so that a sum counts it once; being dear to read, it is read when a tree has grown.
+ */
 function watchTree(root) {
-  const peak = { rss: 0, pss: 0, processes: 0 }
+  const peak = { rss: 0, pss: 0 }
   // A process that has ended keeps what it was last seen to have used.
   const cpu = new Map()
   const look = () => {
-    const now = readTree(root)
-    for (const { pid, cpuMs } of now.processes) cpu.set(pid, cpuMs)
-    peak.rss = Math.max(peak.rss, now.rss)
-    peak.pss = Math.max(peak.pss, now.pss)
-    peak.processes = Math.max(peak.processes, now.processes.length)
+    const { pids, rss } = readTree(root)
+    for (const pid of pids) cpu.set(pid, Math.max(cpu.get(pid) ?? 0, readCpuMs(pid)))
+    if (rss < peak.rss + GROWTH) return
+    peak.rss = rss
+    peak.pss = Math.max(peak.pss, sum(pids.map(readShared)))
   }
   const timer = setInterval(look, INTERVAL_MS)
   look()
-  const cpuMs = () => [...cpu.values()].reduce((sum, ms) => sum + ms, 0)
-  return {
-    look,
-    cpuMs,
-    stop() {
-      clearInterval(timer)
-      return { ...peak, cpuMs: cpuMs() }
-    },
+  return () => {
+    clearInterval(timer)
+    return { ...peak, cpuMs: sum([...cpu.values()]) }
   }
 }
 
-/** A tree at this moment. `pss` divides what several processes share among them, so that a sum counts it once. */
+/** A tree at this moment. */
 function readTree(root) {
-  const processes = descendants(root).map((pid) => ({ pid, cpuMs: readCpuMs(pid), ...readMemory(pid) }))
-  const sum = (name) => processes.reduce((total, it) => total + it[name], 0)
-  return { processes, rss: sum('rss'), pss: sum('pss') }
+  const pids = descendants(root)
+  return { pids, rss: sum(pids.map(readResident)) }
 }
 
+/** The main thread is the one that starts processes in all that is watched here. */
 function descendants(pid) {
-  return [pid, ...childrenOf(pid).flatMap(descendants)]
-}
-
-function childrenOf(pid) {
-  const tasks = attempt(() => readdirSync(`/proc/${pid}/task`)) ?? []
-  const lists = tasks.map((task) => attempt(() => readFileSync(`/proc/${pid}/task/${task}/children`, 'utf8')) ?? '')
-  return lists.flatMap((list) => list.split(' ').filter(Boolean).map(Number))
+  const children = attempt(() => readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8')) ?? ''
+  return [pid, ...children.split(' ').filter(Boolean).map(Number).flatMap(descendants)]
 }
 
 /** Milliseconds on processors so far. */
@@ -59,12 +56,13 @@ function readCpuMs(pid) {
   return ((Number(fields[11]) + Number(fields[12])) * 1000) / TICKS_A_SECOND
 }
 
-function readMemory(pid) {
+function readResident(pid) {
+  return Number(attempt(() => readFileSync(`/proc/${pid}/statm`, 'utf8'))?.split(' ')[1] ?? 0) * PAGE
+}
+
+function readShared(pid) {
   const rollup = attempt(() => readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8'))
-  const kib = (name) => Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(rollup)?.[1] ?? 0)
-  if (rollup) return { rss: kib('Rss') * 1024, pss: kib('Pss') * 1024 }
-  const pages = Number(attempt(() => readFileSync(`/proc/${pid}/statm`, 'utf8'))?.split(' ')[1] ?? 0)
-  return { rss: pages * PAGE, pss: pages * PAGE }
+  return Number(/^Pss:\s+(\d+) kB/m.exec(rollup)?.[1] ?? 0) * 1024
 }
 
 /** A process may be gone before it is looked at. */

@@ -4,11 +4,11 @@
 // is cut short is not lost.
 
 /**
- * Does the jobs that the argument asks for: `{ "jobs": 10, "prefix": "bench" }`. `start` takes them and gives outcomes as they settle, in the shape of
- * `provisionMany`.
+ * Does the jobs that the arguments ask for: how many, and how their ids begin. `start` takes them and gives outcomes as they settle, in the
+ * shape of `provisionMany`.
  */
 async function runJobs(start) {
-  const { jobs: count, prefix } = JSON.parse(process.argv[2])
+  const [count, prefix] = [Number(process.argv[2]), process.argv[3]]
   const jobs = Array.from({ length: count }, (_, at) => ({
     jobId: `${prefix}-${at + 1}`,
     agentId: `agent${String(at + 1).padStart(3, '0')}-bench`,

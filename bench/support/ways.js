@@ -31,27 +31,31 @@ const BARE_ENV = {
 /** As much of what a process prints beside its report as is shown if it breaks. */
 const LAST_WORDS = 2000
 
+/** What ends each that runs. Being in groups of their own, they do not hear of an interrupt at the terminal. */
+const running = new Set()
+process.on('exit', () => running.forEach((end) => end()))
+
 /** Starts a command in a group of its own, so that all of it can be ended. */
 function launch([program, ...args], env, stdio = ['ignore', 'pipe', 'pipe']) {
-  const isWindows = process.platform === 'win32'
-  const options = { cwd: ROOT, env: { ...BARE_ENV, ...env }, stdio, detached: !isWindows, shell: isWindows }
-  const child = spawn(program, isWindows ? args.map((arg) => arg.replaceAll('"', '\\"')) : args, options)
-  return { child, end: () => endGroup(child) }
-}
-
-function endGroup(child) {
-  try {
-    process.kill(process.platform === 'win32' ? child.pid : -child.pid, 'SIGKILL')
-  } catch {
-    // It has ended by itself.
+  const hasGroups = process.platform !== 'win32'
+  const child = spawn(program, args, { cwd: ROOT, env: { ...BARE_ENV, ...env }, stdio, detached: hasGroups })
+  const end = () => {
+    try {
+      process.kill(hasGroups ? -child.pid : child.pid, 'SIGKILL')
+    } catch {
+      // It has ended by itself.
+    }
   }
+  running.add(end)
+  child.once('exit', () => running.delete(end))
+  return { child, end }
 }
 
 /** Begins jobs in one process of this way. */
 function begin(way, env, { jobs, prefix = 'bench' }) {
   const started = Date.now()
-  const { child, end } = launch([...WAYS[way], JSON.stringify({ jobs, prefix })], env)
-  const tree = watchTree(child.pid)
+  const { child, end } = launch([...WAYS[way], String(jobs), prefix], env)
+  const stopWatching = watchTree(child.pid)
   const lines = []
   createInterface({ input: child.stdout }).on('line', (line) => {
     if (line.startsWith('{')) lines.push(JSON.parse(line))
@@ -59,12 +63,12 @@ function begin(way, env, { jobs, prefix = 'bench' }) {
   let complaints = ''
   child.stderr.on('data', (chunk) => (complaints = `${complaints}${chunk}`.slice(-LAST_WORDS)))
   const closed = once(child, 'close').then(([code]) => ({ code, complaints }))
-  return { child, tree, lines, end, closed, started }
+  return { child, stopWatching, lines, end, closed, started }
 }
 
 /** Does jobs in one process of this way, for as long as the limit lets it, and says what became of them. */
 async function doJobs(way, world, { jobs, limitMs }) {
-  const { tree, lines, end, closed, started } = begin(way, world.env, { jobs })
+  const { stopWatching, lines, end, closed, started } = begin(way, world.env, { jobs })
   const simulatorBefore = world.cpuMs()
   let isCut = false
   const timer = setTimeout(() => {
@@ -74,7 +78,7 @@ async function doJobs(way, world, { jobs, limitMs }) {
   const { code, complaints } = await closed
   const ended = Date.now()
   clearTimeout(timer)
-  const took = tree.stop()
+  const took = stopWatching()
   const settled = lines.filter(({ kind }) => kind === 'job')
   if (!isCut && settled.length < jobs) {
     throw new Error(`${way}: ended with ${code} after ${settled.length} of ${jobs} jobs\n${complaints}`)

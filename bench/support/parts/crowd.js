@@ -39,7 +39,7 @@ async function lagsAmong(devices) {
   const timer = setTimeout(() => runs.forEach(({ end }) => end()), LIMIT_MS)
   await Promise.all(runs.map(({ closed }) => closed))
   clearTimeout(timer)
-  runs.forEach(({ tree }) => tree.stop())
+  runs.forEach(({ stopWatching }) => stopWatching())
   const done = runs.flatMap(({ lines }) => lines.filter(({ kind, ok }) => kind === 'job' && ok))
   const { enrolled } = await world.seen()
   await world.close()

@@ -13,6 +13,8 @@ const LEFT_BESIDE = 200
 /** What K jobs may take in all, and the time that the refill of one a second makes of it, with a tenth on top. */
 const mayTake = (jobs) => 3 * jobs + 60
 const allowedSeconds = (jobs) => (Math.max(0, mayTake(jobs) - (jobs + LEFT_BESIDE)) + BOOT_SECONDS) * 1.1
+/** How much longer than that is waited, for what has not settled by then. */
+const PATIENCE = 1.25
 /** How many refusals are no storm: to learn once that the bucket is empty, and now and then again. */
 const fewRefusals = (jobs) => 5 + Math.ceil(jobs / 20)
 
@@ -30,7 +32,7 @@ async function scarce({ counts }) {
 
 async function oneOf(way, count) {
   const world = await openWorld({ remaining: count + LEFT_BESIDE })
-  const run = await doJobs(way, world, { jobs: count, limitMs: allowedSeconds(count) * 1250 })
+  const run = await doJobs(way, world, { jobs: count, limitMs: allowedSeconds(count) * PATIENCE * 1000 })
   await world.close()
   return run
 }

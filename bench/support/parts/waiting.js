@@ -3,7 +3,7 @@
 // What jobs cost while they wait: their servers run, and their machines never join.
 
 const { MIB, line } = require('../figures.js')
-const { readTree } = require('../process-tree.js')
+const { readCpuMs, readTree } = require('../process-tree.js')
 const { begin } = require('../ways.js')
 const { openWorld } = require('../world.js')
 
@@ -30,10 +30,10 @@ async function waiting() {
 
 async function wait(jobs) {
   const world = await openWorld({ boot: 'never_joins' })
-  const { child, tree, end, closed } = begin('package', world.env, { jobs })
+  const { child, stopWatching, end, closed } = begin('package', world.env, { jobs })
   const servers = await running(world, jobs)
   await pause(SETTLE_MS)
-  tree.stop()
+  stopWatching()
   const before = await look(child.pid, world)
   await pause(WINDOW_MS)
   const after = await look(child.pid, world)
@@ -61,8 +61,7 @@ async function running(world, jobs) {
 }
 
 async function look(pid, world) {
-  const { processes, rss } = readTree(pid)
-  return { at: Date.now(), rss, cpuMs: processes[0].cpuMs, requests: await world.cloud.requests() }
+  return { at: Date.now(), rss: readTree(pid).rss, cpuMs: readCpuMs(pid), requests: await world.cloud.requests() }
 }
 
 function pause(ms) {
