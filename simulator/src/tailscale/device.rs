@@ -299,10 +299,19 @@ impl Tailscale {
             query.iter().filter(|(name, _)| name != "fields" && !self.config.ignore_filters).collect();
         let shown =
             |device: &&Device| device.visible_from <= cx.now && (!device.external || self.config.shows_external);
+        // What most lists are filtered by is looked at before a device is written down: a large tailnet has thousands.
+        let may_fit = |device: &&Device| {
+            filters.iter().all(|(name, value)| match name.as_str() {
+                "hostname" => device.hostname == *value,
+                "tags" => device.tags.contains(value),
+                _ => true,
+            })
+        };
         let mut devices: Vec<Value> = self
             .devices
             .values()
             .filter(shown)
+            .filter(may_fit)
             .map(|device| device.json(cx, all))
             .filter(|json| filters.iter().all(|(name, value)| fits(&json[name.as_str()], value)))
             .collect();

@@ -226,11 +226,11 @@ impl Tailscale {
             .map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '-' })
             .collect();
         let name = Some(name.trim_matches('-')).filter(|name| !name.is_empty()).unwrap_or("device");
-        let held = self.held_names.iter().filter(|(_, until)| **until > cx.now).map(|(name, _)| name.as_str());
-        let taken: BTreeSet<&str> = self.devices.values().map(Device::short_name).chain(held).collect();
-        if !taken.contains(name) {
+        if !self.is_taken(cx, name) {
             return name.to_owned();
         }
+        let held = self.held_names.iter().filter(|(_, until)| **until > cx.now).map(|(name, _)| name.as_str());
+        let taken: BTreeSet<&str> = self.devices.values().map(Device::short_name).chain(held).collect();
         // One of more names than are taken is free.
         let mut names = (1..=taken.len() + 1).map(|number| format!("{name}-{number}"));
         names.find(|candidate| !taken.contains(candidate.as_str())).unwrap_or_else(|| name.to_owned())
