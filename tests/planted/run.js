@@ -73,7 +73,7 @@ function read(args) {
 
 /** Copies the tree and plants every defect in it, each behind its name. */
 function plant() {
-  const files = execFileSync('git', ['ls-files', '-z', 'src', 'tests', 'native', 'simulator', 'docs/errors', 'build.rs', 'Cargo.toml', 'Cargo.lock'], { cwd: ROOT })
+  const files = execFileSync('git', ['ls-files', '-z', 'src', 'tests', 'bench/hot', 'native', 'simulator', 'docs/errors', 'build.rs', 'Cargo.toml', 'Cargo.lock'], { cwd: ROOT })
   rmSync(TREE, { recursive: true, force: true })
   for (const file of files.toString().split('\0').filter(Boolean)) {
     mkdirSync(path.dirname(path.join(TREE, file)), { recursive: true })
