@@ -9,7 +9,7 @@ use super::{Hetzner, HetznerError, ServerId, decode};
 use crate::transport::{Document, Repeat, Within, clean};
 
 /// More ids in one request might be left out of the answer without a word.
-const IDS_PER_REQUEST: usize = 25;
+pub(super) const IDS_PER_REQUEST: usize = 25;
 
 /// The id of an action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

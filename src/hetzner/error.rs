@@ -17,6 +17,9 @@ pub enum HetznerError {
     /// Hetzner refused.
     #[error(transparent)]
     Refused(Box<Refusal>),
+    /// A list whose pages lead back, or on and on. Another look will hardly end sooner (fault G31).
+    #[error("Hetzner's answer cannot be read: {0}: the list's pages do not end")]
+    Endless(&'static str),
     /// An answer that claims success but cannot be read.
     #[error("Hetzner's answer cannot be read: {what}")]
     Unreadable {
@@ -202,14 +205,14 @@ impl HetznerError {
         match self {
             Self::Transport(error) => error.fate() == Fate::PerhapsApplied,
             Self::Refused(_) => self.opinion() == Opinion::LookFirst,
-            Self::Unreadable { .. } => true,
+            Self::Unreadable { .. } | Self::Endless(_) => true,
         }
     }
 
     /// Hetzner's correlation id, if an answer came.
     pub fn request_id(&self) -> Option<&str> {
         match self {
-            Self::Transport(_) => None,
+            Self::Transport(_) | Self::Endless(_) => None,
             Self::Refused(refusal) => refusal.request_id.as_deref(),
             Self::Unreadable { request_id, .. } => request_id.as_deref(),
         }
@@ -230,7 +233,7 @@ impl Judge for HetznerError {
             Self::Refused(_) if self.is(&["service_error"]) || self.has_status(500..=599) || self.is_unsigned() => {
                 Opinion::LookFirst
             }
-            Self::Refused(_) => Opinion::Stop,
+            Self::Refused(_) | Self::Endless(_) => Opinion::Stop,
         }
     }
 }

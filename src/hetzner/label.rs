@@ -30,6 +30,14 @@ pub fn selector(key: &str, value: &str) -> String {
     format!("{key}=={value}")
 }
 
+/// The selector for one label with any of several values, which must be valid as well.
+pub fn selector_of(key: &str, values: &[String]) -> String {
+    match values {
+        [value] => selector(key, value),
+        values => format!("{key} in ({})", values.join(",")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{is_label_key, is_label_value};

@@ -13,7 +13,9 @@ mod order;
 mod primary_ip;
 mod server;
 mod server_type;
+mod wait;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -27,6 +29,7 @@ pub use order::{Attachments, CreateServer, Created, FirewallRef, Order, PublicNe
 pub use primary_ip::{PrimaryIp, PrimaryIpId};
 pub use server::{Addresses, IdOrName, Labels, Server, ServerId};
 pub use server_type::{Offer, Price, ServerType};
+pub use wait::Project;
 
 use crate::secret::Secret;
 use crate::transport::request::Draft;
@@ -42,18 +45,19 @@ const CREATE_LIMIT: Duration = Duration::from_secs(60);
 /// Lists are read in pages of the largest size, and never more of them than this (fault G31).
 const MOST_PAGES: u32 = 40;
 
-/// One project of Hetzner Cloud, as its token shows it.
+/// One project of Hetzner Cloud, as its token shows it to one call.
 #[derive(Debug)]
 pub struct Hetzner {
     chain: Chain,
     base: BaseUrl,
     token: Secret,
+    project: Arc<Project>,
 }
 
 impl Hetzner {
-    /// A project behind a token.
-    pub fn new(chain: Chain, base: BaseUrl, token: Secret) -> Self {
-        Self { chain, base, token }
+    /// A project behind a token. Its calls share `project`.
+    pub fn new(chain: Chain, base: BaseUrl, token: Secret, project: Arc<Project>) -> Self {
+        Self { chain, base, token, project }
     }
 
     /// How many requests were made, repetitions included.
@@ -107,7 +111,7 @@ impl Hetzner {
             all.append(&mut found);
             match next {
                 Some(next) if next > page && next <= MOST_PAGES => page = next,
-                Some(_) => return Err(HetznerError::unreadable(operation, "the list's pages do not end")),
+                Some(_) => return Err(HetznerError::Endless(operation)),
                 None => return Ok(all),
             }
         }

@@ -6,12 +6,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::try_join;
-
 use super::enrollment::{Enrolled, Enrollment};
 use super::error::Cause;
 use super::event::{Scope, Step};
-use super::job::Claim;
+use super::job::{Claim, JOB};
 use super::leftover::{Hold, Kind, Leftover};
 use super::presence;
 use super::run::{Doing, Run};
@@ -22,7 +20,7 @@ use super::step::removal::{Guard, still_shown};
 use super::step::server::UndoServer;
 use super::step::{reach, ready};
 use crate::hetzner::{HetznerError, Server};
-use crate::transport::{Judge, Opinion, Pace, sleep};
+use crate::transport::{Judge, Opinion, Pace, Within, sleep};
 
 const FOLLOWED: &str = "the followed server could not be read";
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
@@ -46,21 +44,28 @@ pub(super) enum Standing {
     Dead(Server, Claim),
 }
 
-/// Looks the job up, by its label and by its name.
+/// Looks the job up by its label. A server that has its name alone shows itself when the name is ordered: names are unique.
 pub(super) async fn look_up(run: &Run<'_>) -> Result<Standing, Cause> {
     run.enter(Step::Lookup);
-    let doing = "the job could not be looked up";
-    let selector = run.job.selector();
-    let (labelled, named) = run
-        .guard(async {
-            let labelled = run.hetzner.find_servers_by_label(&selector, run.within());
-            let named = run.hetzner.find_server_by_name(&run.job.name, run.within());
-            try_join(labelled, named).await.doing(doing)
-        })
-        .await?;
+    let look = async { look_for_servers(run, run.within()).await.doing("the job could not be looked up") };
     // The oldest decides: it is the one that any other attempt yields to.
-    let oldest = labelled.into_iter().chain(named).min_by_key(|server| server.id);
+    let oldest = run.guard(look).await?.into_iter().min_by_key(|server| server.id);
+    if !run.clock.is_settled() {
+        // It takes two answers that agree to believe a clock that this machine's denies. The catalogue is needed soon anyway.
+        let read = async { run.hetzner.server_types(run.within()).await.doing("the server types could not be read") };
+        run.guard(read).await?;
+    }
+    if !run.clock.is_settled() {
+        // That one was in hand already.
+        let doing = "the job could not be looked up";
+        run.guard(async { run.hetzner.find_server_by_name(&run.job.name, run.within()).await.doing(doing) }).await?;
+    }
     oldest.map_or(Ok(Standing::Absent), |server| classify(run, server))
+}
+
+/// The servers that carry the job's label now.
+pub(super) async fn look_for_servers(run: &Run<'_>, within: Within) -> Result<Vec<Server>, HetznerError> {
+    run.hetzner.look_for_servers(JOB, &run.job.id, within).await
 }
 
 /// Whose a server is that carries our job's label or our name.

@@ -24,7 +24,7 @@ use super::step::removal::{Guard, READS};
 use super::{Failure, Provisioner, Removed, failure, unless_panic};
 use crate::hetzner::Server;
 use crate::tailscale::{AuthKey, Device};
-use crate::transport::{Patience, Within};
+use crate::transport::{Patience, Urgency, Within};
 
 /// The time for finding and revoking keys.
 const KEYS_LIMIT: Duration = Duration::from_secs(30);
@@ -142,7 +142,7 @@ impl Cleanup<'_> {
     async fn list(&self, run: &Run<'_>) -> Result<Vec<Server>, Cause> {
         let selector = job::selector(&self.what.job_id);
         // Nobody comes after a clean-up but the reaper, so an outage is waited for.
-        let within = Within { deadline: run.deadline(), patience: Patience::UntilDeadline };
+        let within = Within { deadline: run.deadline(), patience: Patience::UntilDeadline, urgency: Urgency::Undo };
         let listing = async {
             let listed = run.hetzner.find_servers_by_label(&selector, within).await;
             listed.doing("the servers could not be looked up")
@@ -158,7 +158,8 @@ impl Cleanup<'_> {
         if !self.list(run).await?.is_empty() {
             return Ok(Vec::new());
         }
-        let within = Within { deadline: run.clock.now() + DEVICES_LIMIT, patience: Patience::USUAL };
+        let within =
+            Within { deadline: run.clock.now() + DEVICES_LIMIT, patience: Patience::USUAL, urgency: Urgency::Undo };
         let devices = match run.tailscale.find_devices(&name, within).await {
             Ok(devices) => devices,
             Err(error) => {
@@ -190,7 +191,7 @@ impl Cleanup<'_> {
         if !has_joined || run.pause(LABELS_LAG).await.is_err() {
             return false;
         }
-        let within = Within { deadline: run.deadline(), patience: Patience::UntilDeadline };
+        let within = Within { deadline: run.deadline(), patience: Patience::UntilDeadline, urgency: Urgency::Undo };
         // What cannot be read now is read once more before the delete.
         let shown = run.hetzner.find_server(server.id, within).await.ok().flatten();
         shown.and_then(|server| Claim::read(&server)).is_some_and(|claim| claim.ready)
@@ -206,7 +207,8 @@ impl Cleanup<'_> {
     /// Revokes every key of the runs that is still good: there may have been no server yet to name it, or it was spared with its
     /// server. Returns the ids.
     async fn revoke_keys(&self, run: &Run<'_>, leftovers: &mut Vec<Leftover>) -> Vec<String> {
-        let within = Within { deadline: run.clock.now() + KEYS_LIMIT, patience: Patience::USUAL };
+        let within =
+            Within { deadline: run.clock.now() + KEYS_LIMIT, patience: Patience::USUAL, urgency: Urgency::Undo };
         let prefix = job::key_prefix(&self.what.job_id);
         let is_of_runs = |text: &str| text.strip_prefix(&prefix).is_some_and(|attempt| self.what.made(attempt));
         let keys = match run.tailscale.find_keys(is_of_runs, within).await {

@@ -81,6 +81,9 @@ pub enum Cause {
         /// Whether one of them is merely out of stock.
         out_of_stock: bool,
     },
+    /// The call that provisions many jobs has used up a cap of its own.
+    #[error("{0} of this call is used up")]
+    OverCap(String),
     /// The server came without something we need.
     #[error("the new server is not usable: {0}")]
     UnusableServer(String),
@@ -209,6 +212,7 @@ impl Cause {
                 Code::InvalidInput
             }
             Self::NoCandidate { out_of_stock: true, .. } => Code::Capacity,
+            Self::OverCap(_) => Code::CapReached,
             Self::Setting { .. } | Self::NoCandidate { .. } | Self::CloudInit(CloudInitError::AuthKey) => Code::Config,
             Self::CloudInit(CloudInitError::Unwritable) | Self::Internal(_) => Code::Internal,
             Self::Hetzner { source, .. } => hetzner_code(source),
@@ -299,7 +303,7 @@ fn describe_end(dead_in: Option<Duration>) -> String {
 fn hetzner_code(error: &HetznerError) -> Code {
     match error {
         HetznerError::Transport(error) => transport_code(error),
-        HetznerError::Unreadable { .. } => Code::Protocol,
+        HetznerError::Unreadable { .. } | HetznerError::Endless(_) => Code::Protocol,
         HetznerError::Refused(_) if error.is_unauthorized() => Code::AuthHetzner,
         HetznerError::Refused(_) if error.is_forbidden() => Code::Forbidden,
         HetznerError::Refused(_) if error.is_over_quota() => Code::Quota,
@@ -373,6 +377,7 @@ fn transport_code(error: &TransportError) -> Code {
         | TransportError::ConnectTimeout { .. } => Code::Unreachable,
         TransportError::Certificate { .. } => Code::Tls,
         TransportError::Broken { .. } | TransportError::Timeout { .. } => Code::Upstream,
+        TransportError::OverBudget { .. } => Code::RateLimited,
         TransportError::OutOfTime { .. } => Code::Deadline,
         TransportError::TooLarge { .. } | TransportError::Redirect { .. } => Code::Protocol,
     }

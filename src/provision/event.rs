@@ -5,16 +5,18 @@ use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use super::candidate::CandidateAttempt;
+use super::job::Job;
 use super::leftover::{Kind, Leftover};
 use crate::hetzner::Price;
 use crate::secret::Secret;
+use crate::transport::Left;
 
 /// Where a job, or another call, stands. The order is that of the work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Step {
     /// Input and settings are checked; nothing is sent.
     Validate,
-    /// The job is looked up by its label and its name.
+    /// The job is looked up by its label.
     Lookup,
     /// Another attempt of the same job is followed.
     Follow,
@@ -168,6 +170,24 @@ pub enum Detail {
     Removed(Kind, String),
     /// Something stays.
     Left(Leftover),
+}
+
+impl Event {
+    /// A job waits to be let in, since little is left of the requests that Hetzner allows its project.
+    pub(super) fn of_a_queue(job: &Job, left: Option<Left>) -> Self {
+        let left = left.map(|left| format!(" ({} of {} an hour are left)", left.requests, left.limit));
+        let message = format!("Waiting for room in the project's request budget{}", left.unwrap_or_default());
+        Self {
+            step: Step::Validate,
+            scope: Scope::Hetzner,
+            is_warning: false,
+            message,
+            detail: Detail::Waiting("the project's request budget has no room for another job yet"),
+            attempt: None,
+            elapsed: Duration::ZERO,
+            known: Known { server_name: Some(job.name.clone()), ..Known::default() },
+        }
+    }
 }
 
 /// Who listens to a job. Must not block and cannot stop the job.

@@ -11,6 +11,7 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use tokio_util::sync::CancellationToken;
 
+use super::allowance::Allowance;
 use super::error::{Cause, ProvisionError};
 use super::event::{Event, Observer, quietly};
 use super::settings::Settings;
@@ -26,6 +27,8 @@ pub(super) struct Flights(Mutex<Vec<Weak<Flight>>>);
 pub(super) struct Flight {
     params: Params,
     settings: Settings,
+    /// What it may cost together with others: who has another limit, or none, is no passenger of it.
+    allowance: Option<Arc<Allowance>>,
     cancel: CancellationToken,
     cabin: Arc<Cabin>,
     journey: Shared<BoxFuture<'static, Outcome>>,
@@ -43,6 +46,7 @@ impl Flights {
         &self,
         params: &Params,
         settings: &Settings,
+        allowance: Option<&Arc<Allowance>>,
         cancel: CancellationToken,
         observer: Arc<dyn Observer>,
         depart: impl Fn(CancellationToken, Arc<dyn Observer>, Duration) -> BoxFuture<'static, Outcome>,
@@ -53,9 +57,9 @@ impl Flights {
         loop {
             let time_left = deadline.saturating_duration_since(clock.now());
             let depart = |cancel, observer| depart(cancel, observer, time_left);
-            let Some(passenger) = self.board(params, settings, &observer, depart) else {
+            let Some(passenger) = self.board(params, settings, allowance, &observer, depart) else {
                 // The last one was given up and is being undone; the name is free when it has landed.
-                let Some(ending) = self.find(params, settings) else { continue };
+                let Some(ending) = self.find(params, settings, allowance) else { continue };
                 tokio::select! {
                     biased;
                     () = cancel.cancelled() => return Err(ProvisionError::at_the_door(Cause::Aborted)),
@@ -72,16 +76,17 @@ impl Flights {
         &self,
         params: &Params,
         settings: &Settings,
+        allowance: Option<&Arc<Allowance>>,
         observer: &Arc<dyn Observer>,
         depart: impl Fn(CancellationToken, Arc<dyn Observer>) -> BoxFuture<'static, Outcome>,
     ) -> Option<Passenger> {
         let mut flights = self.lock();
         flights.retain(|flight| flight.upgrade().is_some_and(|flight| !flight.has_landed()));
-        let flight = find(&flights, params, settings).unwrap_or_else(|| {
+        let flight = find(&flights, params, settings, allowance).unwrap_or_else(|| {
             let (cancel, cabin) = (CancellationToken::new(), Arc::new(Cabin::default()));
             let journey = depart(cancel.clone(), cabin.clone()).shared();
-            let (params, settings) = (params.clone(), settings.clone());
-            let flight = Arc::new(Flight { params, settings, cancel, cabin, journey });
+            let (params, settings, allowance) = (params.clone(), settings.clone(), allowance.cloned());
+            let flight = Arc::new(Flight { params, settings, allowance, cancel, cabin, journey });
             flights.push(Arc::downgrade(&flight));
             flight
         });
@@ -89,8 +94,8 @@ impl Flights {
         Some(Passenger { flight, seat })
     }
 
-    fn find(&self, params: &Params, settings: &Settings) -> Option<Arc<Flight>> {
-        find(&self.lock(), params, settings)
+    fn find(&self, params: &Params, settings: &Settings, allowance: Option<&Arc<Allowance>>) -> Option<Arc<Flight>> {
+        find(&self.lock(), params, settings, allowance)
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Weak<Flight>>> {
@@ -98,9 +103,17 @@ impl Flights {
     }
 }
 
-fn find(flights: &[Weak<Flight>], params: &Params, settings: &Settings) -> Option<Arc<Flight>> {
+fn find(
+    flights: &[Weak<Flight>],
+    params: &Params,
+    settings: &Settings,
+    allowance: Option<&Arc<Allowance>>,
+) -> Option<Arc<Flight>> {
+    let of = |allowance: Option<&Arc<Allowance>>| allowance.map(Arc::as_ptr);
     let mut flying = flights.iter().filter_map(Weak::upgrade).filter(|flight| !flight.has_landed());
-    flying.find(|flight| flight.params == *params && flight.settings == *settings)
+    flying.find(|flight| {
+        flight.params == *params && flight.settings == *settings && of(flight.allowance.as_ref()) == of(allowance)
+    })
 }
 
 impl Flight {

@@ -11,7 +11,7 @@ use crate::hetzner::{Labels, Server, is_label_value};
 pub const TAG: &str = "tag:agent";
 
 /// Contract: the app looks servers up by these two.
-const JOB: &str = "provisioning_job_id";
+pub const JOB: &str = "provisioning_job_id";
 const AGENT: &str = "agent_id";
 /// Ours.
 const MANAGED_BY: (&str, &str) = ("managed_by", "provision-vm");
@@ -60,11 +60,6 @@ impl Job {
     /// Nobody's job: for calls that are about no job, but perhaps about something of this name.
     pub fn nobody(name: &str) -> Self {
         Self { id: String::new(), agent: String::new(), name: name.to_owned() }
-    }
-
-    /// The selector that finds every server of this job, whatever its agent.
-    pub fn selector(&self) -> String {
-        selector(&self.id)
     }
 
     /// The labels of a server that this attempt is about to make. Ours win.

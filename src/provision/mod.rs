@@ -7,7 +7,9 @@
 //! [`Provisioner::provision`] is the whole story; the steps it names are in `step/`, each with its undo.
 
 mod adopt;
+mod allowance;
 mod boot_report;
+mod boots;
 mod candidate;
 mod cleanup;
 mod code;
@@ -21,6 +23,7 @@ mod evidence;
 mod flight;
 mod job;
 mod leftover;
+mod many;
 mod presence;
 mod reap;
 mod region;
@@ -28,6 +31,7 @@ mod resume;
 mod run;
 mod saga;
 pub mod settings;
+mod shared;
 mod status;
 mod step;
 
@@ -37,6 +41,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use futures_util::future::join;
 pub use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -51,28 +56,32 @@ pub use event::{Detail, Event, Known, Observer, Scope, Silent, Step};
 pub use evidence::{Evidence, KeyWord, Shown, Unheard};
 pub use job::{is_job_id, is_own_label};
 pub use leftover::{Certainty, Hold, Kind, Leftover};
+pub use many::{Audience, Many, Summary, USUAL_CONCURRENCY};
 pub use reap::{Fate, ReapOptions, ReapReport, Reaped};
 pub use run::Timing;
 pub use settings::{Settings, Source, USUAL_IMAGE, USUAL_TIMEOUT};
 pub use status::{State, Status};
 
 use adopt::{Standing, Taken};
+use allowance::Allowance;
 use enrollment::Enrolled;
+use event::quietly;
 use flight::Flights;
 use job::{Claim, Job};
 use resume::{Begun, Completed};
 use run::{Clouds, Run};
 use saga::Saga;
+use shared::Shared;
 use step::auth_key::FreshKey;
 use step::device::UndoDevice;
 use step::{auth_key, device, first_boot, reach, ready, server, wait};
 
 pub use crate::cloud_init::{FailureClass, Milestone};
 pub use crate::hetzner::Price;
-use crate::hetzner::{Hetzner, Server};
+use crate::hetzner::{Hetzner, Project, Server};
 use crate::secret::Secret;
 use crate::tailscale::Tailscale;
-use crate::transport::{Chain, Chance, Clock, Dial, Live, RetryBudget, Transport};
+use crate::transport::{Admission, Chain, Chance, Clock, Dial, Left, Live, RateBudget, RetryBudget, Transport};
 use settings::Network;
 
 /// How often a call looks again because another attempt came between. Each turn is caused by somebody else's progress.
@@ -160,6 +169,7 @@ pub struct Provisioner {
     chance: Arc<Chance>,
     budget: Arc<RetryBudget>,
     flights: Arc<Flights>,
+    shared: Arc<Shared>,
     warnings: Vec<String>,
 }
 
@@ -180,8 +190,9 @@ impl Provisioner {
     }
 
     fn new(transport: Arc<dyn Transport>, dial: Arc<dyn Dial>, chance: Chance) -> Self {
-        let (chance, budget, flights) = (Arc::new(chance), Arc::default(), Arc::default());
-        Self { transport, dial, chance, budget, flights, warnings: Vec::new() }
+        let (chance, budget) = (Arc::new(chance), Arc::default());
+        let (flights, shared) = (Arc::default(), Arc::default());
+        Self { transport, dial, chance, budget, flights, shared, warnings: Vec::new() }
     }
 
     /// Provisions one VM for one job (design 2.1). On any failure what was begun is undone before this returns.
@@ -196,10 +207,23 @@ impl Provisioner {
         cancel: CancellationToken,
         observer: Arc<dyn Observer>,
     ) -> Outcome {
+        self.provision_within(params, settings, cancel, observer, None).await
+    }
+
+    /// The same, for one of several calls that together may cost no more than an allowance.
+    async fn provision_within(
+        &self,
+        params: &Params,
+        settings: &Settings,
+        cancel: CancellationToken,
+        observer: Arc<dyn Observer>,
+        allowance: Option<Arc<Allowance>>,
+    ) -> Outcome {
         let depart = |cancel, observer, timeout| {
             let (process, params, settings) = (self.clone(), params.clone(), Settings { timeout, ..settings.clone() });
+            let allowance = allowance.clone();
             async move {
-                match process.settle_alone(&params, &settings, cancel, observer, true).await? {
+                match process.settle_alone(&params, &settings, cancel, observer, allowance, true).await? {
                     Progress::Ready(done) => Ok(*done),
                     Progress::Underway(_) => Err(ProvisionError::at_the_door(Cause::Internal(
                         "the call did not wait for its machine".to_owned(),
@@ -208,7 +232,7 @@ impl Provisioner {
             }
             .boxed()
         };
-        self.flights.take(params, settings, cancel, observer, depart).await
+        self.flights.take(params, settings, allowance.as_ref(), cancel, observer, depart).await
     }
 
     async fn settle_alone(
@@ -217,13 +241,16 @@ impl Provisioner {
         settings: &Settings,
         cancel: CancellationToken,
         observer: Arc<dyn Observer>,
+        allowance: Option<Arc<Allowance>>,
         waits: bool,
     ) -> Result<Progress, Box<ProvisionError>> {
         let job = Job::new(&params.job_id, &params.agent_id).map_err(ProvisionError::at_the_door)?;
         let place = locate(params, settings).map_err(ProvisionError::at_the_door)?;
         first_boot::check(&job, settings).map_err(ProvisionError::at_the_door)?;
-        let mut run = Run::new(&job, settings, place, &self.clouds(settings, &observer), cancel, observer);
+        let clouds = self.admit(&job, settings, &cancel, &observer).await?;
+        let mut run = Run::new(&job, settings, place, &clouds, cancel, observer);
         run.waits = waits;
+        run.allowance = allowance;
         run.say(
             Scope::ProvisionVm,
             format!("Provisioning {} in {} for job {}", job.name, run.locations().join(", "), job.id),
@@ -236,6 +263,7 @@ impl Provisioner {
         self.heed(&run);
         let span = tracing::info_span!("provision", job = job.id, agent = job.agent);
         let settled = settle(&run).instrument(span).await;
+        run.account(&settled);
         settled.map_err(|(cause, leftovers)| Box::new(failure(&run, cause, leftovers)))
     }
 
@@ -246,22 +274,60 @@ impl Provisioner {
         }
     }
 
+    /// Lets a job in, as soon as the budget of Hetzner's token has room for it. Its time begins then (design 6).
+    async fn admit(
+        &self,
+        job: &Job,
+        settings: &Settings,
+        cancel: &CancellationToken,
+        observer: &Arc<dyn Observer>,
+    ) -> Result<Clouds, Box<ProvisionError>> {
+        let (clock, project) = (Clock::default(), self.shared.project(settings));
+        let on_wait = |left: Option<Left>| quietly(|| observer.event(Event::of_a_queue(job, left)));
+        let admission = tokio::select! {
+            biased;
+            admission = project.rate().admit(&clock, on_wait) => Arc::new(admission),
+            () = cancel.cancelled() => return Err(ProvisionError::at_the_door(Cause::Aborted)),
+        };
+        Ok(self.clouds_of(settings, observer, project, Some(admission)))
+    }
+
     /// The ways to both clouds, with the clock that labels are written in: Hetzner's.
     fn clouds(&self, settings: &Settings, observer: &Arc<dyn Observer>) -> Clouds {
+        self.clouds_of(settings, observer, self.shared.project(settings), None)
+    }
+
+    fn clouds_of(
+        &self,
+        settings: &Settings,
+        observer: &Arc<dyn Observer>,
+        project: Arc<Project>,
+        admission: Option<Arc<Admission>>,
+    ) -> Clouds {
         let (clock, witness) = (Arc::new(Clock::default()), Arc::new(Clock::default()));
-        let chain = |clock: &Arc<Clock>| {
+        let chain = |clock: &Arc<Clock>, rate: &Arc<RateBudget>, common: &Arc<Clock>| {
             let (transport, chance, budget) = (self.transport.clone(), self.chance.clone(), self.budget.clone());
-            Chain::new(transport, clock.clone(), chance, budget)
+            Chain::new(transport, clock.clone(), chance, budget, rate.clone(), common.clone())
         };
+        let tailnet = self.shared.tailnet(settings);
+        let mut to_hetzner = chain(&clock, project.rate(), project.clock());
+        if let Some(admission) = admission {
+            to_hetzner = to_hetzner.admitted(admission);
+        }
+        let to_tailscale = chain(&witness, tailnet.rate(), tailnet.clock());
         let masking = observer.clone();
-        let on_secret = Arc::new(move |secret: &Secret| masking.secret(secret));
+        let on_secret = Arc::new(move |secret: &Secret| quietly(|| masking.secret(secret)));
+        let (url, token) = (settings.hetzner_url.clone(), settings.hetzner_token.clone());
+        let hetzner = Hetzner::new(to_hetzner, url, token, project);
         let (url, credentials) = (settings.tailscale_url.clone(), settings.tailscale_credentials.clone());
+        let tailscale = Tailscale::new(to_tailscale, url, credentials, tailnet, on_secret);
         Clouds {
-            hetzner: Hetzner::new(chain(&clock), settings.hetzner_url.clone(), settings.hetzner_token.clone()).into(),
-            tailscale: Tailscale::new(chain(&witness), url, credentials, on_secret).into(),
+            hetzner: hetzner.into(),
+            tailscale: tailscale.into(),
             chance: self.chance.clone(),
             budget: self.budget.clone(),
             dial: self.dial.clone(),
+            shared: self.shared.clone(),
             clock,
             witness,
         }
@@ -452,9 +518,11 @@ async fn conclude(run: &Run<'_>, begun: Begun, enrolled: &Enrolled) -> Result<Pr
 /// What is left to do when the machine has joined, and was reached if that is asked for.
 async fn hand_over(run: &Run<'_>, begun: Begun, enrolled: &Enrolled) -> Result<Provisioned, Cause> {
     let Begun { made, key, attempt, reused, .. } = begun;
-    let server = ready::mark(run, made.server.id, &attempt, enrolled, || made.undo.marking()).await?;
+    // At the same time: the key has served, and what undoes the server revokes it again without harm.
+    let mark = ready::mark(run, made.server.id, &attempt, enrolled, || made.undo.marking());
+    let (server, ()) = join(mark, auth_key::retire(run, &key)).await;
+    let server = server?;
     run.know_server(&server);
-    auth_key::retire(run, &key).await;
     finish(run, server, enrolled, reused, made.price)
 }
 

@@ -6,11 +6,11 @@
 //! from elsewhere counts as the machine, and nothing that does not say where it connects from.
 
 use super::enrollment::{Enrolled, Enrollment, Expected, Obstacle, judge};
-use super::job::Claim;
+use super::job::{Claim, TAG};
 use super::run::Run;
 use crate::hetzner::{Addresses, Server};
 use crate::tailscale::{Device, NodeId, TailscaleError};
-use crate::transport::Within;
+use crate::transport::{Urgency, Within};
 
 /// How many devices of one name are told apart.
 const MOST: usize = 4;
@@ -76,7 +76,12 @@ pub(super) async fn place(
     addresses: Addresses,
     within: Within,
 ) -> Result<Option<Place>, TailscaleError> {
-    let device = run.tailscale.find_device(&NodeId(enrolled.node_id.clone()), within).await?;
+    let id = NodeId(enrolled.node_id.clone());
+    let device = if within.urgency == Urgency::Look {
+        run.tailscale.look_at_device(&id, TAG).await?
+    } else {
+        run.tailscale.find_device(&id, within).await?
+    };
     Ok(device.map(|device| Place::of(&device, addresses)))
 }
 

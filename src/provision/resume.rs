@@ -41,7 +41,7 @@ impl Provisioner {
         cancel: CancellationToken,
         observer: Arc<dyn Observer>,
     ) -> Result<Progress, Box<ProvisionError>> {
-        self.settle_alone(params, settings, cancel, observer, false).await
+        self.settle_alone(params, settings, cancel, observer, None, false).await
     }
 }
 

@@ -8,20 +8,25 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
+use super::Progress;
+use super::allowance::{Allowance, Claimed};
+use super::boots::Window;
 use super::candidate::CandidateAttempt;
 use super::enrollment::Enrolled;
 use super::error::Cause;
 use super::event::{Detail, Event, Known, Observer, Scope, Step, quietly};
 use super::evidence::Unheard;
 use super::job::{Attempt, BEYOND_DEADLINE, Claim, Job};
-use super::leftover::Kind;
+use super::leftover::{Kind, Leftover};
 use super::region::Placement;
 use super::settings::Settings;
-use crate::hetzner::{Hetzner, HetznerError, Server};
+use super::shared::Shared;
+use crate::hetzner::{Hetzner, HetznerError, Price, Server};
 use crate::secret::Secret;
 use crate::tailscale::{Tailscale, TailscaleError};
 use crate::transport::{
-    Chance, Clock, Dial, Instant, Opinion, Patience, Repeat, RetryBudget, Within, retry, sleep, sleep_until, timeout_at,
+    Chance, Clock, Dial, Instant, Opinion, Patience, Repeat, RetryBudget, Urgency, Within, retry, sleep, sleep_until,
+    timeout_at,
 };
 
 /// The time for all undos of one attempt together. Neither the caller's signal nor the deadline shortens it.
@@ -55,6 +60,7 @@ pub(super) struct Clouds {
     pub budget: Arc<RetryBudget>,
     /// The way to the machines themselves.
     pub dial: Arc<dyn Dial>,
+    pub shared: Arc<Shared>,
 }
 
 /// One call.
@@ -68,8 +74,13 @@ pub(super) struct Run<'a> {
     pub chance: Arc<Chance>,
     pub dial: Arc<dyn Dial>,
     pub cancel: CancellationToken,
+    /// What it may cost, together with other calls.
+    pub allowance: Option<Arc<Allowance>>,
     /// Whether it waits for a machine. An attempt of one that does not may be finished by any call for its job.
     pub waits: bool,
+    /// What is set aside for the server that it is at.
+    claimed: Mutex<Option<Claimed>>,
+    shared: Arc<Shared>,
     witness: Arc<Clock>,
     budget: Arc<RetryBudget>,
     observer: Arc<dyn Observer>,
@@ -107,7 +118,7 @@ impl<'a> Run<'a> {
         cancel: CancellationToken,
         observer: Arc<dyn Observer>,
     ) -> Self {
-        let Clouds { hetzner, tailscale, clock, witness, chance, budget, dial } = clouds.clone();
+        let Clouds { hetzner, tailscale, clock, witness, chance, budget, dial, shared } = clouds.clone();
         let began = clock.now();
         let notes = Notes {
             step: Step::Validate,
@@ -134,7 +145,10 @@ impl<'a> Run<'a> {
             chance,
             dial,
             cancel,
+            allowance: None,
+            claimed: Mutex::default(),
             waits: true,
+            shared,
             witness,
             budget,
             observer,
@@ -229,7 +243,7 @@ impl<'a> Run<'a> {
 
     /// The limits of an ordinary request.
     pub(super) fn within(&self) -> Within {
-        Within { deadline: self.deadline(), patience: Patience::USUAL }
+        Within { deadline: self.deadline(), patience: Patience::USUAL, urgency: Urgency::Order }
     }
 
     /// Does `work` unless the caller gives up or the deadline passes first. `work` is then dropped where it stands, so
@@ -264,26 +278,60 @@ impl<'a> Run<'a> {
         (self.clock.now() >= self.end(*self.clock.slept().borrow())).then_some(Cause::Deadline)
     }
 
-    /// The limits of one order that is heard out.
+    /// The limits of one order that is heard out. It does not wait for a place in the budget: that was done before it was
+    /// declared.
     pub(super) fn within_grace(&self) -> Within {
-        Within { deadline: self.deadline() + GRACE, patience: Patience::Tries(1) }
+        Within { deadline: self.deadline() + GRACE, patience: Patience::Tries(1), urgency: Urgency::Undo }
     }
 
     /// How long to wait before an order that was surely not applied is made again; `None` to give up.
     pub(super) fn pause_before_order(&self, opinion: Opinion, tried: u32) -> Option<Duration> {
         retry::pause(opinion, Repeat::OnlyIfNotApplied, Patience::USUAL, tried, self.chance.fraction())
-            .filter(|_| self.budget.take())
+            .filter(|_| matches!(opinion, Opinion::Slow(_)) || self.budget.take())
     }
 
     /// The limits of one look of a wait: the wait itself is the repetition.
     pub(super) fn within_a_look(&self) -> Within {
-        Within { deadline: self.deadline(), patience: Patience::Tries(1) }
+        Within { deadline: self.deadline(), patience: Patience::Tries(1), urgency: Urgency::Look }
     }
 
     /// The limits of a look at what an undo could not see. Like the undo it is not cut short by the deadline.
     pub(super) fn within_aftermath(&self) -> Within {
         let deadline = (self.clock.now() + AFTERMATH).min(self.deadline() + UNDO_BUDGET);
-        Within { deadline, patience: Patience::Tries(1) }
+        Within { deadline, patience: Patience::Tries(1), urgency: Urgency::Undo }
+    }
+
+    /// Whether a server of this price is within what the call may cost. What it costs is then set aside for it, and nothing for the
+    /// one before.
+    pub(super) fn can_afford(&self, price: Option<&Price>) -> bool {
+        let Some(allowance) = &self.allowance else { return true };
+        let mut claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
+        *claimed = None;
+        *claimed = allowance.claim(price);
+        claimed.is_some()
+    }
+
+    /// What was set aside is spent if a server stands for it, or may.
+    pub(super) fn account(&self, settled: &Result<Progress, (Cause, Vec<Leftover>)>) {
+        let stands = match settled {
+            Ok(Progress::Ready(done)) => !done.reused,
+            Ok(Progress::Underway(underway)) => !underway.reused,
+            Err((_, left)) => left.iter().any(|left| left.kind == Kind::Server),
+        };
+        let claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(claimed) = claimed.filter(|_| stands) {
+            claimed.spend();
+        }
+    }
+
+    /// When its machine is likely to join.
+    pub(super) fn boot_window(&self) -> Window {
+        self.shared.boots.window(self.settings.source.is_snapshot())
+    }
+
+    /// Its machine has joined so long after its order was answered.
+    pub(super) fn has_booted_in(&self, took: Duration) {
+        self.shared.boots.learn(self.settings.source.is_snapshot(), took);
     }
 
     /// Waits, unless the call is ended first.

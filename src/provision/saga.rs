@@ -21,7 +21,7 @@ use super::event::{Detail, Scope};
 use super::leftover::{Kind, Leftover};
 use super::run::Run;
 use crate::hetzner::Addresses;
-use crate::transport::{Instant, Patience, Within, timeout_at};
+use crate::transport::{Instant, Patience, Urgency, Within, timeout_at};
 
 /// What is kept back for each undo that has still to run, so that one that hangs does not starve the rest.
 const RESERVE: Duration = Duration::from_secs(8);
@@ -74,7 +74,7 @@ pub(super) enum Machine {
 impl Scene<'_> {
     /// The limits of a request of an undo: it has nothing better to do with its time than to try again.
     pub(super) fn within(&self) -> Within {
-        Within { deadline: self.deadline, patience: Patience::UntilDeadline }
+        Within { deadline: self.deadline, patience: Patience::UntilDeadline, urgency: Urgency::Undo }
     }
 
     pub(super) fn machine(&self) -> Machine {

@@ -16,7 +16,7 @@ use super::settings::Settings;
 use super::{Provisioner, failure, region, unless_panic};
 use crate::hetzner::Server;
 use crate::tailscale::Device;
-use crate::transport::{Patience, Within};
+use crate::transport::{Patience, Urgency, Within};
 
 /// How a usual first boot takes its time, from the order to the device.
 const USUAL_BOOT: Duration = Duration::from_secs(60);
@@ -103,7 +103,7 @@ impl Provisioner {
 
 async fn look(run: &Run<'_>, job_id: &str) -> Result<Status, Cause> {
     run.enter(Step::Read);
-    let within = Within { deadline: run.deadline(), patience: Patience::Tries(TRIES) };
+    let within = Within { deadline: run.deadline(), patience: Patience::Tries(TRIES), urgency: Urgency::Order };
     let selector = job::selector(job_id);
     let servers =
         async { run.hetzner.find_servers_by_label(&selector, within).await.doing("the job could not be looked up") };

@@ -7,7 +7,7 @@ use http::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::list::{Item, Listed};
+use super::list::Item;
 use super::{TAILNET, Tailscale, TailscaleError, decode, is_id};
 use crate::secret::Secret;
 use crate::transport::{Repeat, Within};
@@ -97,7 +97,7 @@ struct WireDevices {
 }
 
 #[derive(Deserialize)]
-struct WireKey {
+pub(super) struct WireKey {
     id: String,
     #[serde(default)]
     key: Option<String>,
@@ -112,7 +112,7 @@ struct WireKey {
 }
 
 impl WireKey {
-    fn into_parts(self) -> (AuthKey, Option<Secret>) {
+    pub(super) fn into_parts(self) -> (AuthKey, Option<Secret>) {
         let capabilities =
             self.capabilities.and_then(|capabilities| capabilities.devices).and_then(|devices| devices.create);
         let revoked = self.revoked.is_some_and(|moment| !moment.is_empty());
@@ -154,6 +154,7 @@ impl Tailscale {
         if let Some(text) = &text {
             (self.on_secret)(text);
         }
+        self.tailnet.minted(&key.id);
         Ok(CreatedKey { id: key.id, key: text, capabilities: key.capabilities })
     }
 
@@ -169,10 +170,8 @@ impl Tailscale {
 
     /// The usable keys whose description fits, for when an order's answer was lost, or the process that ordered them.
     pub async fn find_keys(&self, fits: impl Fn(&str) -> bool, within: Within) -> Result<Vec<AuthKey>, TailscaleError> {
-        let draft = || self.draft(Method::GET, &format!("{TAILNET}/keys"), &[("all", "true")]);
-        let Listed(keys) = self.fetch::<Listed<WireKey>>("list auth keys", draft, within).await?;
-        let keys = keys.into_iter().map(|key| key.into_parts().0);
-        Ok(keys.filter(|key| fits(&key.description) && !key.invalid && is_id(&key.id.0)).collect())
+        let keys = self.list_keys(within).await?.into_iter();
+        Ok(keys.filter(|key| fits(&key.description) && !key.invalid).collect())
     }
 
     /// Revokes a key. One that is not there counts as revoked. Devices that used it stay.
@@ -180,7 +179,10 @@ impl Tailscale {
         let draft = || self.draft(Method::DELETE, &format!("{TAILNET}/keys/{id}"), &[]);
         match self.send("revoke auth key", Repeat::Safe, draft, within, |_| Ok(())).await {
             Err(error) if !error.is_not_found() => Err(error),
-            _ => Ok(()),
+            _ => {
+                self.tailnet.revoked(id);
+                Ok(())
+            }
         }
     }
 }

@@ -54,7 +54,7 @@ pub struct Device {
     pub connected: bool,
     /// What the tailnet lock has against it.
     pub lock_error: Option<String>,
-    /// Where it can be reached outside the tailnet, as it says of itself. Only the device's own answer has it, not lists.
+    /// Where it can be reached outside the tailnet, as it says of itself. A short list leaves it out.
     pub endpoints: Vec<IpAddr>,
 }
 
@@ -64,7 +64,7 @@ impl Item for WireDevice {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct WireDevice {
+pub(super) struct WireDevice {
     #[serde(default)]
     id: Option<String>,
     #[serde(default)]
@@ -132,7 +132,7 @@ impl Tailscale {
     /// The devices that gave themselves this host name, whoever's they are.
     pub async fn find_devices(&self, hostname: &str, within: Within) -> Result<Vec<Device>, TailscaleError> {
         let path = format!("{TAILNET}/devices");
-        let draft = || self.draft(Method::GET, &path, &[("fields", "default"), ("hostname", hostname)]);
+        let draft = || self.draft(Method::GET, &path, &[("fields", "all"), ("hostname", hostname)]);
         let Listed(devices) = self.fetch::<Listed<WireDevice>>("find devices", draft, within).await?;
         let devices = devices.into_iter().map(Device::from);
         // The filter is the server's; it is not known what an old one does with it. And a device that is listed twice is one.

@@ -1,7 +1,7 @@
 //! Tailscale's control API: its vocabulary, its requests, its errors. Facts: `facts/tailscale-and-first-boot.md`, part A.
 //!
-//! One [`Tailscale`] is one tailnet as its credential shows it. It fetches an access token when it first needs one,
-//! keeps it, and fetches another once if it is refused. No property but a few ids is promised by the API's document, so
+//! One [`Tailscale`] is one tailnet as its credential shows it to one call. The access token is shared by all calls of a process
+//! ([`Tailnet`]): fetched when it is first needed, kept, and fetched anew once if it is refused. No property but a few ids is promised by the API's document, so
 //! everything else may be absent.
 //!
 //! This room knows nothing of jobs or servers. It never narrows a request to "ours": whoever deletes a device has to
@@ -12,8 +12,9 @@ mod device;
 mod error;
 mod list;
 mod token;
+mod wait;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,6 +25,7 @@ pub use auth_key::{AuthKey, Capabilities, CreatedKey, KeyId, KeyOrder, key_id_of
 pub use device::{Device, NodeId};
 pub use error::TailscaleError;
 pub use token::Credentials;
+pub use wait::Tailnet;
 
 use crate::secret::Secret;
 use crate::transport::request::Draft;
@@ -40,19 +42,27 @@ const ATTEMPT_LIMIT: Duration = Duration::from_secs(15);
 /// Called with every secret that the API mints for us, so that a log can mask it.
 pub type OnSecret = Arc<dyn Fn(&Secret) + Send + Sync>;
 
-/// One tailnet, as a credential shows it.
+/// One tailnet, as a credential shows it to one call.
 pub struct Tailscale {
     chain: Chain,
     base: BaseUrl,
     credentials: Credentials,
-    token: token::Cache,
+    tailnet: Arc<Tailnet>,
+    /// The last access token that `on_secret` has heard of.
+    told: Mutex<Option<token::Token>>,
     on_secret: OnSecret,
 }
 
 impl Tailscale {
-    /// A tailnet behind a credential.
-    pub fn new(chain: Chain, base: BaseUrl, credentials: Credentials, on_secret: OnSecret) -> Self {
-        Self { chain, base, credentials, token: token::Cache::default(), on_secret }
+    /// A tailnet behind a credential. Its calls share `tailnet`.
+    pub fn new(
+        chain: Chain,
+        base: BaseUrl,
+        credentials: Credentials,
+        tailnet: Arc<Tailnet>,
+        on_secret: OnSecret,
+    ) -> Self {
+        Self { chain, base, credentials, tailnet, told: Mutex::default(), on_secret }
     }
 
     /// How many requests were made, repetitions included.
@@ -96,8 +106,13 @@ impl Tailscale {
                 Call { operation, request: draft().bearer(&token).build()?, repeat, attempt_limit: ATTEMPT_LIMIT };
             match self.chain.repeat(&call, within, keep).await {
                 Err(error) if error.is_unauthorized() && !renewed => {
-                    self.forget_token().await;
+                    self.forget_token(&token).await;
                     renewed = true;
+                }
+                // What a token may do is fixed when it is minted. The next call gets one that may do what was granted since.
+                Err(error @ TailscaleError::Refused { status: 400 | 403, .. }) => {
+                    self.forget_token(&token).await;
+                    return Err(error);
                 }
                 outcome => return outcome,
             }

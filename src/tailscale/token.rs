@@ -1,16 +1,15 @@
 //! Access tokens: from an OAuth client, or from an identity token that GitHub hands out (`facts/tailscale-and-first-boot.md` A1).
 
+use std::sync::PoisonError;
 use std::time::Duration;
-
-use bytes::Bytes;
-use http::Method;
-use serde::Deserialize;
-use tokio::sync::Mutex;
 
 use super::{ATTEMPT_LIMIT, Tailscale, TailscaleError, decode};
 use crate::secret::Secret;
 use crate::transport::request::{Draft, form};
-use crate::transport::{BaseUrl, Call, Instant, Repeat, Within};
+use crate::transport::{BaseUrl, Call, Fetch, Repeat, TransportError, Urgency, Within, timeout_at};
+use bytes::Bytes;
+use http::Method;
+use serde::Deserialize;
 
 const FORM: &str = "application/x-www-form-urlencoded";
 /// A token is renewed this long before its end, so that no request meets the end on its way.
@@ -41,14 +40,8 @@ pub enum Credentials {
     },
 }
 
-/// The token in hand. One caller fetches, the others wait for it.
-#[derive(Default)]
-pub(super) struct Cache(Mutex<Option<Token>>);
-
-struct Token {
-    token: Secret,
-    good_until: Instant,
-}
+/// An access token.
+pub(super) type Token = Secret;
 
 #[derive(Deserialize)]
 struct WireToken {
@@ -73,36 +66,57 @@ impl Tailscale {
     ///
     /// Those of the token's own request; other requests wrap them in [`TailscaleError::NoToken`].
     pub async fn access_token(&self, within: Within) -> Result<Secret, TailscaleError> {
-        let mut cache = self.token.0.lock().await;
-        let now = self.chain.clock().now();
-        if let Some(token) = cache.as_ref().filter(|token| token.good_until > now) {
-            return Ok(token.token.clone());
+        let clock = self.chain.clock();
+        let fetch = || -> Fetch<'_, _, _> {
+            Box::pin(async {
+                let began = clock.now();
+                let (token, life) = self.mint(within).await?;
+                let life = life.min(LONGEST_LIFE);
+                Ok((token, began + life.saturating_sub(MARGIN).max(life / 2)))
+            })
+        };
+        let late = || TransportError::Timeout { host: "Tailscale".to_owned() };
+        let token = timeout_at(within.deadline, self.tailnet.token.get(clock, &fetch)).await;
+        let token = token.unwrap_or_else(|| Err(late().into()))?;
+        // Whoever fetched it: a log of this call has to mask it as well.
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.as_ref() != Some(&token) {
+            (self.on_secret)(&token);
+            *told = Some(token.clone());
         }
-        let (token, life) = match &self.credentials {
+        Ok(token)
+    }
+
+    /// A token of one's own, that lives as long as tokens do.
+    pub async fn new_access_token(&self, within: Within) -> Result<Secret, TailscaleError> {
+        let (token, _) = self.mint(within).await?;
+        (self.on_secret)(&token);
+        Ok(token)
+    }
+
+    async fn mint(&self, within: Within) -> Result<(Secret, Duration), TailscaleError> {
+        // Whatever is asked of Tailscale needs it, and undos wait for it as well.
+        let within = Within { urgency: Urgency::Undo, ..within };
+        match &self.credentials {
             Credentials::OAuth { client_id, client_secret } => {
                 let fields = [
                     ("grant_type", "client_credentials"),
                     ("client_id", client_id.as_str()),
                     ("client_secret", client_secret.expose()),
                 ];
-                self.fetch_token("get access token", "/oauth/token", &fields, within).await?
+                self.fetch_token("get access token", "/oauth/token", &fields, within).await
             }
             Credentials::Federated { client_id, issuer, issuer_token } => {
                 let identity = self.identity_token(client_id, issuer, issuer_token, within).await?;
                 let fields = [("client_id", client_id.as_str()), ("jwt", identity.expose())];
-                self.fetch_token("exchange identity token", "/oauth/token-exchange", &fields, within).await?
+                self.fetch_token("exchange identity token", "/oauth/token-exchange", &fields, within).await
             }
-        };
-        (self.on_secret)(&token);
-        let life = life.min(LONGEST_LIFE);
-        let good_until = now + life.saturating_sub(MARGIN).max(life / 2);
-        *cache = Some(Token { token: token.clone(), good_until });
-        Ok(token)
+        }
     }
 
     /// Drops the token in hand, because it was refused.
-    pub(super) async fn forget_token(&self) {
-        *self.token.0.lock().await = None;
+    pub(super) async fn forget_token(&self, token: &Secret) {
+        self.tailnet.token.forget(token).await;
     }
 
     async fn fetch_token(
@@ -113,11 +127,11 @@ impl Tailscale {
         within: Within,
     ) -> Result<(Secret, Duration), TailscaleError> {
         let draft = self.draft(Method::POST, path, &[]).body(FORM, form(fields));
-        let wire: WireToken = self.ask_for_token(operation, "Tailscale", draft, within).await?;
-        let bearer = wire.token_type.is_none_or(|kind| kind.eq_ignore_ascii_case("bearer"));
-        if wire.access_token.is_empty() || !bearer {
-            return Err(TailscaleError::Unreadable { what: "it holds no bearer token", request_id: None });
-        }
+        let is_bearer = |wire: &WireToken| {
+            let bearer = wire.token_type.as_deref().is_none_or(|kind| kind.eq_ignore_ascii_case("bearer"));
+            if bearer && !wire.access_token.is_empty() { Ok(()) } else { Err("it holds no bearer token") }
+        };
+        let wire = self.ask_for_token(operation, "Tailscale", draft, within, is_bearer).await?;
         let life = wire.expires_in.filter(|seconds| *seconds > 0).unwrap_or(UNSAID_LIFE);
         Ok((Secret::new(wire.access_token), Duration::from_secs(life)))
     }
@@ -133,10 +147,10 @@ impl Tailscale {
         let audience = format!("api.tailscale.com/{client_id}");
         let draft = issuer.request(Method::GET, "", &[("audience", &audience)]).bearer(issuer_token);
         let who = "the issuer of the identity token";
-        let wire: WireIdentity = self.ask_for_token("get identity token", who, draft, within).await?;
-        if wire.value.is_empty() {
-            return Err(TailscaleError::Unreadable { what: "it holds no identity token", request_id: None });
-        }
+        let is_there = |wire: &WireIdentity| {
+            if wire.value.is_empty() { Err("it holds no identity token") } else { Ok(()) }
+        };
+        let wire = self.ask_for_token("get identity token", who, draft, within, is_there).await?;
         let identity = Secret::new(wire.value);
         (self.on_secret)(&identity);
         Ok(identity)
@@ -149,7 +163,9 @@ impl Tailscale {
         who: &'static str,
         draft: Draft,
         within: Within,
+        check: impl Fn(&T) -> Result<(), &'static str> + Send + Sync,
     ) -> Result<T, TailscaleError> {
+        let unreadable = |what| TailscaleError::Unreadable { what, request_id: None };
         let call = Call { operation, request: draft.build()?, repeat: Repeat::Safe, attempt_limit: ATTEMPT_LIMIT };
         let read = |answer: &http::Response<Bytes>| match self.accept(answer) {
             Err(error) if error.is_unsigned() => Err(error),
@@ -161,7 +177,7 @@ impl Tailscale {
                 Err(TailscaleError::Refused { status, message: String::new(), retry_after, request_id })
             }
             Err(error) => Err(error),
-            Ok(()) => decode(answer),
+            Ok(()) => decode(answer).and_then(|wire| check(&wire).map(|()| wire).map_err(unreadable)),
         };
         self.chain.call(&call, within, read).await
     }

@@ -6,12 +6,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 
-use super::retry::{self, Judge, Patience, Repeat};
-use super::{Chance, Clock, Instant, RetryBudget, Transport, TransportError, sleep, timeout_at};
+use super::retry::{self, Judge, Opinion, Patience, Repeat};
+use super::{
+    Admission, Chance, Clock, Instant, RateBudget, RetryBudget, Transport, TransportError, Urgency, sleep, timeout_at,
+};
 
 /// Shorter ones could be anything.
 const LEAST_CREDENTIAL: usize = 8;
+
+/// One try at something.
+pub type Attempt<'a, E> = BoxFuture<'a, Result<(), E>>;
 
 /// One request of an API, and how it may be treated.
 #[derive(Debug)]
@@ -33,31 +39,55 @@ pub struct Within {
     pub deadline: Instant,
     /// How often to try.
     pub patience: Patience,
+    /// How pressing it is, for when the token has few requests left.
+    pub urgency: Urgency,
 }
 
 /// The way to one API: the exchange with all that surrounds it, and a count of the requests made.
 pub struct Chain {
     transport: Arc<dyn Transport>,
     clock: Arc<Clock>,
+    /// The clock of all calls with the same token.
+    common: Arc<Clock>,
     chance: Arc<Chance>,
     budget: Arc<RetryBudget>,
+    rate: Arc<RateBudget>,
+    admission: Option<Arc<Admission>>,
     sent: AtomicU32,
 }
 
 impl Chain {
-    /// A way to one API, whose answers set `clock`.
+    /// A way to one API for one call, whose answers set `clock`. `rate` and `common` belong to all calls with the same token.
     pub fn new(
         transport: Arc<dyn Transport>,
         clock: Arc<Clock>,
         chance: Arc<Chance>,
         budget: Arc<RetryBudget>,
+        rate: Arc<RateBudget>,
+        common: Arc<Clock>,
     ) -> Self {
-        Self { transport, clock, chance, budget, sent: AtomicU32::new(0) }
+        Self { transport, clock, common, chance, budget, rate, admission: None, sent: AtomicU32::new(0) }
+    }
+
+    /// The same for a job that was let in: what it asks for was reserved.
+    #[must_use]
+    pub fn admitted(self, admission: Arc<Admission>) -> Self {
+        Self { admission: Some(admission), ..self }
+    }
+
+    /// What its token may ask for.
+    pub fn rate(&self) -> &Arc<RateBudget> {
+        &self.rate
     }
 
     /// The clock that this way keeps.
-    pub fn clock(&self) -> &Clock {
+    pub fn clock(&self) -> &Arc<Clock> {
         &self.clock
+    }
+
+    /// Sets the clock by what other calls with the same token were answered.
+    pub fn catch_up(&self) {
+        self.clock.learn_from(&self.common);
     }
 
     /// How many requests went this way, repetitions included.
@@ -95,59 +125,87 @@ impl Chain {
     where
         E: From<TransportError> + Judge + std::fmt::Display + Send,
     {
+        let attempt = || -> Attempt<'_, E> {
+            Box::pin(async { self.attempt(call, within).await.map_err(E::from).and_then(|answer| keep(&answer)) })
+        };
+        self.persist(call.operation, call.repeat, within, &attempt).await
+    }
+
+    /// Tries until an attempt succeeds, its failure is final, or time or patience end: the strategy of [`Chain::repeat`], for
+    /// whatever is attempted.
+    pub async fn persist<'a, E>(
+        &self,
+        operation: &'static str,
+        repeat: Repeat,
+        within: Within,
+        attempt: &(dyn Fn() -> Attempt<'a, E> + Send + Sync),
+    ) -> Result<(), E>
+    where
+        E: Judge + std::fmt::Display + Send,
+    {
         let (mut tried, mut before) = (0, None);
         loop {
             tried += 1;
-            let error =
-                match self.attempt(call, within.deadline).await.map_err(E::from).and_then(|answer| keep(&answer)) {
-                    Ok(()) => {
-                        self.budget.succeeded(tried);
-                        return Ok(());
-                    }
-                    Err(error) => error,
-                };
+            let error = match attempt().await {
+                Ok(()) => {
+                    self.budget.succeeded(tried);
+                    return Ok(());
+                }
+                Err(error) => error,
+            };
             // A try that the deadline cut short says less than the one before it. Of a create every try counts, since any may
             // have been applied.
-            let was_cut = self.clock.now() >= within.deadline && call.repeat == Repeat::Safe;
+            let was_cut = self.clock.now() >= within.deadline && repeat == Repeat::Safe;
             let error = if was_cut { before.take().unwrap_or(error) } else { error };
-            let opinion = error.opinion();
             let fraction = self.chance.fraction();
-            let Some(pause) = retry::pause(opinion, call.repeat, within.patience, tried, fraction) else {
-                tracing::debug!(operation = call.operation, tried, %error, "gave up");
+            let Some(pause) = retry::pause(error.opinion(), repeat, within.patience, tried, fraction) else {
+                tracing::debug!(operation, tried, %error, "gave up");
                 return Err(error);
             };
             if self.clock.now() + pause >= within.deadline {
-                tracing::debug!(operation = call.operation, tried, %error, "no time for another try");
+                tracing::debug!(operation, tried, %error, "no time for another try");
                 return Err(error);
             }
-            if within.patience != Patience::UntilDeadline && !self.budget.take() {
-                tracing::debug!(operation = call.operation, tried, %error, "the process has no retries left");
+            // Those are paced by the budget of the token.
+            let is_slow = matches!(error.opinion(), Opinion::Slow(_));
+            if within.patience != Patience::UntilDeadline && !is_slow && !self.budget.take() {
+                tracing::debug!(operation, tried, %error, "the process has no retries left");
                 return Err(error);
             }
-            tracing::debug!(operation = call.operation, tried, %error, ?pause, "trying again");
+            tracing::debug!(operation, tried, %error, ?pause, "trying again");
             before = Some(error);
             sleep(pause).await;
         }
     }
 
-    async fn attempt(&self, call: &Call, deadline: Instant) -> Result<http::Response<Bytes>, TransportError> {
-        let host = host_of(&call.request);
-        let now = self.clock.now();
-        if now >= deadline {
+    async fn attempt(&self, call: &Call, within: Within) -> Result<http::Response<Bytes>, TransportError> {
+        let (host, deadline) = (host_of(&call.request), within.deadline);
+        if self.clock.now() >= deadline {
             return Err(TransportError::OutOfTime { host });
         }
+        let Some(_pass) = self.rate.pass(within.urgency, &self.clock, deadline).await else {
+            return Err(TransportError::OverBudget { host });
+        };
+        let now = self.clock.now();
         self.sent.fetch_add(1, Ordering::Relaxed);
+        if let Some(admission) = &self.admission {
+            admission.spends();
+        }
+        let in_flight = self.rate.sends(now);
         tracing::debug!(operation = call.operation, method = %call.request.method(), path = call.request.uri().path(), "request");
         let limit = deadline.min(now + call.attempt_limit);
         let answer = timeout_at(limit, self.transport.exchange(call.request.clone())).await;
         let answer = answer.unwrap_or_else(|| Err(TransportError::Timeout { host: host.clone() }))?;
+        in_flight.answered(&answer, self.clock.now());
         tracing::debug!(operation = call.operation, status = answer.status().as_u16(), "answer");
         if answer.status().is_redirection() {
             return Err(TransportError::Redirect { host });
         }
         // A page that a proxy wrote has the proxy's time.
         if answer.status().is_success() {
-            self.clock.observe(answer.headers());
+            let at = self.clock.now();
+            self.clock.observe_at(answer.headers(), at);
+            self.common.observe_at(answer.headers(), at);
         }
         Ok(without_credential(&call.request, answer))
     }
@@ -181,10 +239,18 @@ fn without_credential(request: &http::Request<Bytes>, mut answer: http::Response
 
 /// Where a text stands in another one, each of its letters as it is or as an escape.
 fn find(text: &[u8], wanted: &[u8]) -> Option<Range<usize>> {
-    (0..text.len()).find_map(|from| {
-        let end = wanted.iter().try_fold(from, |at, letter| Some(at + length_of(text.get(at..)?, *letter)?))?;
-        Some(from..end)
-    })
+    let first = *wanted.first()?;
+    let mut at = 0;
+    // Answers are megabytes: most of their letters are passed at a glance.
+    while let Some(skipped) = text[at..].iter().position(|byte| *byte == first || *byte == b'\\') {
+        let from = at + skipped;
+        let end = wanted.iter().try_fold(from, |at, letter| Some(at + length_of(text.get(at..)?, *letter)?));
+        if let Some(end) = end {
+            return Some(from..end);
+        }
+        at = from + 1;
+    }
+    None
 }
 
 /// How many bytes at the beginning of a text stand for this letter.

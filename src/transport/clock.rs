@@ -23,10 +23,18 @@ const AGREEMENT: u64 = 120;
 ///
 /// While this machine sleeps its monotonic clock stands still, on some systems, and the cloud's goes on. So what the cloud's
 /// is ahead from one answer to the next counts as time that has passed unseen (fault Z03).
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Clock {
     readings: Mutex<Readings>,
     slept: watch::Sender<Duration>,
+    /// When it was set up.
+    began: Instant,
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self { readings: Mutex::default(), slept: watch::Sender::default(), began: now() }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -72,14 +80,39 @@ impl Clock {
 
     /// Learns the cloud's clock from the `Date` of an answer that has just come in.
     pub fn observe(&self, headers: &http::HeaderMap) {
+        self.observe_at(headers, self.now());
+    }
+
+    /// The same for an answer that came in at this moment. Who shows one answer to two clocks says one moment to both: they tell by it
+    /// that it is the same answer, and no second one that confirms it.
+    pub fn observe_at(&self, headers: &http::HeaderMap, at: Instant) {
         let date = headers.get(http::header::DATE).and_then(|date| date.to_str().ok());
         let Some(moment) = date.and_then(|date| httpdate::parse_http_date(date).ok()) else { return };
         let Ok(since_epoch) = moment.duration_since(std::time::UNIX_EPOCH) else { return };
-        let observed = Observed { at: self.now(), unix: i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX) };
+        let observed = Observed { at, unix: i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX) };
+        self.learn(observed, false);
+    }
+
+    /// Learns what another clock of the same cloud was shown, by answers that were for others as well. What it was shown before this
+    /// one began is no matter of ours: whatever time passed unseen since is not part of the call.
+    pub fn learn_from(&self, other: &Self) {
+        let Readings { settled, lone, .. } = *other.readings();
+        let is_news = |known: Option<Observed>, told: &Observed| {
+            told.at >= self.began && known.is_none_or(|known| known.at < told.at)
+        };
+        let known = *self.readings();
+        if let Some(observed) = settled.filter(|told| is_news(known.settled, told)) {
+            self.learn(observed, true);
+        } else if let Some(observed) = lone.filter(|told| is_news(known.settled, told) && is_news(known.lone, told)) {
+            self.learn(observed, false);
+        }
+    }
+
+    fn learn(&self, observed: Observed, is_sure: bool) {
         let mut readings = self.readings();
         let known = readings.settled.map_or_else(wall_unix, |settled| settled.unix_at(observed.at));
         let confirmed = readings.lone.is_some_and(|lone| observed.agrees_with(lone.unix_at(observed.at)));
-        if confirmed || observed.agrees_with(known) {
+        if is_sure || confirmed || observed.agrees_with(known) {
             let unseen = u64::try_from(observed.unix.saturating_sub(known)).unwrap_or(0);
             if readings.settled.is_some() && unseen > AGREEMENT {
                 self.slept.send_modify(|slept| *slept += Duration::from_secs(unseen));
@@ -196,5 +229,37 @@ mod tests {
             assert_eq!(clock.cloud_unix(), 1_006_509_600, "{absurd}");
             clock.observe(&dated("Fri, 23 Nov 2001 10:00:00 GMT"));
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn z02_one_answer_that_is_shown_to_two_clocks_does_not_confirm_itself() {
+        let (own, common) = (Clock::default(), Clock::default());
+        let absurd = dated("Fri, 23 Nov 2001 10:00:00 GMT");
+        let at = own.now();
+        own.observe_at(&absurd, at);
+        common.observe_at(&absurd, at);
+        tokio::time::advance(Duration::from_millis(3)).await;
+        own.learn_from(&common);
+        assert!(!own.is_settled());
+        // What another call was answered is a second answer.
+        common.observe_at(&absurd, common.now());
+        own.learn_from(&common);
+        assert!(own.is_settled() && common.is_settled());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn z03_what_passed_before_a_call_began_is_not_time_that_it_slept() {
+        let common = Clock::default();
+        for _ in 0..2 {
+            common.observe(&dated("Fri, 23 Nov 2001 10:00:00 GMT"));
+        }
+        tokio::time::advance(Duration::from_millis(3)).await;
+        let own = Clock::default();
+        own.learn_from(&common);
+        assert!(!own.is_settled());
+        for _ in 0..2 {
+            own.observe(&dated("Fri, 23 Nov 2001 12:00:00 GMT"));
+        }
+        assert!(own.is_settled() && own.slept().borrow().is_zero());
     }
 }

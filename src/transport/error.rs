@@ -68,6 +68,12 @@ pub enum TransportError {
         /// Host and port that would have been asked.
         host: String,
     },
+    /// So little of the token's requests is left that this one found no place before the deadline. `RATE_LIMITED`.
+    #[error("the request budget of {host} had no place for another request in time")]
+    OverBudget {
+        /// Host and port that would have been asked.
+        host: String,
+    },
     /// The answer is larger than we are willing to hold. `PROTOCOL`.
     #[error("the answer of {host} is larger than {limit} bytes")]
     TooLarge {
@@ -93,6 +99,7 @@ impl TransportError {
             | Self::Connect { .. }
             | Self::ConnectTimeout { .. }
             | Self::Certificate { .. }
+            | Self::OverBudget { .. }
             | Self::OutOfTime { .. } => Fate::NotSent,
             Self::Broken { .. } | Self::Timeout { .. } | Self::TooLarge { .. } | Self::Redirect { .. } => {
                 Fate::PerhapsApplied

@@ -6,12 +6,15 @@
 //!
 //! A request travels through [`Chain::call`] in this order, and the order is the design:
 //!
-//! 1. *attempt limit*: what is left until the deadline, never more than the request class allows;
-//! 2. *exchange*: the trait below;
-//! 3. *observation*: the cloud's clock is read from the answer;
-//! 4. *decoding*: the room's own function reads the answer **inside** the loop, so that a body cut short is tried again;
-//! 5. *retry*: the room's opinion on the failure ([`Judge`]) meets the strategy here ([`retry`]), as long as the process
+//! 1. *budget*: it waits for its turn, if the token has few requests left ([`RateBudget`]);
+//! 2. *attempt limit*: what is left until the deadline, never more than the request class allows;
+//! 3. *exchange*: the trait below;
+//! 4. *observation*: the cloud's clock and the budget are read from the answer;
+//! 5. *decoding*: the room's own function reads the answer **inside** the loop, so that a body cut short is tried again;
+//! 6. *retry*: the room's opinion on the failure ([`Judge`]) meets the strategy here ([`retry`]), as long as the process
 //!    has retries left ([`RetryBudget`]).
+//!
+//! What many calls of a process wait for, one of them looks for, for all ([`Looks`]).
 //!
 //! Beside it there is one more way out, [`Dial`]: a TCP connection that is opened and closed, to see whether a machine can be
 //! reached.
@@ -22,7 +25,10 @@ mod clock;
 mod dial;
 mod document;
 mod error;
+mod fetched;
 mod live;
+mod look;
+mod rate;
 pub mod request;
 pub mod retry;
 mod upstream_text;
@@ -31,12 +37,15 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 pub use budget::RetryBudget;
-pub use chain::{Call, Chain, Kept, Within};
+pub use chain::{Attempt, Call, Chain, Kept, Within};
 pub use clock::{Chance, Clock, Instant, sleep, sleep_until, timeout_at};
 pub use dial::{Dial, DialError, dial_within};
 pub use document::Document;
 pub use error::{Fate, TransportError};
+pub use fetched::{Fetch, Fetched};
 pub use live::{Live, Network, Proxy};
+pub use look::{Looks, Spacing};
+pub use rate::{Admission, Left, Pass, RateBudget, Urgency};
 pub use request::{BaseUrl, BaseUrlError};
 pub use retry::{Judge, Opinion, Pace, Patience, Repeat};
 pub use upstream_text::{clean, id_in};

@@ -63,17 +63,23 @@ const FIRST: Duration = Duration::from_millis(500);
 const CAP: Duration = Duration::from_secs(15);
 const SLOW_FIRST: Duration = Duration::from_secs(1);
 const SLOW_CAP: Duration = Duration::from_secs(30);
+/// How long a look waits at most after a refusal that names no time.
+const SLOW_LOOK_CAP: Duration = Duration::from_secs(12);
+/// Twice as often it is tried when too much was asked.
+const SLOW_TRIES: u32 = 2;
 
 /// How long to wait before try number `tried + 1`, or `None` to give up.
 ///
-/// Full jitter on a doubling delay (0.5 s to 15 s). When too much was asked, at least one second, doubling to 30 s:
-/// Hetzner refills one request a second (`facts/hetzner.md` 5), and `RateLimit-Reset` names the moment when the bucket
+/// Full jitter on a doubling delay (0.5 s to 15 s). When too much was asked, at least one second, and what the token's budget adds; for
+/// who waits until his deadline, doubling to 30 s: Hetzner refills one request a second (`facts/hetzner.md` 5), and `RateLimit-Reset` names the moment when the bucket
 /// is *full*, so it is never used as a wait. `fraction` is a random number in `0.0..1.0`.
 pub fn pause(opinion: Opinion, repeat: Repeat, patience: Patience, tried: u32, fraction: f64) -> Option<Duration> {
-    if let Patience::Tries(most) = patience
-        && tried >= most
-    {
-        return None;
+    if let Patience::Tries(most) = patience {
+        // What waits for its turn in the budget is worth more tries (fault G33). A single one stays a single one.
+        let is_slow = matches!(opinion, Opinion::Slow(_)) && most > 1;
+        if tried >= if is_slow { most.saturating_mul(SLOW_TRIES) } else { most } {
+            return None;
+        }
     }
     let doubled = |first: Duration, cap: Duration| {
         first.saturating_mul(1_u32.checked_shl(tried.saturating_sub(1)).unwrap_or(u32::MAX)).min(cap)
@@ -83,7 +89,10 @@ pub fn pause(opinion: Opinion, repeat: Repeat, patience: Patience, tried: u32, f
         Opinion::LookFirst if repeat == Repeat::OnlyIfNotApplied => None,
         Opinion::Retry | Opinion::LookFirst => Some(doubled(FIRST, CAP).mul_f64(fraction)),
         Opinion::Slow(wish) => {
-            let own = doubled(SLOW_FIRST, SLOW_CAP).mul_f64(0.5 + fraction / 2.0).max(SLOW_FIRST);
+            // A wait of its own only for who goes on until his deadline; the others wait for their turn in the token's budget.
+            let is_own = patience == Patience::UntilDeadline;
+            let own = if is_own { doubled(SLOW_FIRST, SLOW_CAP) } else { SLOW_FIRST };
+            let own = own.mul_f64(0.5 + fraction / 2.0).max(SLOW_FIRST);
             Some(wish.filter(|wish| *wish <= SLOW_CAP).map_or(own, |wish| wish.max(SLOW_FIRST)))
         }
     }
@@ -110,8 +119,9 @@ impl Pace {
     /// Notes a look that failed for a passing reason.
     pub fn went_badly(&mut self, opinion: Opinion, fraction: f64) {
         self.failures += 1;
-        let pause = pause(opinion, Repeat::Safe, Patience::UntilDeadline, self.failures, fraction);
-        self.least = pause.unwrap_or(CAP);
+        let pause = pause(opinion, Repeat::Safe, Patience::UntilDeadline, self.failures, fraction).unwrap_or(CAP);
+        // After a refusal the token's budget adds a wait of its own.
+        self.least = if opinion == Opinion::Slow(None) { pause.min(SLOW_LOOK_CAP) } else { pause };
     }
 }
 
@@ -157,7 +167,7 @@ mod tests {
         assert_eq!(pause(Opinion::Retry, Repeat::Safe, Patience::Tries(4), 4, 0.5), None);
         // Who asked for too much waits for half of the doubled time at least.
         for (fraction, seconds) in [(0.0, 2.0), (0.5, 3.0), (1.0, 4.0)] {
-            let pause = pause(Opinion::Slow(None), Repeat::Safe, Patience::USUAL, 3, fraction).unwrap();
+            let pause = pause(Opinion::Slow(None), Repeat::Safe, Patience::UntilDeadline, 3, fraction).unwrap();
             assert!((pause.as_secs_f64() - seconds).abs() < 1e-6, "{fraction}: {pause:?}");
         }
     }

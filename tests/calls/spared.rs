@@ -33,8 +33,12 @@ async fn a_server_that_took_long_to_be_marked_ready_is_not_undone_on_a_stale_rea
     config.hetzner.stale_labels_seconds = 5.0;
     let cloud = Cloud::new(config);
     cloud.world().inject(fault(Api::Hetzner, "PUT", "/servers/*", 4, FaultKind::RateLimited { with_headers: false }));
-    cloud.world().inject(fault(Api::Hetzner, "GET", "/servers/*", 1, FaultKind::TlsInvalid));
-    let outcome = cloud.provision(&settings()).await;
+    let settings = settings();
+    let meddling = async {
+        cloud.until(|truth| truth.servers().first().is_some_and(|server| server["labels"]["state"] == "ready")).await;
+        cloud.world().inject(fault(Api::Hetzner, "GET", "/servers", 1, FaultKind::TlsInvalid));
+    };
+    let (outcome, ()) = tokio::join!(cloud.provision(&settings), meddling);
     assert_eq!(outcome.unwrap_err().cause.code(), Code::Tls);
     assert_eq!(cloud.truth().servers()[0]["labels"]["state"], "ready");
 }

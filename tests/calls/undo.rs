@@ -280,7 +280,9 @@ async fn a_server_that_is_marked_ready_is_never_deleted_by_an_undo() {
     let meddling = async {
         // The mark is written, and no read can confirm it in time.
         cloud.until(|truth| truth.servers().first().is_some_and(|server| server["labels"]["state"] == "ready")).await;
-        cloud.world().inject(fault(Api::Hetzner, "GET", "/servers/*", 99, page(500, PAGE, false)));
+        for path in ["/servers", "/servers/*"] {
+            cloud.world().inject(fault(Api::Hetzner, "GET", path, 99, page(500, PAGE, false)));
+        }
         tokio::time::sleep(Duration::from_secs(61)).await;
         cloud.world().clear_faults();
     };

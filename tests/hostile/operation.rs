@@ -10,7 +10,7 @@ use provision_vm::hetzner::{
 use provision_vm::provision::USUAL_SERVER_TYPES;
 use provision_vm::secret::Secret;
 use provision_vm::tailscale::{Capabilities, Credentials, Device, KeyId, KeyOrder, NodeId, Tailscale, TailscaleError};
-use provision_vm::transport::{Chain, Chance, Clock, Patience, RetryBudget, Transport, Within};
+use provision_vm::transport::{Chain, Chance, Clock, Patience, RetryBudget, Transport, Urgency, Within};
 
 use super::complaint_about;
 use super::mutation::shows_a_canary;
@@ -77,7 +77,7 @@ impl Clouds {
         let clock = Arc::new(Clock::default());
         let chain = || {
             let (chance, budget) = (Arc::new(Chance::from_seed(1)), Arc::new(RetryBudget::default()));
-            Chain::new(transport.clone(), clock.clone(), chance, budget)
+            Chain::new(transport.clone(), clock.clone(), chance, budget, Arc::default(), Arc::default())
         };
         let credentials = match (settings.tailscale_credentials, is_refused) {
             (Credentials::OAuth { client_id, .. }, true) => {
@@ -85,15 +85,19 @@ impl Clouds {
             }
             (credentials, _) => credentials,
         };
-        let hetzner = Hetzner::new(chain(), settings.hetzner_url, settings.hetzner_token);
-        let tailscale = Tailscale::new(chain(), settings.tailscale_url, credentials, Arc::new(|_| ()));
+        let hetzner = Hetzner::new(chain(), settings.hetzner_url, settings.hetzner_token, Arc::default());
+        let tailscale = Tailscale::new(chain(), settings.tailscale_url, credentials, Arc::default(), Arc::new(|_| ()));
         Self { hetzner, tailscale, clock }
     }
 
     /// Asks; what comes back is checked, and told as `Ok` with all numbers, ids and servers, or as an error's text.
     pub async fn ask(&self, operation: Operation, known: &Known) -> Result<Seen, (String, String)> {
         let Self { hetzner, tailscale, clock } = self;
-        let within = Within { deadline: clock.now() + Duration::from_secs(600), patience: Patience::Tries(2) };
+        let within = Within {
+            deadline: clock.now() + Duration::from_secs(600),
+            patience: Patience::Tries(2),
+            urgency: Urgency::Order,
+        };
         let name = known.server.name.as_str();
         let mut seen = Seen::default();
         let hetzner_says = |error: HetznerError| (error.to_string(), format!("{error:?}"));

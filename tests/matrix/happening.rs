@@ -128,11 +128,11 @@ pub fn all_stories() -> Vec<Happening> {
         .ends(Code::EnrollTimeout),
         story("G33", "others have used the project's requests up", |c| c.hetzner.rate_remaining = Some(2.0)),
         story("P06", "the order is carried out 12 s after it was given up", usual)
-            .with(Aim::At(6), Some(Mishap::Fault(FaultKind::ResetThenApply { after_ms: 12_000 })))
+            .with(Aim::At(5), Some(Mishap::Fault(FaultKind::ResetThenApply { after_ms: 12_000 })))
             .within(3)
             .ends(Code::Deadline),
         story("P06", "the order is carried out long after everything is over", usual)
-            .with(Aim::At(6), Some(Mishap::Fault(FaultKind::ResetThenApply { after_ms: 900_000 })))
+            .with(Aim::At(5), Some(Mishap::Fault(FaultKind::ResetThenApply { after_ms: 900_000 })))
             .within(3)
             .ends(Code::Deadline)
             .leaves(&[Kind::Server]),
@@ -142,7 +142,7 @@ pub fn all_stories() -> Vec<Happening> {
         story("P33", "the first order is carried out after the second one's server is gone", |c| {
             c.hetzner.create_action = failing();
         })
-        .with(Aim::At(6), Some(Mishap::Fault(FaultKind::ResetThenApply { after_ms: 14_000 })))
+        .with(Aim::At(5), Some(Mishap::Fault(FaultKind::ResetThenApply { after_ms: 14_000 })))
         .ends(Code::ActionFailed),
         story("T05", "the access token ends during the call", usual)
             .with(every("tailscale POST /oauth/token"), Some(Mishap::Twist(|body| body["expires_in"] = 3.into()))),
@@ -155,7 +155,14 @@ pub fn all_stories() -> Vec<Happening> {
         story("M03", "the create action never ends", |c| c.hetzner.create_action = ActionOutcome::Never)
             .ends(Code::ActionTimeout),
         story("M05", "the actions succeed, and the server stays off", never_joins)
-            .with(every("hetzner GET /servers/*"), Some(Mishap::Twist(|body| body["server"]["status"] = "off".into())))
+            .with(
+                every("hetzner GET /servers"),
+                Some(Mishap::Twist(|body| {
+                    for server in body["servers"].as_array_mut().into_iter().flatten() {
+                        server["status"] = "off".into();
+                    }
+                })),
+            )
             .within(600)
             .ends(Code::ActionFailed),
         story("M07", "the machine never joins", never_joins).ends(Code::EnrollTimeout),

@@ -108,14 +108,20 @@ pub const SPECIALS: &[Special] = &[
     fails("T02", "400 invalid_client", TOKEN, Code::AuthTailscale, |api| refusal(api, 400, "")),
     fails("T02", "401", TOKEN, Code::AuthTailscale, |api| refusal(api, 401, "")),
     fails("T02", "403", TOKEN, Code::AuthTailscale, |api| refusal(api, 403, "")),
-    fails("T04", "without a token", TOKEN, Code::Protocol, |_| twist(|body| drop_field(body, "access_token"))),
-    fails("T04", "an empty token", TOKEN, Code::Protocol, |_| twist(|body| body["access_token"] = json!(""))),
-    fails("T04", "another kind of token", TOKEN, Code::Protocol, |_| twist(|body| body["token_type"] = json!("mac"))),
+    special("T04", "without a token", TOKEN, NATURAL, End::Code(Code::Protocol), |_| {
+        twist(|body| drop_field(body, "access_token"))
+    }),
+    special("T04", "an empty token", TOKEN, NATURAL, End::Code(Code::Protocol), |_| {
+        twist(|body| body["access_token"] = json!(""))
+    }),
+    special("T04", "another kind of token", TOKEN, NATURAL, End::Code(Code::Protocol), |_| {
+        twist(|body| body["token_type"] = json!("mac"))
+    }),
     survived("T04", "a life of 0 seconds", TOKEN, |_| twist(|body| body["expires_in"] = json!(0))),
     survived("T04", "no life told", TOKEN, |_| twist(|body| drop_field(body, "expires_in"))),
     fails("T06", "403 of the issuer", ISSUER, Code::AuthTailscale, |api| refusal(api, 403, "")),
     special("T06", "the issuer is down", ISSUER, NATURAL, End::Code(Code::Upstream), |api| refusal(api, 503, "")),
-    fails("T06", "the issuer's answer holds no token", ISSUER, Code::Protocol, |_| {
+    special("T06", "the issuer's answer holds no token", ISSUER, NATURAL, End::Code(Code::Protocol), |_| {
         twist(|body| drop_field(body, "value"))
     }),
     fails("T06", "wrong audience", EXCHANGE, Code::AuthTailscale, |api| refusal(api, 401, "")),

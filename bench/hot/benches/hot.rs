@@ -16,7 +16,7 @@ use hot::{Prepared, hostname, tailnet_of};
 use provision_vm::cloud_init::{Additions, Bearer, FirstBoot, Mode, Package, Reporting, render};
 use provision_vm::secret::Secret;
 use provision_vm::tailscale::{Credentials, DEFAULT_URL, Tailscale};
-use provision_vm::transport::{BaseUrl, Chain, Chance, Clock, Patience, RetryBudget, Within};
+use provision_vm::transport::{BaseUrl, Chain, Chance, Clock, Patience, RetryBudget, Urgency, Within};
 
 /// A large tailnet (`facts/tailscale-and-first-boot.md`, A3).
 const DEVICES: usize = 5_000;
@@ -32,11 +32,16 @@ fn device_list(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group(format!("{DEVICES} devices"));
     group.throughput(Throughput::Bytes(body.len() as u64)).sample_size(50);
     let (chance, budget) = (Arc::new(Chance::from_seed(1)), Arc::new(RetryBudget::default()));
-    let chain = Chain::new(Arc::new(Prepared { body }), clock.clone(), chance, budget);
+    let chain = Chain::new(Arc::new(Prepared { body }), clock.clone(), chance, budget, Arc::default(), Arc::default());
     let credentials =
         Credentials::OAuth { client_id: "bench".to_owned(), client_secret: Secret::new("tskey-client-bench") };
-    let tailscale = Tailscale::new(chain, BaseUrl::parse(DEFAULT_URL).unwrap(), credentials, Arc::new(|_| ()));
-    let within = || Within { deadline: clock.now() + Duration::from_secs(60), patience: Patience::USUAL };
+    let url = BaseUrl::parse(DEFAULT_URL).unwrap();
+    let tailscale = Tailscale::new(chain, url, credentials, Arc::default(), Arc::new(|_| ()));
+    let within = || Within {
+        deadline: clock.now() + Duration::from_secs(60),
+        patience: Patience::USUAL,
+        urgency: Urgency::Look,
+    };
     let wanted = hostname(DEVICES - 1);
     group.bench_function("find one by its host name", |bencher| {
         bencher.iter(|| {

@@ -184,7 +184,8 @@ async fn carry_out(run: &Run<'_>, operation: &Operation) -> Result<Answer, Failu
         }
         Operation::GetAccessToken => {
             run.enter(Step::Read);
-            let token = async { run.tailscale.access_token(run.within()).await.doing("no access token could be had") };
+            let token =
+                async { run.tailscale.new_access_token(run.within()).await.doing("no access token could be had") };
             run.guard(token).await.map(Answer::AccessToken).map_err(alone)
         }
         Operation::CreateAuthKey(life) => or_undo(run, async |saga| tailnet::create_key(run, saga, *life).await).await,

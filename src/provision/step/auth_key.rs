@@ -16,7 +16,7 @@ use super::super::run::{Doing, Heard, Run};
 use super::super::saga::Saga;
 use crate::secret::Secret;
 use crate::tailscale::{Capabilities, CreatedKey, KeyId, KeyOrder, TailscaleError, key_id_of};
-use crate::transport::{Judge, Patience, Within};
+use crate::transport::{Judge, Patience, Urgency, Within};
 use undo::WatchGiven;
 pub(in super::super) use undo::{UndoAuthKey, is_usable_after_revocation};
 
@@ -74,7 +74,12 @@ impl Key {
         within: Within,
     ) -> Result<Option<bool>, TailscaleError> {
         let Some(id) = self.id.as_ref().filter(|_| self.is_single_use) else { return Ok(None) };
-        match (run.tailscale.find_key(id, within).await, &self.origin) {
+        let key = if within.urgency == Urgency::Look {
+            run.tailscale.look_at_key(id).await
+        } else {
+            run.tailscale.find_key(id, within).await
+        };
+        match (key, &self.origin) {
             // One that is not provably the attempt's cannot speak for it.
             (Ok(key), Origin::Labelled(description)) => {
                 Ok(key.filter(|key| key.description == *description).map(|key| key.invalid))
@@ -169,6 +174,7 @@ async fn hear(
         return Err(cause);
     }
     let order = KeyOrder { capabilities: wanted, life, description: undo.description() };
+    let _place = run.guard(async { run.tailscale.may_order(run.deadline()).await.ok_or(Cause::Deadline) }).await?;
     undo.ordered();
     let heard = run.hear(run.tailscale.create_key(&order, run.within_grace())).await;
     let (reply, cause) = match heard {
@@ -253,7 +259,8 @@ pub(in super::super) async fn retire(run: &Run<'_>, key: &Key) {
 
 async fn revoke_spent(run: &Run<'_>, key: &Key) {
     let Some(id) = &key.id else { return };
-    let within = Within { deadline: run.clock.now() + RETIRE_LIMIT, patience: Patience::USUAL };
+    let within =
+        Within { deadline: run.clock.now() + RETIRE_LIMIT, patience: Patience::USUAL, urgency: Urgency::Finish };
     let revoked = match &key.origin {
         Origin::Given => return,
         Origin::Minted(_) => run.tailscale.revoke_key(id, within).await,
@@ -271,7 +278,8 @@ async fn revoke_spent(run: &Run<'_>, key: &Key) {
 
 /// Revokes whatever unanswered orders made beside a key that a machine is still to use, whose call does not wait for it.
 pub(in super::super) async fn leave(run: &Run<'_>, key: &Key) {
-    let within = Within { deadline: run.clock.now() + RETIRE_LIMIT, patience: Patience::USUAL };
+    let within =
+        Within { deadline: run.clock.now() + RETIRE_LIMIT, patience: Patience::USUAL, urgency: Urgency::Finish };
     if AssertUnwindSafe(revoke_twins(run, key, within)).catch_unwind().await.is_err() {
         run.warn(Scope::Tailscale, "The look for auth keys that nobody has broke down; they end by themselves");
     }

@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use super::super::enrollment::Expected;
 use super::super::error::Cause;
 use super::super::event::{Scope, Step};
-use super::super::job::Claim;
+use super::super::job::{Claim, TAG};
 use super::super::leftover::{Kind, Leftover};
 use super::super::presence::Place;
 use super::super::run::{Doing, Run};
@@ -34,7 +34,7 @@ const LISTEN_AGAIN: Duration = Duration::from_secs(3);
 pub(in super::super) async fn known_before(run: &Run<'_>) -> Result<Vec<NodeId>, Cause> {
     run.enter(Step::AuthKey);
     let devices = run.guard(async {
-        let found = run.tailscale.find_devices(&run.job.name, run.within()).await;
+        let found = run.tailscale.look_for_devices(&run.job.name, TAG, run.within()).await;
         found.doing("the devices could not be read")
     });
     Ok(devices.await?.into_iter().map(|device| device.node_id).collect())

@@ -12,7 +12,7 @@ use super::super::event::{Scope, Step};
 use super::super::job::{Claim, ready_labels};
 use super::super::run::{Doing, Run};
 use crate::hetzner::{Server, ServerId};
-use crate::transport::{Judge, Patience, Repeat, Within, retry, sleep};
+use crate::transport::{Judge, Patience, Repeat, Urgency, Within, retry, sleep};
 
 const LIMIT: Duration = Duration::from_secs(60);
 /// They may outlive the deadline by this much; it is taken off the time for an undo.
@@ -31,7 +31,7 @@ pub(in super::super) async fn mark(
 ) -> Result<Server, Cause> {
     run.enter(Step::Ready);
     let deadline = (run.clock.now() + LIMIT).min(run.deadline() + BEYOND_DEADLINE);
-    let within = Within { deadline, patience: Patience::UntilDeadline };
+    let within = Within { deadline, patience: Patience::UntilDeadline, urgency: Urgency::Finish };
     let doing = "the server could not be marked ready";
     let mut tried = 0;
     // Every single write has a read of its own before it: it replaces all labels, and between two tries the server may
@@ -64,7 +64,7 @@ pub(in super::super) async fn mark(
         }
     }
     loop {
-        let fresh = run.hetzner.find_server(id, within).await.doing(doing)?;
+        let fresh = adopt::look_for_servers(run, within).await.doing(doing)?.into_iter().find(|server| server.id == id);
         if let Some(server) = fresh.filter(|server| Claim::read(server).is_some_and(|claim| claim.ready)) {
             run.say(Scope::ProvisionVm, format!("Hetzner server marked ready: id={id}"));
             return Ok(server);
@@ -80,7 +80,7 @@ pub(in super::super) async fn mark(
 /// job under two agents has two names.
 async fn sole_server(run: &Run<'_>, id: ServerId, within: Within) -> Result<Server, Cause> {
     let doing = "the job's servers could not be read";
-    let servers = run.hetzner.find_servers_by_label(&run.job.selector(), within).await.doing(doing)?;
+    let servers = adopt::look_for_servers(run, within).await.doing(doing)?;
     if let Some(older) = servers.iter().find(|server| server.id < id) {
         let superseded = Cause::Superseded(format!("server {} of this job is older", older.id));
         return Err(adopt::classify(run, older.clone()).err().unwrap_or(superseded));

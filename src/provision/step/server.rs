@@ -28,6 +28,8 @@ const LOOKS: [Duration; 3] = [Duration::from_millis(500), Duration::from_secs(2)
 const ORDERS: u32 = 4;
 /// How long a name may be taken by a server that no read shows: one that is being deleted, or not shown yet.
 const NAME_HELD: Duration = Duration::from_secs(20);
+/// The cap on what many calls cost together, by the name that callers have for it.
+const MOST_HOURLY: &str = "maxHourlyCost";
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 /// A server of this attempt.
@@ -48,15 +50,15 @@ pub(in super::super) async fn create(
     auth_key: Option<&str>,
 ) -> Result<Made, Cause> {
     run.enter(Step::Server);
-    let types = run
-        .guard(async { run.hetzner.list_server_types(run.within()).await.doing("the server types could not be read") });
+    let types =
+        run.guard(async { run.hetzner.server_types(run.within()).await.doing("the server types could not be read") });
     let (types, now, locations) = (types.await?, run.clock.cloud_unix(), run.locations());
     let considered: Vec<_> =
         locations.iter().flat_map(|location| choose(&run.settings.server_types, &types, location, now)).collect();
     let offers: Vec<Candidate> = considered.iter().flatten().cloned().collect();
     let labels = run.job.labels(attempt, auth_key, &run.settings.extras.labels);
     let undo = saga.declare(UndoServer::new(run.job, attempt));
-    let mut out_of_stock = false;
+    let (mut out_of_stock, mut over_cap) = (false, false);
     for candidate in considered {
         let candidate = match candidate {
             Ok(candidate) => candidate,
@@ -73,6 +75,14 @@ pub(in super::super) async fn create(
             location: candidate.location.clone(),
             refused: None,
         };
+        if !run.can_afford(candidate.price.as_ref()) {
+            over_cap = true;
+            outcome.refused = Some(format!("costs more than is left of {MOST_HOURLY}"));
+            let message = format!("Server type {} {}", candidate.server_type, outcome.refused.as_deref().unwrap_or(""));
+            run.tell(Scope::Hetzner, message, Detail::Candidate { tried: outcome.clone(), price: candidate.price });
+            run.tried(outcome);
+            continue;
+        }
         match order(run, &undo, &candidate, user_data, &labels, &offers).await? {
             Ok(made) => {
                 run.tried(outcome);
@@ -87,6 +97,9 @@ pub(in super::super) async fn create(
                 run.tried(outcome);
             }
         }
+    }
+    if over_cap && !out_of_stock {
+        return Err(Cause::OverCap(MOST_HOURLY.to_owned()));
     }
     let tried = run.notes().candidates.iter().map(describe).collect::<Vec<_>>().join("; ");
     Err(Cause::NoCandidate { location: locations.join(", "), tried, out_of_stock })
@@ -252,6 +265,7 @@ async fn hear(run: &Run<'_>, undo: &UndoServer, order: &Order) -> Result<Result<
     if let Some(cause) = run.ended() {
         return Err(cause);
     }
+    let _place = run.guard(async { run.hetzner.may_order(run.deadline()).await.ok_or(Cause::Deadline) }).await?;
     undo.ordered();
     match run.hear(run.hetzner.create_server(order, run.within_grace())).await {
         Heard::Reply(reply) => Ok(reply),

@@ -48,9 +48,10 @@ pub struct Call {
     pub took_over: bool,
     /// That is what it is at, or the last that it was at.
     pub is_clearing: bool,
-    /// What the last look-ups by label and by name said: whether nothing was there.
-    pub label_absent: Option<bool>,
-    pub name_absent: Option<bool>,
+    /// What the last look-up by label said: whether nothing was there.
+    pub absent: Option<bool>,
+    /// It waits for the budget of requests.
+    pub is_queued: bool,
     pub servers: Orders,
     pub keys: Orders,
     pub settled: Option<Settled>,
@@ -108,8 +109,8 @@ impl Call {
             undo_cause: None,
             took_over: false,
             is_clearing: false,
-            label_absent: None,
-            name_absent: None,
+            absent: None,
+            is_queued: false,
             servers: Orders::default(),
             keys: Orders::default(),
             settled: None,

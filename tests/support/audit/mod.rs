@@ -249,6 +249,12 @@ impl Audit {
             call.timeout = call.timeout.saturating_sub(now.saturating_sub(call.began));
             call.began = now;
         }
+        // Its time begins when the budget lets it in.
+        let (process, was_queued) = (call.process, std::mem::take(&mut call.is_queued));
+        if was_queued {
+            call.began = now;
+        }
+        call.is_queued = event.message.starts_with("Waiting for room in the project's request budget");
         call.step = event.step;
         // An attempt of its own begins.
         call.is_clearing &= event.step != Step::AuthKey && !event.message.starts_with("Undoing what was begun");
@@ -264,6 +270,9 @@ impl Audit {
             (call.took_over, call.is_clearing) = (true, true);
         }
         call.took_over |= event.message.starts_with("Going on with an attempt");
+        if was_queued && let Some(process) = self.processes.get_mut(&process) {
+            process.active_at = now;
+        }
     }
 
     /// A call tells a secret, so that logs can mask it.

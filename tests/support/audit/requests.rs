@@ -30,6 +30,8 @@ pub struct Sent {
     process: u32,
     call: Option<usize>,
     kind: What,
+    /// The calls whose jobs it looks up.
+    looked_up: Vec<usize>,
     /// The server that it reads.
     reads: Option<u64>,
     /// The server that it deletes.
@@ -55,6 +57,15 @@ struct Answer {
 #[derive(serde::Deserialize)]
 struct List {
     servers: Vec<ShownServer>,
+}
+
+/// The label that names a server's job.
+const JOB: &str = "provisioning_job_id";
+
+impl ShownServer {
+    fn label(&self, key: &str) -> &str {
+        self.labels.get(key).map_or("", String::as_str)
+    }
 }
 
 #[derive(serde::Deserialize)]
@@ -130,6 +141,10 @@ impl Audit {
         } else {
             log::step().unwrap_or_default()
         };
+        let looked_up = match kind {
+            What::ListServers { by_label: true } => self.calls_in(process, query),
+            _ => Vec::new(),
+        };
         let server = path.strip_prefix("/v1/servers/").and_then(|id| id.parse().ok());
         let reads = server.filter(|_| request.method() == Method::GET);
         let deletes = server.filter(|_| request.method() == Method::DELETE);
@@ -142,7 +157,7 @@ impl Audit {
         if let Some((id, _)) = path.strip_prefix("/v1/servers/").and_then(|rest| rest.split_once("/actions/")) {
             self.check_power(process, id);
         }
-        Sent { process, call, kind, reads, deletes, fate: Fate::default(), step }
+        Sent { process, call, kind, looked_up, reads, deletes, fate: Fate::default(), step }
     }
 
     /// What became of the request in the world, whether its sender will hear of it or not. `weather` is the fault that it
@@ -186,6 +201,10 @@ impl Audit {
         if let (What::ListServers { .. }, Some(answer)) = (sent.kind, good)
             && let Ok(list) = serde_json::from_slice::<List>(answer.body())
         {
+            for call in &sent.looked_up {
+                let call = &mut self.calls[*call];
+                call.absent = Some(!list.servers.iter().any(|server| server.label(JOB) == call.job));
+            }
             list.servers.into_iter().for_each(|server| self.has_shown(sent.process, running, server));
         }
         let is_clear = match outcome {
@@ -217,10 +236,7 @@ impl Audit {
             What::OrderServer => &mut call.servers,
             What::OrderKey => &mut call.keys,
             What::ListServers { by_label } => {
-                if let Some(answer) = good {
-                    let absent = memory_has(answer.body(), b"\"servers\":[]");
-                    let seen = if by_label { &mut call.label_absent } else { &mut call.name_absent };
-                    *seen = Some(absent);
+                if good.is_some() {
                     call.servers.unclear &= by_label;
                 }
                 return;
@@ -250,6 +266,19 @@ impl Audit {
                 self.calls.iter().rposition(is_it)
             }
         }
+    }
+
+    /// The calls under way whose jobs a selector names.
+    fn calls_in(&self, process: u32, query: &str) -> Vec<usize> {
+        let pairs = url::form_urlencoded::parse(query.as_bytes());
+        let selectors: Vec<String> =
+            pairs.filter(|(name, _)| name == "label_selector").map(|pair| pair.1.into()).collect();
+        let is_value = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
+        let words: Vec<&str> = selectors.iter().flat_map(|text| text.split(|letter| !is_value(letter))).collect();
+        let is_it = |call: &super::Call| {
+            call.process == process && call.settled.is_none() && words.contains(&call.job.as_str())
+        };
+        (0..self.calls.len()).filter(|call| is_it(&self.calls[*call])).collect()
     }
 
     /// I07, I08, and the part of I09 that says how long a wait may be.
@@ -320,12 +349,12 @@ impl Audit {
         // Another attempt's keys have another description; what is left of the one before was named when that was undone.
         let is_again = record.keys.attempt.replace(attempt.to_owned()).is_some_and(|last| last == attempt);
         let unclear = std::mem::take(&mut record.keys.unclear) && is_again;
-        let absent = (record.label_absent, record.name_absent) == (Some(true), Some(true));
+        let absent = record.absent == Some(true);
         if unclear {
             self.violated("I09", "a key is ordered again without a look, though the last order may have been heard");
         }
         if !absent {
-            self.violated("I04", "a key is ordered before the look-ups said that nothing is there");
+            self.violated("I04", "a key is ordered before a look-up said that nothing is there");
         }
     }
 

@@ -10,7 +10,7 @@ use super::super::super::leftover::{Kind, Leftover};
 use super::super::super::run::Run;
 use super::super::super::saga::{Machine, Scene, Undo};
 use crate::tailscale::{AuthKey, KeyId, TailscaleError};
-use crate::transport::{Instant, Judge, Opinion, Patience, Within, sleep_until};
+use crate::transport::{Instant, Judge, Opinion, Patience, Urgency, Within, sleep_until};
 
 /// How long an order that got no answer may still be carried out.
 const SETTLE: Duration = Duration::from_secs(20);
@@ -137,7 +137,7 @@ impl UndoAuthKey {
         // A single-use key that is spent before we revoke it has let a machine in, whether that shows yet or not. Worth
         // knowing, but not worth a delay of the revocation.
         let soon = scene.deadline.min(scene.run.clock.now() + CURIOSITY);
-        let once = Within { deadline: soon, patience: Patience::Tries(1) };
+        let once = Within { deadline: soon, patience: Patience::Tries(1), urgency: Urgency::Undo };
         // The key of a dead attempt has ended by itself, which says nothing about its use.
         let mut is_useless = self.is_dead;
         if self.is_of_label {
@@ -263,7 +263,7 @@ impl Undo for WatchGiven {
     fn undo<'a>(&'a self, scene: &'a Scene<'a>) -> BoxFuture<'a, Vec<Leftover>> {
         Box::pin(async move {
             let deadline = scene.deadline.min(scene.run.clock.now() + WATCH);
-            let within = Within { deadline, patience: Patience::UntilDeadline };
+            let within = Within { deadline, patience: Patience::UntilDeadline, urgency: Urgency::Undo };
             if self.is_single_use {
                 scene.set_given_once();
             }

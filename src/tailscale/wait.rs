@@ -1,0 +1,304 @@
+//! What all calls of a process share that use one credential: the access token, and the looks that serve many of them at once.
+//!
+//! While few wait, each is asked for by itself: one filtered request, a kilobyte each. When many do, one list serves them all.
+//! No list names the key that a device joined with, so keys are looked at in the same two ways.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http::Method;
+
+use super::auth_key::WireKey;
+use super::device::WireDevice;
+use super::list::Listed;
+use super::token::Token;
+use super::{AuthKey, Device, KeyId, NodeId, TAILNET, Tailscale, TailscaleError, is_id};
+use crate::transport::{
+    Attempt, Clock, Fetched, Instant, Kept, Looks, Pass, Patience, RateBudget, Repeat, TransportError, Urgency, Within,
+    timeout_at,
+};
+
+/// So many are asked for by themselves.
+const FEW: usize = 2;
+/// And so many where the list is known to be long.
+const FEW_IN_A_CROWD: usize = 8;
+/// A list of so many devices is long: about a megabyte.
+const CROWD: usize = 1000;
+/// So many looks of one kind may follow each other at once, for who is alone.
+const BURST: usize = 4;
+/// Between looks that serve a few, and between lists. No limit of Tailscale's is published; its own clients ask once a second.
+const SPACING: Duration = Duration::from_millis(250);
+const LIST_SPACING: Duration = Duration::from_secs(2);
+/// Between looks at what many lists have shown.
+const AFTER_LISTS: Duration = Duration::from_secs(2);
+/// The longest that one look may take.
+const LOOK_LIMIT: Duration = Duration::from_secs(60);
+
+/// What all calls of a process share that use one credential.
+pub struct Tailnet {
+    rate: Arc<RateBudget>,
+    clock: Arc<Clock>,
+    pub(super) token: Fetched<Token, TailscaleError>,
+    /// By host name.
+    devices: Looks<String, BTreeMap<String, Vec<Device>>, TailscaleError>,
+    /// By id: devices with all that they say of themselves.
+    described: Looks<NodeId, BTreeMap<NodeId, Device>, TailscaleError>,
+    keys: Looks<KeyId, BTreeMap<KeyId, AuthKey>, TailscaleError>,
+    /// The keys that were made here and not revoked yet.
+    minted: Mutex<BTreeSet<KeyId>>,
+    /// Those of them that a list has shown. So a list that leaves one of them out says that it was used, or has ended.
+    listed_keys: Mutex<BTreeSet<KeyId>>,
+    /// How many devices the last list had.
+    listed: Mutex<usize>,
+}
+
+impl Default for Tailnet {
+    fn default() -> Self {
+        Self {
+            rate: Arc::default(),
+            clock: Arc::default(),
+            token: Fetched::default(),
+            devices: Looks::new(usize::MAX, BURST),
+            described: Looks::new(usize::MAX, BURST),
+            keys: Looks::new(usize::MAX, BURST),
+            minted: Mutex::default(),
+            listed_keys: Mutex::default(),
+            listed: Mutex::default(),
+        }
+    }
+}
+
+impl Tailnet {
+    /// What its credential may ask for. Tailscale says nothing of it but 429.
+    pub fn rate(&self) -> &Arc<RateBudget> {
+        &self.rate
+    }
+
+    /// The clock that all answers to its credential set.
+    pub fn clock(&self) -> &Arc<Clock> {
+        &self.clock
+    }
+
+    pub(super) fn minted(&self, id: &KeyId) {
+        self.minted.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone());
+    }
+
+    pub(super) fn revoked(&self, id: &KeyId) {
+        self.minted.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+        self.listed_keys.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+    }
+
+    /// Of which of these keys this list tells by leaving them out: of those that it, or an earlier one, has shown.
+    fn are_told(&self, ids: &BTreeSet<KeyId>, listed: &[AuthKey]) -> BTreeSet<KeyId> {
+        let minted = self.minted.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.listed_keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let shown = listed.iter().filter(|key| minted.contains(&key.id) && !key.invalid).map(|key| key.id.clone());
+        known.extend(shown);
+        ids.intersection(&known).cloned().collect()
+    }
+
+    /// Whether so many are asked for by themselves.
+    fn are_few(&self, waiting: usize) -> bool {
+        match *self.listed.lock().unwrap_or_else(PoisonError::into_inner) {
+            // No answer holds the list.
+            usize::MAX => true,
+            listed if listed > CROWD => waiting <= FEW_IN_A_CROWD,
+            _ => waiting <= FEW,
+        }
+    }
+
+    /// Whether the last list is known to have been short.
+    fn is_short(&self) -> bool {
+        (1..=CROWD).contains(&*self.listed.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn has_listed(&self, devices: usize) {
+        *self.listed.lock().unwrap_or_else(PoisonError::into_inner) = devices;
+    }
+
+    /// Whether keys that were made here have not been shown by any list yet.
+    fn has_unlisted_keys(&self) -> bool {
+        let minted = self.minted.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.listed_keys.lock().unwrap_or_else(PoisonError::into_inner);
+        known.len() < minted.len()
+    }
+
+    fn spacing(&self) -> impl Fn(usize) -> Duration + Send + Sync {
+        |waiting| if self.are_few(waiting.max(self.devices.waiting())) { SPACING } else { AFTER_LISTS }
+    }
+}
+
+impl Tailscale {
+    /// The devices that give themselves this host name now, by a look that may serve others as well. Of many at once only those
+    /// with this tag are seen.
+    pub async fn look_for_devices(
+        self: &Arc<Self>,
+        hostname: &str,
+        tag: &'static str,
+        within: Within,
+    ) -> Result<Vec<Device>, TailscaleError> {
+        let kept = Kept::default();
+        let attempt = || -> Attempt<'_, TailscaleError> {
+            Box::pin(async {
+                let look = self.watch_devices(hostname, tag, self.chain.clock().now());
+                let late = || TransportError::Timeout { host: "Tailscale".to_owned() };
+                kept.keep(timeout_at(within.deadline, look).await.unwrap_or_else(|| Err(late().into())))
+            })
+        };
+        self.chain.persist("find devices", Repeat::Safe, within, &attempt).await?;
+        kept.take().ok_or(TailscaleError::Unreadable { what: "nothing was read of it", request_id: None })
+    }
+
+    /// The same, for who looks again and again: by a look that begins at this moment or before.
+    pub async fn watch_devices(
+        self: &Arc<Self>,
+        hostname: &str,
+        tag: &'static str,
+        due: Instant,
+    ) -> Result<Vec<Device>, TailscaleError> {
+        let tailscale = Arc::clone(self);
+        let look = |hostnames: Vec<String>| async move {
+            let (within, mut found) = (tailscale.within_a_look(), BTreeMap::new());
+            let hostnames: BTreeSet<String> = hostnames.into_iter().collect();
+            if tailscale.tailnet.are_few(hostnames.len()) {
+                for hostname in hostnames {
+                    found.insert(hostname.clone(), tailscale.find_devices(&hostname, within).await?);
+                }
+                return Ok(found);
+            }
+            // Where they connect from is asked of every machine that joins; a list that tells it is twice as long.
+            let fields = if tailscale.tailnet.is_short() { "all" } else { "default" };
+            let listed = match tailscale.list_tagged(fields, tag, within).await {
+                Err(TailscaleError::Transport(TransportError::TooLarge { .. })) => {
+                    // Whatever it costs, it has to be asked for singly from now on.
+                    tailscale.tailnet.has_listed(usize::MAX);
+                    for hostname in hostnames {
+                        found.insert(hostname.clone(), tailscale.find_devices(&hostname, within).await?);
+                    }
+                    return Ok(found);
+                }
+                listed => listed?,
+            };
+            // So that later lists, which leave out what was used, tell of all that are waited for.
+            if tailscale.tailnet.has_unlisted_keys() {
+                let keys = tailscale.list_keys(within).await?;
+                tailscale.tailnet.are_told(&BTreeSet::new(), &keys);
+            }
+            for device in listed {
+                let hostname = device.hostname.to_ascii_lowercase();
+                if hostnames.contains(&hostname) {
+                    found.entry(hostname).or_insert_with(Vec::new).push(device);
+                }
+            }
+            Ok(found)
+        };
+        let looks = &self.tailnet.devices;
+        let spacing = |waiting| if self.tailnet.are_few(waiting) { SPACING } else { LIST_SPACING };
+        let seen = looks.ask(hostname.to_ascii_lowercase(), due, &spacing, self.chain.clock(), look).await?;
+        self.chain.catch_up();
+        Ok(seen.get(&hostname.to_ascii_lowercase()).cloned().unwrap_or_default())
+    }
+
+    /// The device of this id with all that it says of itself, if it exists, by a look now that may serve others as well.
+    pub async fn look_at_device(
+        self: &Arc<Self>,
+        id: &NodeId,
+        tag: &'static str,
+    ) -> Result<Option<Device>, TailscaleError> {
+        let tailscale = Arc::clone(self);
+        let look = |ids: Vec<NodeId>| async move {
+            let (within, mut found) = (tailscale.within_a_look(), BTreeMap::new());
+            let ids: BTreeSet<NodeId> = ids.into_iter().collect();
+            if tailscale.tailnet.are_few(ids.len()) {
+                for id in ids {
+                    if let Some(device) = tailscale.find_device(&id, within).await? {
+                        found.insert(id, device);
+                    }
+                }
+                return Ok(found);
+            }
+            let listed = tailscale.list_tagged("all", tag, within).await?.into_iter();
+            found.extend(
+                listed.filter(|device| ids.contains(&device.node_id)).map(|device| (device.node_id.clone(), device)),
+            );
+            Ok(found)
+        };
+        let looks = &self.tailnet.described;
+        let clock = self.chain.clock();
+        let seen = looks.ask(id.clone(), clock.now(), &self.tailnet.spacing(), clock, look).await?;
+        self.chain.catch_up();
+        Ok(seen.get(id).cloned())
+    }
+
+    /// The key of this id, if Tailscale still shows it as usable or says more of it, by a look now that may serve others as well.
+    ///
+    /// The list shows usable keys, if it shows keys of this credential at all, and may show a new one late. So that a key is missing counts
+    /// only if it was shown before; else it is asked for by itself.
+    pub async fn look_at_key(self: &Arc<Self>, id: &KeyId) -> Result<Option<AuthKey>, TailscaleError> {
+        let tailscale = Arc::clone(self);
+        let look = |ids: Vec<KeyId>| async move {
+            let (within, mut found) = (tailscale.within_a_look(), BTreeMap::new());
+            let mut ids: BTreeSet<KeyId> = ids.into_iter().collect();
+            // While many wait, more will ask for theirs.
+            if !tailscale.tailnet.are_few(ids.len().max(tailscale.tailnet.devices.waiting())) {
+                let listed = tailscale.list_keys(within).await?;
+                let told = tailscale.tailnet.are_told(&ids, &listed);
+                found.extend(listed.into_iter().filter(|key| ids.contains(&key.id)).map(|key| (key.id.clone(), key)));
+                ids.retain(|id| !told.contains(id) && !found.contains_key(id));
+            }
+            for id in ids {
+                if let Some(key) = tailscale.find_key(&id, within).await? {
+                    found.insert(id, key);
+                }
+            }
+            Ok(found)
+        };
+        let looks = &self.tailnet.keys;
+        let clock = self.chain.clock();
+        let seen = looks.ask(id.clone(), clock.now(), &self.tailnet.spacing(), clock, look).await?;
+        self.chain.catch_up();
+        Ok(seen.get(id).cloned())
+    }
+
+    /// Waits until an order, once it is declared, can go out at once.
+    pub async fn may_order(&self, deadline: Instant) -> Option<Pass> {
+        self.chain.rate().pass(Urgency::Order, self.chain.clock(), deadline).await
+    }
+
+    /// The devices that carry a tag.
+    async fn list_tagged(
+        &self,
+        fields: &'static str,
+        tag: &str,
+        within: Within,
+    ) -> Result<Vec<Device>, TailscaleError> {
+        let path = format!("{TAILNET}/devices");
+        let draft = || self.draft(Method::GET, &path, &[("fields", fields), ("tags", tag)]);
+        let Listed(devices) = self.fetch::<Listed<WireDevice>>("list devices", draft, within).await?;
+        self.tailnet.has_listed(devices.len());
+        let mut listed = BTreeSet::new();
+        Ok(devices
+            .into_iter()
+            .map(Device::from)
+            .filter(|device| is_id(&device.node_id.0) && listed.insert(device.node_id.clone()))
+            .collect())
+    }
+
+    pub(super) async fn list_keys(&self, within: Within) -> Result<Vec<AuthKey>, TailscaleError> {
+        let draft = || self.draft(Method::GET, &format!("{TAILNET}/keys"), &[("all", "true")]);
+        let Listed(keys) = self.fetch::<Listed<WireKey>>("list auth keys", draft, within).await?;
+        Ok(keys.into_iter().map(|key| key.into_parts().0).filter(|key| is_id(&key.id.0)).collect())
+    }
+
+    fn within_a_look(&self) -> Within {
+        let deadline = self.chain.clock().now() + LOOK_LIMIT;
+        Within { deadline, patience: Patience::Tries(1), urgency: Urgency::Look }
+    }
+}
+
+impl std::fmt::Debug for Tailnet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tailnet").field("rate", &self.rate).finish_non_exhaustive()
+    }
+}
