@@ -4,6 +4,7 @@ import type {
   DeprovisionReport,
   JobStatus as NativeStatus,
   Leftover,
+  ManySummary,
   Price,
   ProgressEvent as NativeEvent,
   ProvisionVMResult as NativeResult,
@@ -17,6 +18,7 @@ export type {
   CleanUpReport,
   DeprovisionReport,
   Leftover,
+  ManySummary,
   Price,
   Reaped,
   ReapReport,
@@ -52,6 +54,51 @@ export declare function provisionVM(
   params: ProvisionVMParams,
   options: ProvisionOptions & { wait: boolean | null | undefined },
 ): Promise<ProvisionVMResult | ProvisionVMUnderway>
+
+/**
+ * Provisions many jobs, so many at a time. Each is as a call of {@link provisionVM} of its own, with its own undo: none that
+ * fails harms another. What they wait for they look for together, and they share one budget of requests; a job that the budget has no
+ * room for yet waits, and its time does not run until it begins.
+ *
+ * It begins at once. Iterate over it for the jobs as they settle, in that order, or give `onSettled`, or just await `summary`. Who stops
+ * iterating ends nothing; `signal` ends all that is under way, each with its undo.
+ *
+ * A job that is wrong, or whose id another one in the list has, fails by itself, with a `field` such as `jobs[3].jobId`. Wrong options fail the whole call: `summary` rejects, and
+ * so does the iteration.
+ */
+export declare function provisionMany(
+  jobs: Iterable<ProvisionVMParams>,
+  options?: ProvisionManyOptions | null,
+): ManyProvisionings
+
+/** Many jobs under way. */
+export interface ManyProvisionings extends AsyncIterable<SettledJob> {
+  /** What came of all of them, once the last one has settled. */
+  summary: Promise<ManySummary>
+}
+
+/** A job that has settled. `index` is its place in the list. */
+export type SettledJob =
+  | { index: number; jobId: string | undefined; status: 'fulfilled'; value: ProvisionVMResult }
+  | { index: number; jobId: string | undefined; status: 'rejected'; reason: ProvisionError }
+
+export interface ProvisionManyOptions extends Omit<ProvisionOptions, 'wait'> {
+  /** How many jobs may be under way at the same time. 1 to 10 000. Default: 100. */
+  concurrency?: number | null | undefined
+  /**
+   * How many servers the call may make. A job that finds its server made already does not count. When it is used up, the jobs that are
+   * left fail with `CAP_REACHED` and are not looked up.
+   */
+  maxServers?: number | null | undefined
+  /**
+   * What the servers that the call makes may cost an hour, all together, without tax, in the currency of the Hetzner project. A server
+   * type that is dearer than what is left is passed over; a job for which none is left fails with `CAP_REACHED`. What is
+   * under way counts.
+   */
+  maxHourlyCost?: number | null | undefined
+  /** Called with each job as it settles. What it throws is reported as a warning of the process. */
+  onSettled?: ((job: SettledJob) => unknown) | null | undefined
+}
 
 /**
  * Removes what stands for a job, also if it is ready: its server, its auth key, its device. Returns when reads show that it
@@ -372,7 +419,10 @@ export interface CallOptions {
    * function, nothing to `false`. Default: `console.log` and `console.warn`.
    */
   logger?: Logger | ((event: ProgressEvent) => unknown) | false | null | undefined
-  /** Milliseconds until the call gives up, its undo not counted. Default: `PROVISION_TIMEOUT_SECONDS`, or 600 000. */
+  /**
+   * Milliseconds until the call gives up, its undo not counted. A job that the project's budget of requests has no room for yet waits
+   * before that, and says so in an event: its time runs from when it is let in. Default: `PROVISION_TIMEOUT_SECONDS`, or 600 000.
+   */
   timeoutMs?: number | null | undefined
   /** Instead of `HETZNER_API_TOKEN`: a secret. */
   hetznerToken?: string | null | undefined
@@ -662,6 +712,7 @@ export type ProvisionErrorCode =
   | 'FORBIDDEN'
   | 'QUOTA'
   | 'CAPACITY'
+  | 'CAP_REACHED'
   | 'NAME_CONFLICT'
   | 'JOB_MISMATCH'
   | 'NOT_FOUND'

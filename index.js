@@ -12,6 +12,53 @@ async function provisionVM(params, options) {
   return await call(native.provisionVm, { params: toData(params) }, options)
 }
 
+/**
+ * Provisions many jobs. What it takes and returns: `index.d.ts`.
+ *
+ * It begins at once, and goes on whether anybody iterates or not: jobs settle by themselves, and are kept until they are asked for.
+ */
+function provisionMany(jobs, options) {
+  const settled = []
+  let end, tellNews
+  let news = new Promise((resolve) => (tellNews = resolve))
+  const changed = () => {
+    tellNews()
+    news = new Promise((resolve) => (tellNews = resolve))
+  }
+  const onJob = (job) => {
+    settled.push(job)
+    changed()
+  }
+  const summary = (async () => await callForMany(jobs, options, onJob))()
+  // Who only iterates hears of a failure there, and who does not has the summary.
+  summary.then(() => ({}), (error) => ({ error })).then((how) => {
+    end = how
+    changed()
+  })
+  async function* results() {
+    for (let next = 0; ; ) {
+      if (next < settled.length) yield settled[next++]
+      else if (end?.error) throw end.error
+      else if (end) return
+      else await news
+    }
+  }
+  return { summary, [Symbol.asyncIterator]: results }
+}
+
+/** One call of the core for many jobs. Each job is data by itself, so that a thousand are not too much for one. */
+async function callForMany(jobs, options, onJob) {
+  if (typeof jobs?.[Symbol.iterator] !== 'function' || typeof jobs === 'string') refuse('jobs', 'expected a list of jobs')
+  const data = Array.from(jobs, (job) => toData(job))
+  const settle = (index, outcome) => {
+    const { jobId } = data[index] ?? {}
+    const job = { index, jobId: typeof jobId === 'string' ? jobId : undefined, ...outcome }
+    onJob(job)
+    return job
+  }
+  return await call(native.provisionMany, { jobs: data }, options, settle)
+}
+
 /** Finds what dead attempts left, and finishes or removes it. What it takes and returns: `index.d.ts`. */
 async function reap(options) {
   return await call(native.reap, {}, options)
@@ -78,9 +125,13 @@ function joined(polling, options) {
   return Object.fromEntries(names.map((name) => [name, read(options, name) ?? read(polling, name)]))
 }
 
-/** One call of the core: data in, data out, with what JavaScript alone can do around it. */
-async function call(run, what, options) {
-  const { signal, onProgress, onSecret, bootReports, env, logger, others } = takeOptions(options)
+/**
+ * One call of the core: data in, data out, with what JavaScript alone can do around it. With `settle` it is one for many jobs,
+ * which is told how each of them ended and returns what `onSettled` hears.
+ */
+async function call(run, what, options, settle) {
+  const kinds = settle ? { ...OWN_OPTIONS, onSettled: OWN_OPTIONS.onProgress } : OWN_OPTIONS
+  const { signal, onProgress, onSecret, onSettled, bootReports, env, logger, others } = takeOptions(options, kinds)
   const input = JSON.stringify({ ...what, options: toData(others), env: pickSettings(env) })
   // Some loggers with methods are functions themselves.
   const takesLines = logger && hasMethods(logger, 'info', 'warn')
@@ -99,12 +150,24 @@ async function call(run, what, options) {
     if (secret !== null && onSecret) tellSecret(secret)
   }
 
+  const tellSettled = guard('onSettled', onSettled)
+  const arrivals = []
+  const arrive = async ({ index, value, fault }) => {
+    const reason = fault && failure(await heedReports(fault, bootReports), signal)
+    const job = settle(index, reason ? { status: 'rejected', reason } : { status: 'fulfilled', value })
+    if (onSettled) tellSettled(job)
+  }
+  const onJob = (job) => {
+    if (job !== null) arrivals.push(arrive(job))
+  }
+
   const cancel = new native.Cancel()
   const abort = () => cancel.cancel()
   if (signal?.aborted) abort()
   else signal?.addEventListener('abort', abort, { once: true })
   try {
-    const { value, fault } = await run(input, cancel, onEvent, onMinted)
+    const { value, fault } = await run(input, cancel, onEvent, onMinted, ...(settle ? [onJob] : []))
+    await Promise.all(arrivals)
     if (fault) throw failure(await heedReports(fault, bootReports), signal)
     return value
   } finally {
@@ -179,6 +242,7 @@ function failure(fault, signal) {
 
 module.exports = {
   provisionVM,
+  provisionMany,
   deprovisionVM,
   getProvisioning,
   cleanUpRun,
@@ -224,15 +288,15 @@ const OWN_OPTIONS = {
 }
 
 /** The options that stay here, checked, and all others. */
-function takeOptions(options) {
+function takeOptions(options, kinds) {
   try {
     // What is no object at all is for the core to refuse.
     const isObject = typeof options === 'object' && options !== null && !Array.isArray(options)
-    const own = Object.fromEntries(Object.keys(OWN_OPTIONS).map((name) => [name, isObject ? takeOwn(options, name) : undefined]))
+    const own = Object.fromEntries(Object.keys(kinds).map((name) => [name, isObject ? takeOwn(options, name, kinds) : undefined]))
     // The environment is looked at now: a worker thread has its own, and Next.js fills it late.
     own.env ??= process.env
     own.logger ??= { info: console.log, warn: console.warn }
-    const others = isObject ? Object.keys(options).filter((name) => !(name in OWN_OPTIONS)) : undefined
+    const others = isObject ? Object.keys(options).filter((name) => !(name in kinds)) : undefined
     return { ...own, others: others ? Object.fromEntries(others.map((name) => [name, read(options, name)])) : options }
   } catch (error) {
     if (error instanceof ProvisionError) throw error
@@ -240,8 +304,8 @@ function takeOptions(options) {
   }
 }
 
-function takeOwn(options, name) {
-  const [wanted, fits] = OWN_OPTIONS[name]
+function takeOwn(options, name, kinds) {
+  const [wanted, fits] = kinds[name]
   const value = read(options, name) ?? undefined
   let isFit = value === undefined
   try {

@@ -219,6 +219,26 @@ export interface Looking {
   fault?: Fault
 }
 
+/** What came of many jobs. */
+export interface ManySummary {
+  /** Jobs that have a machine in the tailnet. */
+  ready: number
+  /** Those of them that had it before, or got it from another call. */
+  reused: number
+  /** Jobs that failed. */
+  failed: number
+  /** What the servers that were made cost an hour, as far as Hetzner said, in the currency of the project and without tax. */
+  hourlyCost: number
+  /** At most for one month. */
+  monthlyCost: number
+  /** How many requests were made. Those that served several jobs count once. */
+  requests: Requests
+  /** What failed jobs left, or may have left. */
+  leftovers: Array<Leftover>
+  /** Milliseconds that it took. */
+  elapsedMs: number
+}
+
 /**
  * Carries out one operation. `input` is JSON text: `{ operation, args, options, env }`. Never rejects for a domain fault;
  * the callbacks are those of `provisionVm`.
@@ -235,6 +255,8 @@ export interface Price {
 
 /** One thing that happened, for `onProgress` and the log. */
 export interface ProgressEvent {
+  /** Of many jobs: the place in the list of the one that it is about. */
+  index?: number
   /** Where the call stands; `index.d.ts` has the list. */
   step: string
   /** Who speaks. */
@@ -258,6 +280,12 @@ export interface ProgressEvent {
   /** The address in the tailnet, as soon as it is known. */
   tailscaleIp?: string
 }
+
+/**
+ * Provisions many jobs. `input` is JSON text: `{ jobs, options, env }`. Never rejects for a domain fault; the callbacks are those
+ * of `provisionVm`, and one for each job that settles.
+ */
+export declare function provisionMany(input: string, cancel: Cancel, onEvent: (event: ProgressEvent | null) => void, onSecret: (secret: string | null) => void, onSettled: (job: SettledJob | null) => void): Promise<Summarized>
 
 /**
  * Provisions one VM, or begins to, as `options.wait` says. `input` is JSON text: `{ params, options, env }`. Never rejects
@@ -386,6 +414,24 @@ export declare function settingNames(): Array<string>
 export interface Settled {
   /** The machine, or how far it has come. */
   value?: ProvisionVMResult
+  /** What went wrong. */
+  fault?: Fault
+}
+
+/** One job that has settled. */
+export interface SettledJob {
+  /** Its place in the list. */
+  index: number
+  /** The machine. */
+  value?: ProvisionVMResult
+  /** What went wrong. */
+  fault?: Fault
+}
+
+/** How a call for many jobs ended: with a value or with a fault. That jobs fail is no fault of the call. */
+export interface Summarized {
+  /** What came of the jobs. */
+  value?: ManySummary
   /** What went wrong. */
   fault?: Fault
 }

@@ -841,6 +841,7 @@ module.exports.cleanUpRun = nativeBinding.cleanUpRun
 module.exports.deprovisionVm = nativeBinding.deprovisionVm
 module.exports.getProvisioning = nativeBinding.getProvisioning
 module.exports.perform = nativeBinding.perform
+module.exports.provisionMany = nativeBinding.provisionMany
 module.exports.provisionVm = nativeBinding.provisionVm
 module.exports.reap = nativeBinding.reap
 module.exports.renderFirstBoot = nativeBinding.renderFirstBoot

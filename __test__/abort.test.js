@@ -26,10 +26,19 @@ async function givenUp(call) {
 
 const order = () => ({ name: 'web-1', server_type: 'cpx11', image: 'ubuntu-22.04', location: 'ash', ssh_keys: [4711] })
 
+/** What became of the only job of several. */
+async function onlyOf(run) {
+  for await (const { value, reason } of run) {
+    if (reason) throw reason
+    return value
+  }
+}
+
 /** Every function that sends anything. */
 const CALLS = {
   provisionVM: (options) => api.provisionVM(newJob(), options),
   'provisionVM without waiting': (options) => api.provisionVM(newJob(), { ...options, wait: false }),
+  provisionMany: (options) => onlyOf(api.provisionMany([newJob()], options)),
   deprovisionVM: (options) => api.deprovisionVM({ jobId: 'a' }, options),
   getProvisioning: (options) => api.getProvisioning({ jobId: 'a' }, options),
   cleanUpRun: (options) => api.cleanUpRun({ jobId: 'a', runIds: ['1-1'] }, options),

@@ -88,7 +88,7 @@ describe('F17 an end in the middle of a call leaves what a kill leaves', { concu
       // The world stands still at that moment, however long the end takes.
       await cloud.configure({ machine: { kernel_seconds: [100_000, 100_000] } })
       if (left.servers === 0) {
-        await cloud.fault({ api: 'hetzner', method: 'GET', path: '/server_types', kind: { slow: { ms: 200_000 } } })
+        await cloud.fault({ api: 'hetzner', method: 'POST', path: '/servers', kind: 'hang_before_apply' })
       }
       const { ended } = run(cloud, program)
       const { code, signal, stdout, stderr } = await ended

@@ -42,6 +42,13 @@ const POINTS = [
     left: NOTHING,
   },
   {
+    name: 'with the catalogue of server types in flight',
+    faults: [slow('hetzner', 'GET', '/server_types')],
+    reached: (cloud) => cloud.untilAsked('GET /v1/server_types'),
+    told: ['server_name'],
+    left: NOTHING,
+  },
+  {
     name: 'with its token request in flight',
     faults: [slow('tailscale', 'POST', '/oauth/token')],
     reached: (cloud) => cloud.untilAsked('POST /api/v2/oauth/token'),
@@ -52,13 +59,6 @@ const POINTS = [
     name: 'with the order of its key in flight',
     faults: [slow('tailscale', 'POST', '/tailnet/-/keys')],
     reached: (cloud) => cloud.until(({ keys }) => keys.length > 0),
-    told: ['server_name'],
-    left: { ...NOTHING, keys: 1 },
-  },
-  {
-    name: 'with a key',
-    faults: [slow('hetzner', 'GET', '/server_types')],
-    reached: (cloud) => cloud.untilAsked('GET /v1/server_types'),
     told: ['server_name'],
     left: { ...NOTHING, keys: 1 },
   },

@@ -11,6 +11,7 @@ interface Functions {
     (params: t.ProvisionVMParams, options?: (t.ProvisionOptions & { wait?: true | Nothing }) | null): Promise<t.ProvisionVMResult>
     (params: t.ProvisionVMParams, options: t.ProvisionOptions & { wait: boolean | Nothing }): Promise<t.ProvisionVMResult | t.ProvisionVMUnderway>
   }
+  provisionMany(jobs: Iterable<t.ProvisionVMParams>, options?: t.ProvisionManyOptions | null): t.ManyProvisionings
   deprovisionVM(target: t.DeprovisionTarget, options?: t.DeprovisionOptions | null): Promise<t.DeprovisionReport>
   getProvisioning(target: { jobId: string }, options?: t.CallOptions | null): Promise<t.JobStatus>
   cleanUpRun(target: t.CleanUpTarget, options?: t.CallOptions | null): Promise<t.CleanUpReport>
@@ -34,6 +35,20 @@ interface Functions {
 type PollingToo = (t.Polling & t.CallOptions) | null
 type Exported = Omit<typeof api, 'default' | 'ProvisionError'>
 expectTypeOf<Exported>().toEqualTypeOf<Functions>()
+
+// Of many jobs each is one or the other, and the summary comes at the end.
+export async function many(jobs: Set<t.ProvisionVMParams>): Promise<string[]> {
+  const run = api.provisionMany(jobs, { concurrency: 5, maxServers: null, maxHourlyCost: 0.5, onSettled: ({ index }) => index })
+  const found: string[] = []
+  for await (const job of run) {
+    if (job.status === 'fulfilled') found.push(job.value.tailscaleIp)
+    else expectTypeOf(job.reason).toEqualTypeOf<t.ProvisionError>()
+  }
+  expectTypeOf(await run.summary).toEqualTypeOf<t.ManySummary>()
+  // @ts-expect-error Who provisions many waits for them.
+  api.provisionMany(jobs, { wait: false })
+  return found
+}
 
 interface WebhookFunctions {
   verifyCallback: {

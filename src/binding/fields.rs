@@ -106,6 +106,14 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// An amount of money, not negative.
+    pub(super) fn amount(&self, name: &str) -> Result<Option<f64>, Cause> {
+        match self.number(name)? {
+            Some(amount) if !(0.0..=1e9).contains(&amount) => Err(self.refuse(name, "must be an amount of 0 or more")),
+            amount => Ok(amount),
+        }
+    }
+
     /// An array of 1 to `most` of what `read` accepts, which is `wanted`.
     pub(super) fn list<T>(
         &self,

@@ -53,7 +53,7 @@ const SHORTEST_LIFE_MS: f64 = 60_000.0;
 pub(super) fn read(text: &str) -> Result<Input<Wanted>, Cause> {
     let input = parse(text)?;
     let params = read_params(input.get("params"))?;
-    let (options, waits) = read_options(input.get("options"))?;
+    let (options, waits) = read_options(input.get("options"), &[])?;
     complete(&input, Wanted { params, waits }, options, Purpose::Provision)
 }
 
@@ -92,7 +92,7 @@ pub(super) fn complete<T>(input: &Value, what: T, options: Options, purpose: Pur
     Ok(Input { what, settings: settings::read(&environment, options, purpose)?, network, log_filter })
 }
 
-fn read_params(value: Option<&Value>) -> Result<Params, Cause> {
+pub(super) fn read_params(value: Option<&Value>) -> Result<Params, Cause> {
     let fields = Fields::new("params", value)?;
     let required = |name| fields.text(name)?.ok_or_else(|| fields.refuse(name, "is required"));
     let params = Params { job_id: required("jobId")?, agent_id: required("agentId")?, region: required("region")? };
@@ -102,8 +102,8 @@ fn read_params(value: Option<&Value>) -> Result<Params, Cause> {
     Ok(params)
 }
 
-/// The options, and whether to wait for the machine.
-fn read_options(value: Option<&Value>) -> Result<(Options, bool), Cause> {
+/// The options, and whether to wait for the machine. `own` are others that the call reads for itself.
+pub(super) fn read_options(value: Option<&Value>, own: &[&'static str]) -> Result<(Options, bool), Cause> {
     const KNOWN: [&str; 11] = [
         "timeoutMs",
         "finishWithinMs",
@@ -125,7 +125,7 @@ fn read_options(value: Option<&Value>) -> Result<(Options, bool), Cause> {
     if image.as_deref().is_some_and(|image| !is_plain(image)) {
         return Err(fields.refuse("image", "must be the name or id of an image"));
     }
-    let known: Vec<&str> = KNOWN.into_iter().chain(extras::KNOWN).collect();
+    let known: Vec<&str> = KNOWN.into_iter().chain(extras::KNOWN).chain(own.iter().copied()).collect();
     let options = Options {
         timeout: fields.duration("timeoutMs", 1.0)?,
         lifetime: fields.duration("finishWithinMs", SHORTEST_LIFE_MS)?,

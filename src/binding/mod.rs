@@ -12,6 +12,7 @@ mod fields;
 mod input;
 mod lifecycle;
 mod log;
+mod many;
 mod output;
 mod progress;
 mod provision;

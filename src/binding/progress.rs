@@ -11,6 +11,8 @@ use crate::secret::Secret;
 /// One thing that happened, for `onProgress` and the log.
 #[napi(object)]
 pub struct ProgressEvent {
+    /// Of many jobs: the place in the list of the one that it is about.
+    pub index: Option<u32>,
     /// Where the call stands; `index.d.ts` has the list.
     pub step: String,
     /// Who speaks.
@@ -40,6 +42,7 @@ pub struct ProgressEvent {
 impl From<Event> for ProgressEvent {
     fn from(event: Event) -> Self {
         Self {
+            index: None,
             step: event.step.as_str().to_owned(),
             scope: event.scope.as_str().to_owned(),
             level: if event.is_warning { "warn" } else { "info" }.to_owned(),
