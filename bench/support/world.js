@@ -23,12 +23,13 @@ function buildWorld() {
 
 /**
  * A world whose machines join `BOOT_SECONDS` and `later` more after their order. What is enrolled shows in lists at once, so that the moment
- * is the same for all who look. `remaining` is what is left in the bucket, `boot` another outcome of boots, `program` another build.
+ * is the same for all who look. `remaining` is what is left in the bucket, `boot` another outcome of boots, `latencyMs` how long requests take instead of 30 to 120 ms, `program` another build.
  */
-async function openWorld({ later = 0, remaining, boot, timeScale = 1, program = PROGRAM } = {}) {
+async function openWorld({ later = 0, latencyMs, remaining, boot, timeScale = 1, program = PROGRAM } = {}) {
   const cloud = await startCloud({ program, timeScale })
   const exactly = (seconds) => [seconds, seconds]
   await cloud.configure({
+    latency_ms: latencyMs,
     hetzner: {
       create_seconds: exactly(BOOT.create),
       start_seconds: exactly(BOOT.start),
