@@ -28,7 +28,7 @@ const SAGA = 'src/provision/saga.rs'
 const SERVER = 'src/provision/step/server.rs'
 const UNDO_AUTH_KEY = 'src/provision/step/auth_key/undo.rs'
 const UNDO_SERVER = 'src/provision/step/server/undo.rs'
-const WAIT = 'src/provision/step/wait.rs'
+const WAIT_MACHINE = 'src/provision/step/wait/machine.rs'
 
 /** `planted("x")` is true while the defect x is switched on. */
 module.exports = [
@@ -92,7 +92,7 @@ module.exports = [
     suite: 'matrix',
     says: { I21: /^Poll ended with Some\(Protocol\) instead of Natural/ },
     caughtBy: ['I21'],
-    edits: [[WAIT, 'Err(error) if error.is_not_found() => Vec::new(),', 'Err(error) if error.is_not_found() && !planted("action-404-fatal") => Vec::new(),']],
+    edits: [[WAIT_MACHINE, 'Err(error) if error.is_not_found() => Vec::new(),', 'Err(error) if error.is_not_found() && !planted("action-404-fatal") => Vec::new(),']],
   },
   {
     name: 'hostname-only-match',
@@ -113,7 +113,7 @@ module.exports = [
     name: 'secret-in-error',
     what: 'an error quotes the request that failed, with its token',
     caughtBy: ['I06'],
-    edits: [[CHAIN, 'let host = host_of(&call.request);', 'let host = if planted("secret-in-error") {\n            format!("{} {:?}", host_of(&call.request), call.request.headers().get("authorization").and_then(|value| value.to_str().ok()))\n        } else {\n            host_of(&call.request)\n        };']],
+    edits: [[CHAIN, 'let (host, deadline) = (host_of(&call.request), within.deadline);', 'let deadline = within.deadline;\n        let host = if planted("secret-in-error") {\n            format!("{} {:?}", host_of(&call.request), call.request.headers().get("authorization").and_then(|value| value.to_str().ok()))\n        } else {\n            host_of(&call.request)\n        };']],
   },
   {
     name: 'create-repeated-blindly',
@@ -200,7 +200,7 @@ module.exports = [
     what: 'the same job with another agent makes a second server',
     caughtBy: ['I01', 'I11'],
     edits: [
-      [ADOPT, 'let oldest = labelled.into_iter().chain(named).min_by_key(|server| server.id);', 'let labelled = if planted("job-of-two-agents") { Vec::new() } else { labelled };\n    let oldest = labelled.into_iter().chain(named).min_by_key(|server| server.id);'],
+      [ADOPT, 'let oldest = run.guard(look).await?.into_iter().min_by_key(|server| server.id);', 'let labelled = run.guard(look).await?;\n    let labelled = if planted("job-of-two-agents") { Vec::new() } else { labelled };\n    let oldest = labelled.into_iter().min_by_key(|server| server.id);'],
       [READY, 'if let Some(older) = servers.iter().find(|server| server.id < id) {', 'if let Some(older) = servers.iter().find(|server| server.id < id).filter(|_| !planted("job-of-two-agents")) {'],
     ],
   },
@@ -314,7 +314,7 @@ module.exports = [
     suite: 'matrix',
     says: { I08: /^\d+ requests to \w+, \d+ are allowed/ },
     caughtBy: ['I08'],
-    edits: [[RETRY, '&& tried >= most', '&& tried >= if planted("endless-retry") { u32::MAX } else { most }'], [RETRY, 'Some(doubled(FIRST, CAP).mul_f64(fraction))', 'Some(if planted("endless-retry") { Duration::from_millis(1) } else { doubled(FIRST, CAP).mul_f64(fraction) })']],
+    edits: [[RETRY, 'if tried >= if is_slow {', 'if !planted("endless-retry") && tried >= if is_slow {'], [RETRY, 'Some(doubled(FIRST, CAP).mul_f64(fraction))', 'Some(if planted("endless-retry") { Duration::from_millis(1) } else { doubled(FIRST, CAP).mul_f64(fraction) })']],
   },
   {
     name: 'refusal-retried',
