@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use napi::Status;
-use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
+use napi::threadsafe_function::ThreadsafeFunctionCallMode;
 use napi_derive::napi;
 use serde_json::Value;
 
@@ -80,14 +79,7 @@ pub async fn provision_many(
     #[napi(ts_arg_type = "Cancel")] cancel: Token,
     #[napi(ts_arg_type = "(event: ProgressEvent | null) => void")] on_event: Callback<ProgressEvent>,
     #[napi(ts_arg_type = "(secret: string | null) => void")] on_secret: Callback<String>,
-    #[napi(ts_arg_type = "(job: SettledJob | null) => void")] on_settled: ThreadsafeFunction<
-        Option<SettledJob>,
-        (),
-        Option<SettledJob>,
-        Status,
-        false,
-        true,
-    >,
+    #[napi(ts_arg_type = "(job: SettledJob | null) => void")] on_settled: Callback<SettledJob>,
 ) -> Summarized {
     let listener = Listener { on_event, on_secret };
     let on_settled = Arc::new(on_settled);
@@ -112,12 +104,12 @@ pub async fn provision_many(
 /// Hears of all jobs.
 struct Hall {
     listener: Arc<Listener>,
-    on_settled: Arc<ThreadsafeFunction<Option<SettledJob>, (), Option<SettledJob>, Status, false, true>>,
+    on_settled: Arc<Callback<SettledJob>>,
 }
 
 impl Audience for Hall {
     fn observer(&self, job: usize) -> Arc<dyn Observer> {
-        Arc::new(Seat { listener: self.listener.clone(), index: index(job) })
+        Arc::new(Seat { listener: self.listener.clone(), index: count(job) })
     }
 
     fn settled(&self, job: usize, outcome: Outcome) {
@@ -126,7 +118,7 @@ impl Audience for Hall {
             Box::new(ProvisionError { cause: at_its_place(error.cause, job), ..error })
         });
         let Settled { value, fault } = outcome.into();
-        let settled = SettledJob { index: index(job), value, fault };
+        let settled = SettledJob { index: count(job), value, fault };
         self.on_settled.call(Some(settled), ThreadsafeFunctionCallMode::NonBlocking);
     }
 }
@@ -156,13 +148,12 @@ fn at_its_place(cause: Cause, at: usize) -> Cause {
     }
 }
 
-fn index(job: usize) -> u32 {
-    u32::try_from(job).unwrap_or(u32::MAX)
+fn count(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 impl From<Summary> for ManySummary {
     fn from(summary: Summary) -> Self {
-        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let requests = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
         let (hetzner, tailscale) = summary.requests;
         Self {

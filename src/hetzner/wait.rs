@@ -5,10 +5,7 @@ use std::time::Duration;
 
 use super::action::IDS_PER_REQUEST;
 use super::{Action, ActionId, Hetzner, HetznerError, Server, ServerType, label};
-use crate::transport::{
-    Attempt, Clock, Fetch, Fetched, Instant, Kept, Looks, Pass, Patience, RateBudget, Repeat, TransportError, Urgency,
-    Within, timeout_at,
-};
+use crate::transport::{BoxFuture, Clock, Fetch, Fetched, Instant, Looks, Pass, RateBudget, Urgency, Within};
 
 /// One answer has room for so many servers, and a job has one.
 const JOBS_PER_REQUEST: usize = 50;
@@ -16,8 +13,6 @@ const JOBS_PER_REQUEST: usize = 50;
 const BURST: usize = 4;
 /// What comes after them keeps this distance; jobs that come within it share a look.
 const SPACING: Duration = Duration::from_millis(250);
-/// The longest that one look may take.
-const LOOK_LIMIT: Duration = Duration::from_secs(60);
 /// How long a catalogue of server types is good. What is out of stock by then, the order itself tells.
 const TYPES_GOOD_FOR: Duration = Duration::from_secs(60);
 
@@ -78,7 +73,7 @@ impl Hetzner {
             let mut ids = questions.concat();
             ids.sort_unstable();
             ids.dedup();
-            hetzner.get_actions(&ids, hetzner.within_a_look()).await
+            hetzner.get_actions(&ids, hetzner.chain.within_a_look()).await
         };
         let seen = self.project.actions.ask(ids.to_vec(), due, &self.spacing(), self.chain.clock(), look).await?;
         self.chain.catch_up();
@@ -92,18 +87,11 @@ impl Hetzner {
         value: &str,
         within: Within,
     ) -> Result<Vec<Server>, HetznerError> {
-        let kept = Kept::default();
-        let attempt = || -> Attempt<'_, HetznerError> {
-            Box::pin(async {
-                let (urgency, now) = (within.urgency, self.chain.clock().now());
-                let looks = if urgency == Urgency::Order { &self.project.servers } else { &self.project.ending };
-                let answer = timeout_at(within.deadline, self.ask_for_servers(looks, key, value, now, urgency)).await;
-                let late = || TransportError::Timeout { host: "Hetzner".to_owned() };
-                kept.keep(answer.unwrap_or_else(|| Err(late().into())))
-            })
+        let looks = if within.urgency == Urgency::Order { &self.project.servers } else { &self.project.ending };
+        let ask = || -> BoxFuture<'_, _> {
+            Box::pin(self.ask_for_servers(looks, key, value, self.chain.clock().now(), within.urgency))
         };
-        self.chain.persist("find servers", Repeat::Safe, within, &attempt).await?;
-        kept.take().ok_or_else(|| HetznerError::unreadable("find servers", "nothing was read"))
+        self.chain.ask("find servers", "Hetzner", within, &ask).await
     }
 
     /// The same, for who looks again and again whether they stay: by a look that begins at this moment or before.
@@ -128,7 +116,7 @@ impl Hetzner {
         let look = |values: Vec<String>| async move {
             let mut found = Vec::new();
             for values in values.chunks(JOBS_PER_REQUEST) {
-                let within = Within { urgency, ..hetzner.within_a_look() };
+                let within = Within { urgency, ..hetzner.chain.within_a_look() };
                 found.append(&mut hetzner.find_servers_by_label(&label::selector_of(key, values), within).await?);
             }
             Ok(found)
@@ -155,16 +143,11 @@ impl Hetzner {
 
     /// Waits until the budget has a place for an order, so that the order itself, once it is declared, goes out at once.
     pub async fn may_order(&self, deadline: Instant) -> Option<Pass> {
-        self.chain.rate().pass(Urgency::Order, self.chain.clock(), deadline).await
+        self.chain.may_order(deadline).await
     }
 
     fn spacing(&self) -> impl Fn(usize) -> Duration + Send + Sync {
         |_| SPACING * self.chain.rate().ease(self.chain.clock().now())
-    }
-
-    fn within_a_look(&self) -> Within {
-        let deadline = self.chain.clock().now() + LOOK_LIMIT;
-        Within { deadline, patience: Patience::Tries(1), urgency: Urgency::Look }
     }
 }
 

@@ -14,10 +14,7 @@ use super::device::WireDevice;
 use super::list::Listed;
 use super::token::Token;
 use super::{AuthKey, Device, KeyId, NodeId, TAILNET, Tailscale, TailscaleError, is_id};
-use crate::transport::{
-    Attempt, Clock, Fetched, Instant, Kept, Looks, Pass, Patience, RateBudget, Repeat, TransportError, Urgency, Within,
-    timeout_at,
-};
+use crate::transport::{BoxFuture, Clock, Fetched, Instant, Looks, Pass, RateBudget, TransportError, Within};
 
 /// So many are asked for by themselves.
 const FEW: usize = 2;
@@ -32,8 +29,6 @@ const SPACING: Duration = Duration::from_millis(250);
 const LIST_SPACING: Duration = Duration::from_secs(2);
 /// Between looks at what many lists have shown.
 const AFTER_LISTS: Duration = Duration::from_secs(2);
-/// The longest that one look may take.
-const LOOK_LIMIT: Duration = Duration::from_secs(60);
 
 /// What all calls of a process share that use one credential.
 pub struct Tailnet {
@@ -89,13 +84,16 @@ impl Tailnet {
         self.listed_keys.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
     }
 
-    /// Of which of these keys this list tells by leaving them out: of those that it, or an earlier one, has shown.
-    fn are_told(&self, ids: &BTreeSet<KeyId>, listed: &[AuthKey]) -> BTreeSet<KeyId> {
+    /// Notes which of the keys that were made here a list shows as usable.
+    fn has_shown(&self, listed: &[AuthKey]) {
         let minted = self.minted.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut known = self.listed_keys.lock().unwrap_or_else(PoisonError::into_inner);
         let shown = listed.iter().filter(|key| minted.contains(&key.id) && !key.invalid).map(|key| key.id.clone());
-        known.extend(shown);
-        ids.intersection(&known).cloned().collect()
+        self.listed_keys.lock().unwrap_or_else(PoisonError::into_inner).extend(shown);
+    }
+
+    /// Whether a list tells of this key by leaving it out: a list has shown it before.
+    fn is_told_of(&self, id: &KeyId) -> bool {
+        self.listed_keys.lock().unwrap_or_else(PoisonError::into_inner).contains(id)
     }
 
     /// Whether so many are asked for by themselves.
@@ -138,16 +136,8 @@ impl Tailscale {
         tag: &'static str,
         within: Within,
     ) -> Result<Vec<Device>, TailscaleError> {
-        let kept = Kept::default();
-        let attempt = || -> Attempt<'_, TailscaleError> {
-            Box::pin(async {
-                let look = self.watch_devices(hostname, tag, self.chain.clock().now());
-                let late = || TransportError::Timeout { host: "Tailscale".to_owned() };
-                kept.keep(timeout_at(within.deadline, look).await.unwrap_or_else(|| Err(late().into())))
-            })
-        };
-        self.chain.persist("find devices", Repeat::Safe, within, &attempt).await?;
-        kept.take().ok_or(TailscaleError::Unreadable { what: "nothing was read of it", request_id: None })
+        let ask = || -> BoxFuture<'_, _> { Box::pin(self.watch_devices(hostname, tag, self.chain.clock().now())) };
+        self.chain.ask("find devices", "Tailscale", within, &ask).await
     }
 
     /// The same, for who looks again and again: by a look that begins at this moment or before.
@@ -159,13 +149,10 @@ impl Tailscale {
     ) -> Result<Vec<Device>, TailscaleError> {
         let tailscale = Arc::clone(self);
         let look = |hostnames: Vec<String>| async move {
-            let (within, mut found) = (tailscale.within_a_look(), BTreeMap::new());
+            let (within, mut found) = (tailscale.chain.within_a_look(), BTreeMap::new());
             let hostnames: BTreeSet<String> = hostnames.into_iter().collect();
             if tailscale.tailnet.are_few(hostnames.len()) {
-                for hostname in hostnames {
-                    found.insert(hostname.clone(), tailscale.find_devices(&hostname, within).await?);
-                }
-                return Ok(found);
+                return tailscale.find_each(hostnames, within).await;
             }
             // Where they connect from is asked of every machine that joins; a list that tells it is twice as long.
             let fields = if tailscale.tailnet.is_short() { "all" } else { "default" };
@@ -173,17 +160,14 @@ impl Tailscale {
                 Err(TailscaleError::Transport(TransportError::TooLarge { .. })) => {
                     // Whatever it costs, it has to be asked for singly from now on.
                     tailscale.tailnet.has_listed(usize::MAX);
-                    for hostname in hostnames {
-                        found.insert(hostname.clone(), tailscale.find_devices(&hostname, within).await?);
-                    }
-                    return Ok(found);
+                    return tailscale.find_each(hostnames, within).await;
                 }
                 listed => listed?,
             };
             // So that later lists, which leave out what was used, tell of all that are waited for.
             if tailscale.tailnet.has_unlisted_keys() {
                 let keys = tailscale.list_keys(within).await?;
-                tailscale.tailnet.are_told(&BTreeSet::new(), &keys);
+                tailscale.tailnet.has_shown(&keys);
             }
             for device in listed {
                 let hostname = device.hostname.to_ascii_lowercase();
@@ -208,7 +192,7 @@ impl Tailscale {
     ) -> Result<Option<Device>, TailscaleError> {
         let tailscale = Arc::clone(self);
         let look = |ids: Vec<NodeId>| async move {
-            let (within, mut found) = (tailscale.within_a_look(), BTreeMap::new());
+            let (within, mut found) = (tailscale.chain.within_a_look(), BTreeMap::new());
             let ids: BTreeSet<NodeId> = ids.into_iter().collect();
             if tailscale.tailnet.are_few(ids.len()) {
                 for id in ids {
@@ -238,14 +222,14 @@ impl Tailscale {
     pub async fn look_at_key(self: &Arc<Self>, id: &KeyId) -> Result<Option<AuthKey>, TailscaleError> {
         let tailscale = Arc::clone(self);
         let look = |ids: Vec<KeyId>| async move {
-            let (within, mut found) = (tailscale.within_a_look(), BTreeMap::new());
+            let (within, mut found) = (tailscale.chain.within_a_look(), BTreeMap::new());
             let mut ids: BTreeSet<KeyId> = ids.into_iter().collect();
             // While many wait, more will ask for theirs.
             if !tailscale.tailnet.are_few(ids.len().max(tailscale.tailnet.devices.waiting())) {
                 let listed = tailscale.list_keys(within).await?;
-                let told = tailscale.tailnet.are_told(&ids, &listed);
+                tailscale.tailnet.has_shown(&listed);
                 found.extend(listed.into_iter().filter(|key| ids.contains(&key.id)).map(|key| (key.id.clone(), key)));
-                ids.retain(|id| !told.contains(id) && !found.contains_key(id));
+                ids.retain(|id| !tailscale.tailnet.is_told_of(id) && !found.contains_key(id));
             }
             for id in ids {
                 if let Some(key) = tailscale.find_key(&id, within).await? {
@@ -261,9 +245,23 @@ impl Tailscale {
         Ok(seen.get(id).cloned())
     }
 
+    /// The devices of each of these host names, one after the other.
+    async fn find_each(
+        &self,
+        hostnames: BTreeSet<String>,
+        within: Within,
+    ) -> Result<BTreeMap<String, Vec<Device>>, TailscaleError> {
+        let mut found = BTreeMap::new();
+        for hostname in hostnames {
+            let devices = self.find_devices(&hostname, within).await?;
+            found.insert(hostname, devices);
+        }
+        Ok(found)
+    }
+
     /// Waits until an order, once it is declared, can go out at once.
     pub async fn may_order(&self, deadline: Instant) -> Option<Pass> {
-        self.chain.rate().pass(Urgency::Order, self.chain.clock(), deadline).await
+        self.chain.may_order(deadline).await
     }
 
     /// The devices that carry a tag.
@@ -289,11 +287,6 @@ impl Tailscale {
         let draft = || self.draft(Method::GET, &format!("{TAILNET}/keys"), &[("all", "true")]);
         let Listed(keys) = self.fetch::<Listed<WireKey>>("list auth keys", draft, within).await?;
         Ok(keys.into_iter().map(|key| key.into_parts().0).filter(|key| is_id(&key.id.0)).collect())
-    }
-
-    fn within_a_look(&self) -> Within {
-        let deadline = self.chain.clock().now() + LOOK_LIMIT;
-        Within { deadline, patience: Patience::Tries(1), urgency: Urgency::Look }
     }
 }
 

@@ -10,14 +10,17 @@ use futures_util::future::BoxFuture;
 
 use super::retry::{self, Judge, Opinion, Patience, Repeat};
 use super::{
-    Admission, Chance, Clock, Instant, RateBudget, RetryBudget, Transport, TransportError, Urgency, sleep, timeout_at,
+    Admission, Chance, Clock, Instant, Pass, RateBudget, RetryBudget, Transport, TransportError, Urgency, sleep,
+    timeout_at,
 };
 
+/// The longest that a shared look may take.
+const LOOK_LIMIT: Duration = Duration::from_secs(60);
 /// Shorter ones could be anything.
 const LEAST_CREDENTIAL: usize = 8;
 
 /// One try at something.
-pub type Attempt<'a, E> = BoxFuture<'a, Result<(), E>>;
+type Attempt<'a, E> = BoxFuture<'a, Result<(), E>>;
 
 /// One request of an API, and how it may be treated.
 #[derive(Debug)]
@@ -110,8 +113,43 @@ impl Chain {
     {
         let kept = Kept::default();
         self.repeat(call, within, &|answer| kept.keep(read(answer))).await?;
-        let nothing = || TransportError::Broken { host: host_of(&call.request), why: "nothing was read".to_owned() };
-        kept.take().ok_or_else(|| nothing().into())
+        kept.take().ok_or_else(|| nothing_kept(host_of(&call.request)).into())
+    }
+
+    /// Asks until there is an answer, the failure is final, or time or patience end: for what is asked through others as well, such as
+    /// a shared look, and may be asked again. `host` is for messages.
+    pub async fn ask<'a, T, E>(
+        &self,
+        operation: &'static str,
+        host: &'static str,
+        within: Within,
+        ask: &(dyn Fn() -> BoxFuture<'a, Result<T, E>> + Send + Sync),
+    ) -> Result<T, E>
+    where
+        T: Send,
+        E: From<TransportError> + Judge + std::fmt::Display + Send,
+    {
+        let kept = Kept::default();
+        let attempt = || -> Attempt<'_, E> {
+            Box::pin(async {
+                let late = || TransportError::Timeout { host: host.to_owned() };
+                let answer = timeout_at(within.deadline, ask()).await;
+                kept.keep(answer.unwrap_or_else(|| Err(late().into())))
+            })
+        };
+        self.persist(operation, Repeat::Safe, within, &attempt).await?;
+        kept.take().ok_or_else(|| nothing_kept(host.to_owned()).into())
+    }
+
+    /// Waits until the token's budget has a place for an order, so that the order itself, once it is declared, goes out at once.
+    pub async fn may_order(&self, deadline: Instant) -> Option<Pass> {
+        self.rate.pass(Urgency::Order, &self.clock, deadline).await
+    }
+
+    /// The limits of one look that begins now and serves whoever waits: whose call makes it is chance.
+    pub fn within_a_look(&self) -> Within {
+        let deadline = self.clock.now() + LOOK_LIMIT;
+        Within { deadline, patience: Patience::Tries(1), urgency: Urgency::Look }
     }
 
     /// The loop of [`Chain::call`], which is the same whatever is read: it is compiled once for each room. `keep` has to
@@ -133,7 +171,7 @@ impl Chain {
 
     /// Tries until an attempt succeeds, its failure is final, or time or patience end: the strategy of [`Chain::repeat`], for
     /// whatever is attempted.
-    pub async fn persist<'a, E>(
+    async fn persist<'a, E>(
         &self,
         operation: &'static str,
         repeat: Repeat,
@@ -291,6 +329,11 @@ impl<T> Kept<T> {
     pub fn take(self) -> Option<T> {
         self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A loop that succeeded has kept something; the type does not know it.
+fn nothing_kept(host: String) -> TransportError {
+    TransportError::Broken { host, why: "nothing was read".to_owned() }
 }
 
 /// Host and port of a request, for messages.

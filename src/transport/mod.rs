@@ -34,10 +34,11 @@ pub mod retry;
 mod upstream_text;
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
+/// A future in a box, as what is asked through others is handed over.
+pub use futures_util::future::BoxFuture;
 
 pub use budget::RetryBudget;
-pub use chain::{Attempt, Call, Chain, Kept, Within};
+pub use chain::{Call, Chain, Kept, Within};
 pub use clock::{Chance, Clock, Instant, sleep, sleep_until, timeout_at};
 pub use dial::{Dial, DialError, dial_within};
 pub use document::Document;
