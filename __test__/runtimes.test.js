@@ -42,7 +42,7 @@ describe('the package works on', { concurrency: true, skip: elsewhere }, () => {
   for (const { name, program, args } of RUNTIMES) {
     test(name, async (t) => {
       assert.ok(existsSync(path.join(home(name), program)), `npm brought no ${name} for ${process.arch}`)
-      const cloud = await startCloud({ timeScale: 100 })
+      const cloud = await startCloud()
       try {
         const { version, kept } = await smoke(cloud, app, path.join(home(name), program), args)
         t.diagnostic(`${name}: ${version}`)

@@ -24,7 +24,7 @@ const COUNTING = `
 
 describe('threads', { skip, concurrency: true }, () => {
   let cloud
-  before(async () => (cloud = await startCloud({ timeScale: 100 })))
+  before(async () => (cloud = await startCloud()))
   after(() => cloud.stop())
 
   it('none by loading it, one by a hundred calls', async () => {

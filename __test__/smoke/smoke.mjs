@@ -8,7 +8,7 @@ import process from 'node:process'
 import { isMainThread, Worker, workerData } from 'node:worker_threads'
 
 import * as namespace from 'provision-vm'
-import { deprovisionVM, generateCloudInitConfig, listDevices, provisionVM } from 'provision-vm'
+import { deprovisionVM, generateCloudInitConfig, listDevices, provisionMany, provisionVM } from 'provision-vm'
 import { signCallback, verifyCallback } from 'provision-vm/webhook'
 
 const require = createRequire(import.meta.url)
@@ -21,6 +21,7 @@ async function main() {
   await errors()
   firstBoot()
   const kept = await provision()
+  await many()
   await removal()
   await abort()
   await callback()
@@ -43,7 +44,11 @@ function moduleSystems() {
 async function errors() {
   const { ProvisionError, isProvisionError, default: _, 'module.exports': __, ...functions } = namespace
   for (const [name, call] of Object.entries(functions)) {
-    const error = await failureOf(() => call(5, 5, 5))
+    const error = await failureOf(async () => {
+      const outcome = call(5, 5, 5)
+      // Of many jobs it is the summary that fails.
+      await (outcome.summary ?? outcome)
+    })
     assert.ok(error instanceof Error && error instanceof ProvisionError && isProvisionError(error), name)
     assert.deepEqual([error.name, error.code, error.step], ['ProvisionError', 'INVALID_INPUT', 'validate'], name)
     assert.ok(error.stack.includes('smoke.mjs'), `${name}: ${error.stack}`)
@@ -64,6 +69,16 @@ async function provision() {
   assert.deepEqual([steps[0], steps.at(-1)], ['validate', 'ready'])
   assert.deepEqual((await listDevices()).map(({ nodeId }) => nodeId), [vm.nodeId])
   return vm
+}
+
+/** The job that stands, and one that is wrong: nothing more is made. */
+async function many() {
+  const ends = []
+  const run = provisionMany([job('kept'), { ...job('bad'), region: 5 }], { logger: false })
+  for await (const { index, status } of run) ends[index] = status
+  assert.deepEqual(ends, ['fulfilled', 'rejected'])
+  const { ready, reused, failed } = await run.summary
+  assert.deepEqual([ready, reused, failed], [1, 1, 1])
 }
 
 async function removal() {

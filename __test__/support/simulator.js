@@ -10,7 +10,8 @@ const path = require('node:path')
 const { ROOT, SIMULATOR } = require('../../scripts/setup.js')
 
 /**
- * Starts a world in which a boot of 25 s takes one. `metadata` is where its metadata server is to be, if there is to be one; `program` is
+ * Starts a world in which a boot of 25 s takes one. In a much faster one its clock would run away from this machine's between two
+ * looks of the package, which takes that for time that it has slept. `metadata` is where its metadata server is to be, if there is to be one; `program` is
  * another build of the simulator.
  */
 async function startCloud({ timeScale = 25, seed = 1, metadata, program = SIMULATOR } = {}) {
