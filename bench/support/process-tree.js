@@ -35,10 +35,11 @@ function watchTree(root) {
   }
 }
 
-/** A tree at this moment. */
+/** A tree at this moment. `own` is the part of `rss` that no file backs: what the processes have written. */
 function readTree(root) {
   const pids = descendants(root)
-  return { pids, rss: sum(pids.map(readResident)) }
+  const resident = pids.map(readResident)
+  return { pids, rss: sum(resident.map(({ all }) => all)), own: sum(resident.map(({ own }) => own)) }
 }
 
 /** The main thread is the one that starts processes in all that is watched here. */
@@ -57,7 +58,9 @@ function readCpuMs(pid) {
 }
 
 function readResident(pid) {
-  return Number(attempt(() => readFileSync(`/proc/${pid}/statm`, 'utf8'))?.split(' ')[1] ?? 0) * PAGE
+  const fields = attempt(() => readFileSync(`/proc/${pid}/statm`, 'utf8'))?.split(' ') ?? [0, 0, 0]
+  const [all, shared] = [Number(fields[1]) * PAGE, Number(fields[2]) * PAGE]
+  return { all, own: all - shared }
 }
 
 function readShared(pid) {
