@@ -147,8 +147,10 @@ async function call(run, what, options, settle) {
   }
   const tellSecret = guard('onSecret', onSecret)
   const onMinted = (secret) => {
-    if (secret !== null && onSecret) tellSecret(secret)
+    if (secret !== null) tellSecret(secret)
   }
+  // Where nobody listens, nothing is said.
+  const ears = [logger || onProgress ? onEvent : null, onSecret ? onMinted : null]
 
   const tellSettled = guard('onSettled', onSettled)
   const arrivals = []
@@ -166,7 +168,7 @@ async function call(run, what, options, settle) {
   if (signal?.aborted) abort()
   else signal?.addEventListener('abort', abort, { once: true })
   try {
-    const { value, fault } = await run(input, cancel, onEvent, onMinted, ...(settle ? [onJob] : []))
+    const { value, fault } = await run(input, cancel, ...ears, ...(settle ? [onJob] : []))
     await Promise.all(arrivals)
     if (fault) throw failure(await heedReports(fault, bootReports), signal)
     return value

@@ -73,7 +73,7 @@ export interface CleanUpReport {
  * Removes what runs of a workflow left of a job. `input` is JSON text: `{ target, options, env }`. Never rejects for a domain
  * fault; the callbacks are those of `provisionVm`.
  */
-export declare function cleanUpRun(input: string, cancel: Cancel, onEvent: (event: ProgressEvent | null) => void, onSecret: (secret: string | null) => void): Promise<CleaningUp>
+export declare function cleanUpRun(input: string, cancel: Cancel, onEvent?: ((event: ProgressEvent | null) => void) | null, onSecret?: ((secret: string | null) => void) | null): Promise<CleaningUp>
 
 /** How a removal ended: with a value or with a fault. */
 export interface Deprovisioning {
@@ -97,7 +97,7 @@ export interface DeprovisionReport {
  * Removes a job's or a server's all. `input` is JSON text: `{ target, options, env }`. Never rejects for a domain fault; the
  * callbacks are those of `provisionVm`.
  */
-export declare function deprovisionVm(input: string, cancel: Cancel, onEvent: (event: ProgressEvent | null) => void, onSecret: (secret: string | null) => void): Promise<Deprovisioning>
+export declare function deprovisionVm(input: string, cancel: Cancel, onEvent?: ((event: ProgressEvent | null) => void) | null, onSecret?: ((secret: string | null) => void) | null): Promise<Deprovisioning>
 
 /** What an event says, as data. Which fields there are, its kind decides; `index.d.ts` has them by kind. */
 export interface EventDetail {
@@ -159,7 +159,7 @@ export interface Fault {
  * Looks where a job stands. `input` is JSON text: `{ target, options, env }`. Never rejects for a domain fault; the
  * callbacks are those of `provisionVm`.
  */
-export declare function getProvisioning(input: string, cancel: Cancel, onEvent: (event: ProgressEvent | null) => void, onSecret: (secret: string | null) => void): Promise<Looking>
+export declare function getProvisioning(input: string, cancel: Cancel, onEvent?: ((event: ProgressEvent | null) => void) | null, onSecret?: ((secret: string | null) => void) | null): Promise<Looking>
 
 /** Where a job stands. */
 export interface JobStatus {
@@ -243,7 +243,7 @@ export interface ManySummary {
  * Carries out one operation. `input` is JSON text: `{ operation, args, options, env }`. Never rejects for a domain fault;
  * the callbacks are those of `provisionVm`.
  */
-export declare function perform(input: string, cancel: Cancel, onEvent: (event: ProgressEvent | null) => void, onSecret: (secret: string | null) => void): Promise<Answered>
+export declare function perform(input: string, cancel: Cancel, onEvent?: ((event: ProgressEvent | null) => void) | null, onSecret?: ((secret: string | null) => void) | null): Promise<Answered>
 
 /** A price without tax, as decimal text, in the currency of the Hetzner project. */
 export interface Price {
@@ -285,7 +285,7 @@ export interface ProgressEvent {
  * Provisions many jobs. `input` is JSON text: `{ jobs, options, env }`. Never rejects for a domain fault; the callbacks are those
  * of `provisionVm`, and one for each job that settles.
  */
-export declare function provisionMany(input: string, cancel: Cancel, onEvent: (event: ProgressEvent | null) => void, onSecret: (secret: string | null) => void, onSettled: (job: SettledJob | null) => void): Promise<Summarized>
+export declare function provisionMany(input: string, cancel: Cancel, onEvent: ((event: ProgressEvent | null) => void) | null, onSecret: ((secret: string | null) => void) | null, onSettled: (job: SettledJob | null) => void): Promise<Summarized>
 
 /**
  * Provisions one VM, or begins to, as `options.wait` says. `input` is JSON text: `{ params, options, env }`. Never rejects
@@ -293,7 +293,7 @@ export declare function provisionMany(input: string, cancel: Cancel, onEvent: (e
  *
  * Each callback is called with `null` when it has had everything.
  */
-export declare function provisionVm(input: string, cancel: Cancel, onEvent: (event: ProgressEvent | null) => void, onSecret: (secret: string | null) => void): Promise<Settled>
+export declare function provisionVm(input: string, cancel: Cancel, onEvent?: ((event: ProgressEvent | null) => void) | null, onSecret?: ((secret: string | null) => void) | null): Promise<Settled>
 
 /** A machine in the tailnet, or on its way there. */
 export interface ProvisionVMResult {
@@ -337,7 +337,7 @@ export interface ProvisionVMResult {
  * Finds what dead attempts left, and finishes or removes it. `input` is JSON text: `{ options, env }`. Never rejects
  * for a domain fault; the callbacks are those of `provisionVm`.
  */
-export declare function reap(input: string, cancel: Cancel, onEvent: (event: ProgressEvent | null) => void, onSecret: (secret: string | null) => void): Promise<Reaping>
+export declare function reap(input: string, cancel: Cancel, onEvent?: ((event: ProgressEvent | null) => void) | null, onSecret?: ((secret: string | null) => void) | null): Promise<Reaping>
 
 /** The server of a dead attempt. */
 export interface Reaped {

@@ -45,8 +45,8 @@ const KEY_SECONDS: u64 = 3600;
 pub async fn perform(
     input: String,
     #[napi(ts_arg_type = "Cancel")] cancel: Token,
-    #[napi(ts_arg_type = "(event: ProgressEvent | null) => void")] on_event: Callback<ProgressEvent>,
-    #[napi(ts_arg_type = "(secret: string | null) => void")] on_secret: Callback<String>,
+    #[napi(ts_arg_type = "((event: ProgressEvent | null) => void) | null")] on_event: Option<Callback<ProgressEvent>>,
+    #[napi(ts_arg_type = "((secret: string | null) => void) | null")] on_secret: Option<Callback<String>>,
 ) -> Answered {
     let listener = Listener { on_event, on_secret };
     let outcome = call(input, cancel.into(), listener, read, |what, settings, process, cancel, listener| async move {

@@ -123,8 +123,8 @@ pub struct JobStatus {
 pub async fn deprovision_vm(
     input: String,
     #[napi(ts_arg_type = "Cancel")] cancel: Token,
-    #[napi(ts_arg_type = "(event: ProgressEvent | null) => void")] on_event: Callback<ProgressEvent>,
-    #[napi(ts_arg_type = "(secret: string | null) => void")] on_secret: Callback<String>,
+    #[napi(ts_arg_type = "((event: ProgressEvent | null) => void) | null")] on_event: Option<Callback<ProgressEvent>>,
+    #[napi(ts_arg_type = "((secret: string | null) => void) | null")] on_secret: Option<Callback<String>>,
 ) -> Deprovisioning {
     let listener = Listener { on_event, on_secret };
     let outcome =
@@ -143,8 +143,8 @@ pub async fn deprovision_vm(
 pub async fn clean_up_run(
     input: String,
     #[napi(ts_arg_type = "Cancel")] cancel: Token,
-    #[napi(ts_arg_type = "(event: ProgressEvent | null) => void")] on_event: Callback<ProgressEvent>,
-    #[napi(ts_arg_type = "(secret: string | null) => void")] on_secret: Callback<String>,
+    #[napi(ts_arg_type = "((event: ProgressEvent | null) => void) | null")] on_event: Option<Callback<ProgressEvent>>,
+    #[napi(ts_arg_type = "((secret: string | null) => void) | null")] on_secret: Option<Callback<String>>,
 ) -> CleaningUp {
     let listener = Listener { on_event, on_secret };
     let outcome =
@@ -163,8 +163,8 @@ pub async fn clean_up_run(
 pub async fn get_provisioning(
     input: String,
     #[napi(ts_arg_type = "Cancel")] cancel: Token,
-    #[napi(ts_arg_type = "(event: ProgressEvent | null) => void")] on_event: Callback<ProgressEvent>,
-    #[napi(ts_arg_type = "(secret: string | null) => void")] on_secret: Callback<String>,
+    #[napi(ts_arg_type = "((event: ProgressEvent | null) => void) | null")] on_event: Option<Callback<ProgressEvent>>,
+    #[napi(ts_arg_type = "((secret: string | null) => void) | null")] on_secret: Option<Callback<String>>,
 ) -> Looking {
     let listener = Listener { on_event, on_secret };
     let outcome =

@@ -77,8 +77,8 @@ struct Jobs {
 pub async fn provision_many(
     input: String,
     #[napi(ts_arg_type = "Cancel")] cancel: Token,
-    #[napi(ts_arg_type = "(event: ProgressEvent | null) => void")] on_event: Callback<ProgressEvent>,
-    #[napi(ts_arg_type = "(secret: string | null) => void")] on_secret: Callback<String>,
+    #[napi(ts_arg_type = "((event: ProgressEvent | null) => void) | null")] on_event: Option<Callback<ProgressEvent>>,
+    #[napi(ts_arg_type = "((secret: string | null) => void) | null")] on_secret: Option<Callback<String>>,
     #[napi(ts_arg_type = "(job: SettledJob | null) => void")] on_settled: Callback<SettledJob>,
 ) -> Summarized {
     let listener = Listener { on_event, on_secret };
@@ -131,8 +131,7 @@ struct Seat {
 
 impl Observer for Seat {
     fn event(&self, event: Event) {
-        let event = ProgressEvent { index: Some(self.index), ..event.into() };
-        self.listener.on_event.call(Some(event), ThreadsafeFunctionCallMode::NonBlocking);
+        self.listener.hears(|| ProgressEvent { index: Some(self.index), ..event.into() });
     }
 
     fn secret(&self, secret: &Secret) {

@@ -123,27 +123,40 @@ impl From<Detail> for EventDetail {
 /// has arrived.
 pub(super) type Callback<T> = ThreadsafeFunction<Option<T>, (), Option<T>, Status, false, true>;
 
-/// Hands everything to two callbacks.
+/// Hands everything to two callbacks, where there is somebody who listens.
 pub(super) struct Listener {
-    pub on_event: Callback<ProgressEvent>,
-    pub on_secret: Callback<String>,
+    pub on_event: Option<Callback<ProgressEvent>>,
+    pub on_secret: Option<Callback<String>>,
 }
 
 impl Listener {
+    /// Tells what happened, if anybody wants to hear it.
+    pub(super) fn hears(&self, event: impl FnOnce() -> ProgressEvent) {
+        if let Some(on_event) = &self.on_event {
+            on_event.call(Some(event()), ThreadsafeFunctionCallMode::NonBlocking);
+        }
+    }
+
     /// Ends when both callbacks have had everything. Calls are queued, so a promise could settle before them.
     pub(super) async fn flush(&self) {
         // A process that is ending has nobody left to call; there is nothing to be done about it.
-        let _ = self.on_secret.call_async(None).await;
-        let _ = self.on_event.call_async(None).await;
+        if let Some(on_secret) = &self.on_secret {
+            let _ = on_secret.call_async(None).await;
+        }
+        if let Some(on_event) = &self.on_event {
+            let _ = on_event.call_async(None).await;
+        }
     }
 }
 
 impl Observer for Listener {
     fn event(&self, event: Event) {
-        self.on_event.call(Some(event.into()), ThreadsafeFunctionCallMode::NonBlocking);
+        self.hears(|| event.into());
     }
 
     fn secret(&self, secret: &Secret) {
-        self.on_secret.call(Some(secret.expose().to_owned()), ThreadsafeFunctionCallMode::NonBlocking);
+        if let Some(on_secret) = &self.on_secret {
+            on_secret.call(Some(secret.expose().to_owned()), ThreadsafeFunctionCallMode::NonBlocking);
+        }
     }
 }

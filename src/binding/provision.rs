@@ -24,8 +24,8 @@ static CLIENTS: Mutex<BTreeMap<Network, Provisioner>> = Mutex::new(BTreeMap::new
 pub async fn provision_vm(
     input: String,
     #[napi(ts_arg_type = "Cancel")] cancel: Token,
-    #[napi(ts_arg_type = "(event: ProgressEvent | null) => void")] on_event: Callback<ProgressEvent>,
-    #[napi(ts_arg_type = "(secret: string | null) => void")] on_secret: Callback<String>,
+    #[napi(ts_arg_type = "((event: ProgressEvent | null) => void) | null")] on_event: Option<Callback<ProgressEvent>>,
+    #[napi(ts_arg_type = "((secret: string | null) => void) | null")] on_secret: Option<Callback<String>>,
 ) -> Settled {
     let listener = Listener { on_event, on_secret };
     let outcome =
@@ -45,8 +45,8 @@ pub async fn provision_vm(
 pub async fn reap(
     input: String,
     #[napi(ts_arg_type = "Cancel")] cancel: Token,
-    #[napi(ts_arg_type = "(event: ProgressEvent | null) => void")] on_event: Callback<ProgressEvent>,
-    #[napi(ts_arg_type = "(secret: string | null) => void")] on_secret: Callback<String>,
+    #[napi(ts_arg_type = "((event: ProgressEvent | null) => void) | null")] on_event: Option<Callback<ProgressEvent>>,
+    #[napi(ts_arg_type = "((secret: string | null) => void) | null")] on_secret: Option<Callback<String>>,
 ) -> Reaping {
     let listener = Listener { on_event, on_secret };
     let outcome = call(
