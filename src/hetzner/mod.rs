@@ -33,7 +33,7 @@ pub use wait::Project;
 
 use crate::secret::Secret;
 use crate::transport::request::Draft;
-use crate::transport::{BaseUrl, Call, Chain, Repeat, Within};
+use crate::transport::{BaseUrl, BoxFuture, Call, Chain, Repeat, Within};
 
 /// Where the API is found unless a setting says otherwise.
 pub const DEFAULT_URL: &str = "https://api.hetzner.cloud/v1";
@@ -69,27 +69,30 @@ impl Hetzner {
         self.base.request(method, path, query).bearer(&self.token)
     }
 
-    async fn send<T: Send>(
-        &self,
+    /// Boxed, because who holds a future has room for all that it awaits, and thousands may wait.
+    fn send<'a, T: Send + 'a>(
+        &'a self,
         operation: &'static str,
         repeat: Repeat,
         draft: Draft,
         within: Within,
-        read: impl Fn(&http::Response<Bytes>) -> Result<T, HetznerError> + Send + Sync,
-    ) -> Result<T, HetznerError> {
-        let attempt_limit = if repeat == Repeat::OnlyIfNotApplied { CREATE_LIMIT } else { ATTEMPT_LIMIT };
-        let call = Call { operation, request: draft.build()?, repeat, attempt_limit };
-        self.chain.call(&call, within, |answer| self.accept(answer).and_then(|()| read(answer))).await
+        read: impl Fn(&http::Response<Bytes>) -> Result<T, HetznerError> + Send + Sync + 'a,
+    ) -> BoxFuture<'a, Result<T, HetznerError>> {
+        Box::pin(async move {
+            let attempt_limit = if repeat == Repeat::OnlyIfNotApplied { CREATE_LIMIT } else { ATTEMPT_LIMIT };
+            let call = Call { operation, request: draft.build()?, repeat, attempt_limit };
+            self.chain.call(&call, within, |answer| self.accept(answer).and_then(|()| read(answer))).await
+        })
     }
 
     /// Reads one JSON answer of a safe request.
-    async fn fetch<T: DeserializeOwned + Send>(
-        &self,
+    fn fetch<'a, T: DeserializeOwned + Send + 'a>(
+        &'a self,
         operation: &'static str,
         draft: Draft,
         within: Within,
-    ) -> Result<T, HetznerError> {
-        self.send(operation, Repeat::Safe, draft, within, decode).await
+    ) -> BoxFuture<'a, Result<T, HetznerError>> {
+        self.send(operation, Repeat::Safe, draft, within, decode)
     }
 
     /// Reads all pages of a list. `items` takes the items and the next page's number out of one answer.

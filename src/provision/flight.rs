@@ -17,7 +17,7 @@ use super::event::{Event, Observer, quietly};
 use super::settings::Settings;
 use super::{Outcome, Params};
 use crate::secret::Secret;
-use crate::transport::{Clock, sleep_until};
+use crate::transport::{now, sleep_until};
 
 /// The flights of a process.
 #[derive(Default)]
@@ -26,7 +26,7 @@ pub(super) struct Flights(Mutex<Vec<Weak<Flight>>>);
 /// A job under way.
 pub(super) struct Flight {
     params: Params,
-    settings: Settings,
+    settings: Arc<Settings>,
     /// What it may cost together with others: who has another limit, or none, is no passenger of it.
     allowance: Option<Arc<Allowance>>,
     cancel: CancellationToken,
@@ -45,17 +45,16 @@ impl Flights {
     pub(super) async fn take(
         &self,
         params: &Params,
-        settings: &Settings,
+        settings: &Arc<Settings>,
         allowance: Option<&Arc<Allowance>>,
         cancel: CancellationToken,
         observer: Arc<dyn Observer>,
         depart: impl Fn(CancellationToken, Arc<dyn Observer>, Duration) -> BoxFuture<'static, Outcome>,
     ) -> Outcome {
         // The time of a call counts from here, also while it waits for a flight that is being undone.
-        let clock = Clock::default();
-        let deadline = clock.now() + settings.timeout;
+        let deadline = now() + settings.timeout;
         loop {
-            let time_left = deadline.saturating_duration_since(clock.now());
+            let time_left = deadline.saturating_duration_since(now());
             let depart = |cancel, observer| depart(cancel, observer, time_left);
             let Some(passenger) = self.board(params, settings, allowance, &observer, depart) else {
                 // The last one was given up and is being undone; the name is free when it has landed.
@@ -75,7 +74,7 @@ impl Flights {
     fn board(
         &self,
         params: &Params,
-        settings: &Settings,
+        settings: &Arc<Settings>,
         allowance: Option<&Arc<Allowance>>,
         observer: &Arc<dyn Observer>,
         depart: impl Fn(CancellationToken, Arc<dyn Observer>) -> BoxFuture<'static, Outcome>,
@@ -94,7 +93,12 @@ impl Flights {
         Some(Passenger { flight, seat })
     }
 
-    fn find(&self, params: &Params, settings: &Settings, allowance: Option<&Arc<Allowance>>) -> Option<Arc<Flight>> {
+    fn find(
+        &self,
+        params: &Params,
+        settings: &Arc<Settings>,
+        allowance: Option<&Arc<Allowance>>,
+    ) -> Option<Arc<Flight>> {
         find(&self.lock(), params, settings, allowance)
     }
 
@@ -106,7 +110,7 @@ impl Flights {
 fn find(
     flights: &[Weak<Flight>],
     params: &Params,
-    settings: &Settings,
+    settings: &Arc<Settings>,
     allowance: Option<&Arc<Allowance>>,
 ) -> Option<Arc<Flight>> {
     let of = |allowance: Option<&Arc<Allowance>>| allowance.map(Arc::as_ptr);

@@ -18,7 +18,7 @@ use super::event::Observer;
 use super::leftover::{Kind, Leftover};
 use super::settings::Settings;
 use super::{Outcome, Params, Provisioner};
-use crate::transport::Clock;
+use crate::transport::now;
 
 /// How many jobs are under way at the same time, unless somebody says otherwise.
 pub const USUAL_CONCURRENCY: usize = 100;
@@ -83,8 +83,8 @@ impl Provisioner {
         cancel: CancellationToken,
         audience: &dyn Audience,
     ) -> Summary {
-        let (clock, allowance) = (Clock::default(), many.most_hourly.map(Allowance::new));
-        let (began, mut summary, mut made) = (clock.now(), Summary::default(), 0);
+        let (settings, allowance) = (Arc::new(settings.clone()), many.most_hourly.map(Allowance::new));
+        let (began, mut summary, mut made) = (now(), Summary::default(), 0);
         let (mut waiting, mut under_way) = (jobs.into_iter().enumerate(), FuturesUnordered::new());
         let mut next = waiting.next();
         loop {
@@ -110,6 +110,7 @@ impl Provisioner {
                     }
                     Ok(params) => {
                         let (cancel, observer, allowance) = (cancel.clone(), audience.observer(at), allowance.clone());
+                        let settings = &settings;
                         let call = async move {
                             let work = self.provision_within(&params, settings, cancel, observer, allowance);
                             let outcome = AssertUnwindSafe(work.boxed()).catch_unwind().await;
@@ -125,7 +126,7 @@ impl Provisioner {
             made += usize::from(summary.add(&outcome));
             audience.settled(at, outcome);
         }
-        summary.elapsed = clock.now().saturating_duration_since(began);
+        summary.elapsed = now().saturating_duration_since(began);
         summary
     }
 }

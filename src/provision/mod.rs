@@ -34,6 +34,7 @@ pub mod settings;
 mod shared;
 mod status;
 mod step;
+mod turn;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::panic::AssertUnwindSafe;
@@ -62,19 +63,19 @@ pub use run::Timing;
 pub use settings::{Settings, Source, USUAL_IMAGE, USUAL_TIMEOUT};
 pub use status::{State, Status};
 
-use adopt::{Standing, Taken};
 use allowance::Allowance;
 use enrollment::Enrolled;
 use event::quietly;
 use flight::Flights;
-use job::{Claim, Job};
-use resume::{Begun, Completed};
+use job::Job;
+use resume::Begun;
 use run::{Clouds, Run};
 use saga::Saga;
 use shared::Shared;
 use step::auth_key::FreshKey;
 use step::device::UndoDevice;
 use step::{auth_key, device, first_boot, reach, ready, server, wait};
+use turn::{nothing_left, settle};
 
 pub use crate::cloud_init::{FailureClass, Milestone};
 pub use crate::hetzner::Price;
@@ -83,9 +84,6 @@ use crate::secret::Secret;
 use crate::tailscale::Tailscale;
 use crate::transport::{Admission, Chain, Chance, Clock, Dial, Left, Live, RateBudget, RetryBudget, Transport};
 use settings::Network;
-
-/// How often a call looks again because another attempt came between. Each turn is caused by somebody else's progress.
-const TURNS: u32 = 4;
 
 /// What to provision.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,6 +94,16 @@ pub struct Params {
     pub agent_id: String,
     /// A region of the app, or the name of a Hetzner location.
     pub region: String,
+}
+
+/// What tells one call for a job from another, beside the settings, which many may share.
+struct Terms {
+    /// What is left of its time.
+    timeout: Duration,
+    /// What it may cost, together with others.
+    allowance: Option<Arc<Allowance>>,
+    /// Whether it waits for its machine.
+    waits: bool,
 }
 
 /// A machine in the tailnet.
@@ -207,23 +215,24 @@ impl Provisioner {
         cancel: CancellationToken,
         observer: Arc<dyn Observer>,
     ) -> Outcome {
-        self.provision_within(params, settings, cancel, observer, None).await
+        self.provision_within(params, &Arc::new(settings.clone()), cancel, observer, None).await
     }
 
     /// The same, for one of several calls that together may cost no more than an allowance.
     async fn provision_within(
         &self,
         params: &Params,
-        settings: &Settings,
+        settings: &Arc<Settings>,
         cancel: CancellationToken,
         observer: Arc<dyn Observer>,
         allowance: Option<Arc<Allowance>>,
     ) -> Outcome {
         let depart = |cancel, observer, timeout| {
-            let (process, params, settings) = (self.clone(), params.clone(), Settings { timeout, ..settings.clone() });
-            let allowance = allowance.clone();
+            let (process, params, settings, allowance) =
+                (self.clone(), params.clone(), settings.clone(), allowance.clone());
             async move {
-                match process.settle_alone(&params, &settings, cancel, observer, allowance, true).await? {
+                let terms = Terms { timeout, allowance, waits: true };
+                match process.settle_alone(&params, &settings, cancel, observer, terms).await? {
                     Progress::Ready(done) => Ok(*done),
                     Progress::Underway(_) => Err(ProvisionError::at_the_door(Cause::Internal(
                         "the call did not wait for its machine".to_owned(),
@@ -241,16 +250,16 @@ impl Provisioner {
         settings: &Settings,
         cancel: CancellationToken,
         observer: Arc<dyn Observer>,
-        allowance: Option<Arc<Allowance>>,
-        waits: bool,
+        terms: Terms,
     ) -> Result<Progress, Box<ProvisionError>> {
         let job = Job::new(&params.job_id, &params.agent_id).map_err(ProvisionError::at_the_door)?;
         let place = locate(params, settings).map_err(ProvisionError::at_the_door)?;
         first_boot::check(&job, settings).map_err(ProvisionError::at_the_door)?;
-        let clouds = self.admit(&job, settings, &cancel, &observer).await?;
+        let clouds = self.admit(&job, settings, &cancel, &observer).boxed().await?;
         let mut run = Run::new(&job, settings, place, &clouds, cancel, observer);
-        run.waits = waits;
-        run.allowance = allowance;
+        run.waits = terms.waits;
+        run.allowance = terms.allowance;
+        run.limit(terms.timeout);
         run.say(
             Scope::ProvisionVm,
             format!("Provisioning {} in {} for job {}", job.name, run.locations().join(", "), job.id),
@@ -364,88 +373,6 @@ fn locate(params: &Params, settings: &Settings) -> Result<region::Placement, Cau
 /// What went wrong, and what is left of it.
 type Failure = (Cause, Vec<Leftover>);
 
-/// Turns until the job is settled. A turn ends with a machine, or one that is on its way if nobody waits for it; with a failure, or because another attempt of the same
-/// job moved, which makes it worth looking again.
-async fn settle(run: &Run<'_>) -> Result<Progress, Failure> {
-    // What an attempt of ours left before it met another one. It stays left whatever becomes of the job.
-    let mut before = Vec::new();
-    // An attempt undoes what it began even if it panics; a panic outside of one still has to become an error.
-    let (cause, mut left) = match unless_panic(take_turns(run, &mut before)).await {
-        Ok(progress) => return Ok(progress),
-        Err(failure) => failure,
-    };
-    left.extend(before.into_iter().map(Leftover::grown_old));
-    Err((cause, left))
-}
-
-async fn take_turns(run: &Run<'_>, before: &mut Vec<Leftover>) -> Result<Progress, Failure> {
-    let ready = |done| Progress::Ready(Box::new(done));
-    let nothing_left = |cause| (cause, Vec::new());
-    let mut standing = adopt::look_up(run).await.map_err(nothing_left)?;
-    for _ in 0..TURNS {
-        standing = match standing {
-            Standing::Ready(server) => {
-                let enrolled = adopt::verify_ready(run, &server).await.map_err(nothing_left)?;
-                run.verified(&enrolled);
-                reach::wait(run, enrolled.ip).await.map_err(nothing_left)?;
-                let left = vec![left_ready(&server)];
-                return finish(run, server, &enrolled, true, None).map(ready).map_err(|cause| (cause, left));
-            }
-            Standing::Begun(server, claim) if run.waits => match resume::complete(run, server, &claim).await? {
-                Completed::Finished(done) => return Ok(ready(done)),
-                Completed::Over(server) => Standing::Dead(server, claim),
-            },
-            Standing::Begun(server, claim) => return resume::advance(run, server, &claim).await,
-            Standing::Underway(server) if !run.waits => {
-                return Ok(Progress::Underway(Box::new(resume::underway(run, server, true))));
-            }
-            Standing::Underway(server) => adopt::follow(run, server).await.map_err(nothing_left)?,
-            Standing::Dead(server, claim) => match take_over(run, &server, &claim).await? {
-                Taken::Finished(server, enrolled) => {
-                    let left = vec![left_ready(&server)];
-                    return finish(run, server, &enrolled, true, None).map(ready).map_err(|cause| (cause, left));
-                }
-                Taken::Overtaken(server) => Standing::Ready(server),
-                Taken::Cleared(left) => {
-                    before.extend(left);
-                    adopt::look_up(run).await.map_err(nothing_left)?
-                }
-            },
-            Standing::Absent => match attempt(run).await {
-                Ok(progress) => return Ok(progress),
-                // Our own attempt is undone; the other one's server is what stands there now.
-                Err((Cause::Taken(server), left)) => {
-                    before.extend(left);
-                    run.end_undo();
-                    adopt::classify(run, *server).map_err(nothing_left)?
-                }
-                Err(failure) => return Err(failure),
-            },
-        };
-    }
-    // The last turn may have ended in an undo, which is not what went wrong.
-    run.enter(Step::Lookup);
-    Err(nothing_left(Cause::Superseded("other attempts of this job kept coming between".to_owned())))
-}
-
-/// What stays if a machine that is ready, whoever made it, cannot be used.
-fn left_ready(server: &Server) -> Leftover {
-    let left = Leftover::exists(Kind::Server, "it is ready, and only a person may remove it");
-    left.id(&server.id).name(&server.name).hold(Hold::Person)
-}
-
-/// As [`adopt::take_over`]; a panic in it still names the server.
-async fn take_over(run: &Run<'_>, server: &Server, claim: &Claim) -> Result<Taken, Failure> {
-    match AssertUnwindSafe(adopt::take_over(run, server, claim).boxed()).catch_unwind().await {
-        Ok(taken) => taken,
-        Err(panic) => {
-            let why = "left by a dead attempt of this job; its removal broke down";
-            let left = Leftover::unconfirmed(Kind::Server, why).id(&server.id).name(&server.name);
-            Err((Cause::panic(panic.as_ref()), vec![left]))
-        }
-    }
-}
-
 /// One attempt: made, or undone.
 async fn attempt(run: &Run<'_>) -> Result<Progress, Failure> {
     or_undo(run, async |saga| make(run, saga).await).await
@@ -456,7 +383,7 @@ async fn or_undo<T>(run: &Run<'_>, work: impl AsyncFnOnce(&Saga) -> Result<T, Ca
     let saga = Saga::default();
     match attempted(work(&saga)).await {
         Ok(done) => Ok(done),
-        Err(cause) => Err(undone(run, &saga, cause).await),
+        Err(cause) => Err(undone(run, &saga, cause).boxed().await),
     }
 }
 
@@ -471,29 +398,35 @@ async fn undone(run: &Run<'_>, saga: &Saga, cause: Cause) -> Failure {
 }
 
 /// Does something; a panic in it is a cause like any other.
-async fn attempted<T>(work: impl Future<Output = Result<T, Cause>>) -> Result<T, Cause> {
-    match AssertUnwindSafe(Box::pin(work)).catch_unwind().await {
-        Ok(outcome) => outcome,
-        Err(panic) => Err(Cause::panic(panic.as_ref())),
-    }
+fn attempted<T>(work: impl Future<Output = Result<T, Cause>>) -> impl Future<Output = Result<T, Cause>> {
+    caught(work).map(|caught| caught.unwrap_or_else(Err))
 }
 
 /// Does what undoes itself; a panic in it becomes an error.
-async fn unless_panic<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    match AssertUnwindSafe(Box::pin(work)).catch_unwind().await {
-        Ok(outcome) => outcome,
-        Err(panic) => Err((Cause::panic(panic.as_ref()), Vec::new())),
+fn unless_panic<T>(work: impl Future<Output = Result<T, Failure>>) -> impl Future<Output = Result<T, Failure>> {
+    let work = caught(work);
+    async move {
+        match work.await {
+            Ok(outcome) => outcome,
+            Err(cause) => Err(nothing_left(cause)),
+        }
     }
+}
+
+/// A panic as a cause. It boxes `work` before it is awaited: a future that is given to an `async fn` has its room there twice.
+fn caught<T>(work: impl Future<Output = T>) -> impl Future<Output = Result<T, Cause>> {
+    let work = AssertUnwindSafe(Box::pin(work)).catch_unwind();
+    work.map(|outcome| outcome.map_err(|panic| Cause::panic(panic.as_ref())))
 }
 
 /// The ten steps, from the key to the mark; without a wait, as far as the server.
 async fn make(run: &Run<'_>, saga: &Saga) -> Result<Progress, Cause> {
-    let begun = begin(run, saga).await?;
+    let begun = begin(run, saga).boxed().await?;
     if !run.waits {
-        return Ok(Progress::Underway(Box::new(resume::leave(run, begun).await)));
+        return Ok(Progress::Underway(Box::new(resume::leave(run, begun).boxed().await)));
     }
-    let enrolled = wait::both(run, &begun.made, &begun.key, &begun.expected(run)).await?;
-    conclude(run, begun, &enrolled).await.map(|done| Progress::Ready(Box::new(done)))
+    let enrolled = wait::both(run, &begun.made, &begun.key, &begun.expected(run)).boxed().await?;
+    conclude(run, begun, &enrolled).boxed().await.map(|done| Progress::Ready(Box::new(done)))
 }
 
 async fn begin(run: &Run<'_>, saga: &Saga) -> Result<Begun, Cause> {
@@ -502,9 +435,9 @@ async fn begin(run: &Run<'_>, saga: &Saga) -> Result<Begun, Cause> {
     // A key in a machine's hands makes a device, so the device's undo is declared before there is a key.
     saga.declare(UndoDevice::new(&run.job.name, &attempt.id, attempt.started, known.clone()));
     let FreshKey { text, key } = auth_key::ensure(run, saga, &attempt).await?;
-    let user_data = first_boot::render(run, &attempt, &text)?;
+    let document = first_boot::Document::new(run, &attempt, text)?;
     let key_label = key.minted_id().map(|id| id.0.as_str());
-    let made = server::create(run, saga, &attempt, &user_data, key_label).await?;
+    let made = server::create(run, saga, &attempt, &document, key_label).await?;
     Ok(Begun { made, key, attempt: attempt.id, started: attempt.started, known, reused: false })
 }
 

@@ -21,7 +21,7 @@ use super::step::removal::Guard;
 use super::step::server::{self, Made};
 use super::step::wait::{self, Seen};
 use super::{
-    Failure, Params, Progress, Provisioned, Provisioner, Settings, State, Underway, adopt, attempted, conclude,
+    Failure, Params, Progress, Provisioned, Provisioner, Settings, State, Terms, Underway, adopt, attempted, conclude,
     hand_over, undone,
 };
 use crate::hetzner::{ActionStatus, Server};
@@ -41,7 +41,8 @@ impl Provisioner {
         cancel: CancellationToken,
         observer: Arc<dyn Observer>,
     ) -> Result<Progress, Box<ProvisionError>> {
-        self.settle_alone(params, settings, cancel, observer, None, false).await
+        let terms = Terms { timeout: settings.timeout, allowance: None, waits: false };
+        self.settle_alone(params, settings, cancel, observer, terms).await
     }
 }
 

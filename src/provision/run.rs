@@ -1,10 +1,10 @@
 //! What one call carries from step to step: its clouds, its limits, and what it has told so far.
 
 use std::future::Future;
-use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
@@ -198,6 +198,11 @@ impl<'a> Run<'a> {
         self.notes().deadline
     }
 
+    /// Gives the call this much time from its beginning.
+    pub(super) fn limit(&self, timeout: Duration) {
+        self.set_deadline(self.began + timeout);
+    }
+
     /// Sets another end than the settings', since this is but a part of a call.
     pub(super) fn set_deadline(&self, deadline: Instant) {
         self.notes().deadline = deadline;
@@ -248,26 +253,40 @@ impl<'a> Run<'a> {
 
     /// Does `work` unless the caller gives up or the deadline passes first. `work` is then dropped where it stands, so
     /// nothing that makes something may go through here without its undo declared.
-    pub(super) async fn guard<T>(&self, work: impl Future<Output = Result<T, Cause>>) -> Result<T, Cause> {
-        tokio::select! {
-            biased;
-            cause = self.interrupted() => Err(cause),
-            outcome = work => outcome,
+    ///
+    /// `work` is boxed before it is awaited: a future that is given to an `async fn` has its room there twice, and a thousand jobs
+    /// may wait at once.
+    pub(super) fn guard<'f, T: 'f>(
+        &'f self,
+        work: impl Future<Output = Result<T, Cause>> + Send + 'f,
+    ) -> impl Future<Output = Result<T, Cause>> + Send + 'f {
+        let work = work.boxed();
+        async move {
+            tokio::select! {
+                biased;
+                cause = self.interrupted() => Err(cause),
+                outcome = work => outcome,
+            }
         }
     }
 
     /// Sends one order, once, and hears its reply out. When the caller gives up or the deadline passes, the undo begins at
     /// once, and its first act is to wait up to [`GRACE`] for a reply that is on its way, since it names what has to be
     /// undone. `order` must not try again by itself.
-    pub(super) async fn hear<T>(&self, order: impl Future<Output = T>) -> Heard<T> {
-        let mut order = pin!(order);
-        let cause = tokio::select! {
-            biased;
-            cause = self.interrupted() => cause,
-            reply = &mut order => return Heard::Reply(reply),
-        };
-        self.begin_undo(&cause);
-        Heard::Interrupted(cause, timeout_at(self.clock.now() + GRACE, order).await)
+    pub(super) fn hear<'f, T: 'f>(
+        &'f self,
+        order: impl Future<Output = T> + Send + 'f,
+    ) -> impl Future<Output = Heard<T>> + Send + 'f {
+        let mut order = order.boxed();
+        async move {
+            let cause = tokio::select! {
+                biased;
+                cause = self.interrupted() => cause,
+                reply = &mut order => return Heard::Reply(reply),
+            };
+            self.begin_undo(&cause);
+            Heard::Interrupted(cause, timeout_at(self.clock.now() + GRACE, order).await)
+        }
     }
 
     /// What has ended the call already, if anything: after that nothing new is ordered.
@@ -275,7 +294,7 @@ impl<'a> Run<'a> {
         if self.cancel.is_cancelled() {
             return Some(Cause::Aborted);
         }
-        (self.clock.now() >= self.end(*self.clock.slept().borrow())).then_some(Cause::Deadline)
+        (self.clock.now() >= self.end(self.clock.slept())).then_some(Cause::Deadline)
     }
 
     /// The limits of one order that is heard out. It does not wait for a place in the budget: that was done before it was
@@ -347,15 +366,14 @@ impl<'a> Run<'a> {
     pub(super) fn interrupted(&self) -> BoxFuture<'_, Cause> {
         // In a box, since every step waits for it beside its own work: so its code is there once.
         Box::pin(async {
-            let mut slept = self.clock.slept();
             loop {
-                let end = self.end(*slept.borrow_and_update());
+                let sleeps = self.clock.sleeps();
+                let end = self.end(self.clock.slept());
                 tokio::select! {
                     biased;
                     () = self.cancel.cancelled() => return Cause::Aborted,
                     () = sleep_until(end) => return Cause::Deadline,
-                    // The clock lives as long as the run, so this is a change and no end.
-                    _ = slept.changed() => {}
+                    () = sleeps => {}
                 }
             }
         })

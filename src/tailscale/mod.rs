@@ -29,7 +29,7 @@ pub use wait::Tailnet;
 
 use crate::secret::Secret;
 use crate::transport::request::Draft;
-use crate::transport::{BaseUrl, Call, Chain, Kept, Repeat, Within};
+use crate::transport::{BaseUrl, BoxFuture, Call, Chain, Kept, Repeat, Within};
 
 /// Where the API is found unless a setting says otherwise.
 pub const DEFAULT_URL: &str = "https://api.tailscale.com/api/v2";
@@ -74,19 +74,22 @@ impl Tailscale {
         self.base.request(method, path, query)
     }
 
-    /// Sends a request with the access token, and reads its answer.
-    async fn send<T: Send>(
-        &self,
+    /// Sends a request with the access token, and reads its answer. Boxed, because who holds a future has room for all that it
+    /// awaits, and thousands may wait.
+    fn send<'a, T: Send + 'a>(
+        &'a self,
         operation: &'static str,
         repeat: Repeat,
-        draft: impl Fn() -> Draft + Send + Sync,
+        draft: impl Fn() -> Draft + Send + Sync + 'a,
         within: Within,
-        read: impl Fn(&http::Response<Bytes>) -> Result<T, TailscaleError> + Send + Sync,
-    ) -> Result<T, TailscaleError> {
-        let kept = Kept::default();
-        let keep = |answer: &http::Response<Bytes>| self.accept(answer).and_then(|()| kept.keep(read(answer)));
-        self.exchange(operation, repeat, &draft, within, &keep).await?;
-        kept.take().ok_or(TailscaleError::Unreadable { what: "nothing was read of it", request_id: None })
+        read: impl Fn(&http::Response<Bytes>) -> Result<T, TailscaleError> + Send + Sync + 'a,
+    ) -> BoxFuture<'a, Result<T, TailscaleError>> {
+        Box::pin(async move {
+            let kept = Kept::default();
+            let keep = |answer: &http::Response<Bytes>| self.accept(answer).and_then(|()| kept.keep(read(answer)));
+            self.exchange(operation, repeat, &draft, within, &keep).await?;
+            kept.take().ok_or(TailscaleError::Unreadable { what: "nothing was read of it", request_id: None })
+        })
     }
 
     /// A token that is refused is dropped, and the request sent once more with a new one; that is no retry, since a 401
@@ -119,13 +122,13 @@ impl Tailscale {
         }
     }
 
-    async fn fetch<T: DeserializeOwned + Send>(
-        &self,
+    fn fetch<'a, T: DeserializeOwned + Send + 'a>(
+        &'a self,
         operation: &'static str,
-        draft: impl Fn() -> Draft + Send + Sync,
+        draft: impl Fn() -> Draft + Send + Sync + 'a,
         within: Within,
-    ) -> Result<T, TailscaleError> {
-        self.send(operation, Repeat::Safe, draft, within, decode).await
+    ) -> BoxFuture<'a, Result<T, TailscaleError>> {
+        self.send(operation, Repeat::Safe, draft, within, decode)
     }
 
     fn accept(&self, answer: &http::Response<Bytes>) -> Result<(), TailscaleError> {

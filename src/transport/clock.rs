@@ -8,7 +8,7 @@ use std::future::Future;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 /// A moment of the monotonic clock.
 pub type Instant = tokio::time::Instant;
@@ -26,14 +26,14 @@ const AGREEMENT: u64 = 120;
 #[derive(Debug)]
 pub struct Clock {
     readings: Mutex<Readings>,
-    slept: watch::Sender<Duration>,
+    has_slept: Notify,
     /// When it was set up.
     began: Instant,
 }
 
 impl Default for Clock {
     fn default() -> Self {
-        Self { readings: Mutex::default(), slept: watch::Sender::default(), began: now() }
+        Self { readings: Mutex::default(), has_slept: Notify::new(), began: now() }
     }
 }
 
@@ -43,6 +43,8 @@ struct Readings {
     settled: Option<Observed>,
     /// One that nothing has confirmed yet.
     lone: Option<Observed>,
+    /// How long this machine has slept since the first.
+    slept: Duration,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -74,8 +76,13 @@ impl Clock {
     }
 
     /// How long this machine has slept since the first answer, as far as answers have shown it.
-    pub fn slept(&self) -> watch::Receiver<Duration> {
-        self.slept.subscribe()
+    pub fn slept(&self) -> Duration {
+        self.readings().slept
+    }
+
+    /// Waits until [`Clock::slept`] says more than at the time of this call.
+    pub fn sleeps(&self) -> impl Future<Output = ()> + Send {
+        self.has_slept.notified()
     }
 
     /// Learns the cloud's clock from the `Date` of an answer that has just come in.
@@ -115,9 +122,10 @@ impl Clock {
         if is_sure || confirmed || observed.agrees_with(known) {
             let unseen = u64::try_from(observed.unix.saturating_sub(known)).unwrap_or(0);
             if readings.settled.is_some() && unseen > AGREEMENT {
-                self.slept.send_modify(|slept| *slept += Duration::from_secs(unseen));
+                readings.slept += Duration::from_secs(unseen);
+                self.has_slept.notify_waiters();
             }
-            *readings = Readings { settled: Some(observed), lone: None };
+            (readings.settled, readings.lone) = (Some(observed), None);
         } else {
             readings.lone = Some(observed);
         }
@@ -147,9 +155,9 @@ fn wall_unix() -> i64 {
     now.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }
 
-/// Now, for who has no clock of a cloud's.
+/// Now, for deadlines and waits, for who has no clock of a cloud's.
 #[expect(clippy::disallowed_methods, reason = "the one reader of the monotonic clock")]
-pub(super) fn now() -> Instant {
+pub fn now() -> Instant {
     Instant::now()
 }
 
@@ -260,6 +268,6 @@ mod tests {
         for _ in 0..2 {
             own.observe(&dated("Fri, 23 Nov 2001 12:00:00 GMT"));
         }
-        assert!(own.is_settled() && own.slept().borrow().is_zero());
+        assert!(own.is_settled() && own.slept().is_zero());
     }
 }

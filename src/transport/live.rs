@@ -42,6 +42,9 @@ const SILENCE_LIMIT: Duration = Duration::from_secs(4);
 /// ... and given up after this one. Together they have to be well below the shortest limit of an attempt, 15 s, so that what was
 /// under way on it, of all jobs, has time for another try; and long enough to live through a route that changes.
 const SIGN_OF_LIFE_LIMIT: Duration = Duration::from_secs(6);
+/// Connections to one host that are kept for later, where they are not shared. After a burst of a thousand calls the others would lie
+/// about, at 28 KiB each.
+const MOST_IDLE: usize = 8;
 /// How long requests wait for the first one to a host to open the connection that they will share.
 const HEAD_START: Duration = Duration::from_secs(2);
 
@@ -111,6 +114,7 @@ impl Live {
             .referer(false)
             .connect_timeout(CONNECT_LIMIT)
             .pool_idle_timeout(IDLE_LIMIT)
+            .pool_max_idle_per_host(MOST_IDLE)
             .user_agent(concat!("provision-vm/", env!("CARGO_PKG_VERSION")))
             // Switches reqwest's own look at the environment off; the proxies below are the caller's.
             .no_proxy();

@@ -39,7 +39,7 @@ pub use futures_util::future::BoxFuture;
 
 pub use budget::RetryBudget;
 pub use chain::{Call, Chain, Kept, Within};
-pub use clock::{Chance, Clock, Instant, sleep, sleep_until, timeout_at};
+pub use clock::{Chance, Clock, Instant, now, sleep, sleep_until, timeout_at};
 pub use dial::{Dial, DialError, dial_within};
 pub use document::Document;
 pub use error::{Fate, TransportError};

@@ -26,6 +26,7 @@ const RETRY = 'src/transport/retry.rs'
 const RUN = 'src/provision/run.rs'
 const SAGA = 'src/provision/saga.rs'
 const SERVER = 'src/provision/step/server.rs'
+const TURN = 'src/provision/turn.rs'
 const UNDO_AUTH_KEY = 'src/provision/step/auth_key/undo.rs'
 const UNDO_SERVER = 'src/provision/step/server/undo.rs'
 const WAIT_MACHINE = 'src/provision/step/wait/machine.rs'
@@ -37,7 +38,7 @@ module.exports = [
     what: "the server's name is made up anew for every attempt, so the cloud is no lock",
     caughtBy: ['I01', 'I17'],
     edits: [
-      [SERVER, 'name: &run.job.name,\n        server_type', 'name: if planted("random-name") { Box::leak(format!("{}-{}", run.job.name, run.chance.id()).into_boxed_str()) } else { &run.job.name },\n        server_type'],
+      [SERVER, '    let write = || {\n        let order = CreateServer {\n            name: &run.job.name,', '    let name = if planted("random-name") { Box::leak(format!("{}-{}", run.job.name, run.chance.id()).into_boxed_str()) } else { run.job.name.as_str() };\n    let write = || {\n        let order = CreateServer {\n            name,'],
       [UNDO_SERVER, 'self.owns(server) && (', '(planted("random-name") && self.is_of_attempt(server) || self.owns(server)) && ('],
       [REMOVAL, 'if server.name == job.name && job.owns', 'if (planted("random-name") || server.name == job.name) && job.owns'],
     ],
@@ -239,7 +240,7 @@ module.exports = [
     what: 'a key is minted before anybody has looked whether the job is done already',
     caughtBy: ['I04'],
     edits: [
-      [MOD, 'let mut standing = adopt::look_up(run).await.map_err(nothing_left)?;', 'if planted("key-before-lookup") {\n        let (saga, early) = (Saga::default(), run.begin_attempt());\n        if let Ok(key) = auth_key::ensure(run, &saga, &early).await {\n            auth_key::retire(run, &key.key).await;\n        }\n    }\n    let mut standing = adopt::look_up(run).await.map_err(nothing_left)?;'],
+      [TURN, 'let mut standing = adopt::look_up(run).boxed().await.map_err(nothing_left)?;', 'if planted("key-before-lookup") {\n        use super::step::auth_key;\n        let (saga, early) = (super::Saga::default(), run.begin_attempt());\n        if let Ok(key) = auth_key::ensure(run, &saga, &early).await {\n            auth_key::retire(run, &key.key).await;\n        }\n    }\n    let mut standing = adopt::look_up(run).boxed().await.map_err(nothing_left)?;'],
     ],
   },
   {
@@ -296,7 +297,7 @@ module.exports = [
     name: 'deaf-to-abort',
     what: 'an abort is heard only when the order in flight has been answered',
     caughtBy: ['I14'],
-    edits: [[RUN, 'self.begin_undo(&cause);\n        Heard', 'if !planted("deaf-to-abort") {\n            self.begin_undo(&cause);\n        }\n        Heard']],
+    edits: [[RUN, 'self.begin_undo(&cause);\n            Heard', 'if !planted("deaf-to-abort") {\n                self.begin_undo(&cause);\n            }\n            Heard']],
   },
   {
     name: 'redirect-followed',
@@ -364,7 +365,7 @@ module.exports = [
     name: 'ready-is-reached',
     what: 'a job that was ready before is returned without a look whether its machine can be reached',
     caughtBy: ['I11'],
-    edits: [[MOD, 'reach::wait(run, enrolled.ip).await.map_err(nothing_left)?;', 'if !planted("ready-is-reached") {\n                    reach::wait(run, enrolled.ip).await.map_err(nothing_left)?;\n                }']],
+    edits: [[TURN, 'reach::wait(run, enrolled.ip).await.map_err(nothing_left)?;', 'if !planted("ready-is-reached") {\n        reach::wait(run, enrolled.ip).await.map_err(nothing_left)?;\n    }']],
   },
   {
     name: 'delete-repeated-blindly',

@@ -20,7 +20,7 @@ pub(super) async fn create(run: &Run<'_>, saga: &Saga, order: &Document) -> Resu
     let refused = |source: HetznerError| Cause::OwnOrder { source };
     let order = Order::in_own_words(order, &order_labels(&attempt)).map_err(refused)?;
     let undo = saga.declare(UndoServer::of_order(&run.job.name, &attempt));
-    let document = match place(run, &undo, &order, &refused).await?.map_err(refused)? {
+    let document = match place(run, &undo, &|| Ok(order.clone()), &refused).await?.map_err(refused)? {
         Placed::Answered(created) => {
             run.know_server(&created.server);
             if let Some(password) = &created.root_password {

@@ -11,16 +11,31 @@ use crate::secret::Secret;
 /// As long as any moment that a token can end at.
 const LATEST: i64 = 99_999_999_999;
 
-/// The document with this attempt's key, and with its token for boot reports if anybody wants to hear them.
-pub(in super::super) fn render(run: &Run<'_>, attempt: &Attempt, auth_key: &Secret) -> Result<Secret, Cause> {
-    run.enter(Step::FirstBoot);
-    let report = report(run.job, run.settings, &attempt.id, attempt.expires)?;
-    if let Some(report) = &report {
-        run.tell_secret(&report.token);
+/// What goes into the document of one attempt.
+///
+/// Its text is made for each order, when that is sent: many jobs may wait for their turn to order, and a text has 12 KiB.
+pub(in super::super) struct Document {
+    auth_key: Secret,
+    report: Option<Report>,
+}
+
+impl Document {
+    /// With this attempt's key, and with its token for boot reports if anybody wants to hear them. That the text will fit was
+    /// [checked](check).
+    pub(in super::super) fn new(run: &Run<'_>, attempt: &Attempt, auth_key: Secret) -> Result<Self, Cause> {
+        run.enter(Step::FirstBoot);
+        let report = report(run.job, run.settings, &attempt.id, attempt.expires)?;
+        if let Some(report) = &report {
+            run.tell_secret(&report.token);
+        }
+        run.say(Scope::ProvisionVm, "Cloud-init config generated");
+        Ok(Self { auth_key, report })
     }
-    let document = cloud_init::render(&first_boot(run.job, run.settings, auth_key, report.as_ref()))?;
-    run.say(Scope::ProvisionVm, "Cloud-init config generated");
-    Ok(document)
+
+    /// The `#cloud-config` document.
+    pub(in super::super) fn text(&self, run: &Run<'_>) -> Result<Secret, Cause> {
+        Ok(cloud_init::render(&first_boot(run.job, run.settings, &self.auth_key, self.report.as_ref()))?)
+    }
 }
 
 /// Whether the document will fit. Before there is a key, and before there is an attempt.

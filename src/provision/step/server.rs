@@ -17,8 +17,8 @@ use super::super::event::{Detail, Scope, Step};
 use super::super::job::Attempt;
 use super::super::run::{Doing, Heard, Run};
 use super::super::saga::Saga;
+use super::first_boot;
 use crate::hetzner::{Action, ActionId, CreateServer, Created, HetznerError, Labels, Order, Price, Server, ServerId};
-use crate::secret::Secret;
 use crate::transport::{Judge, Opinion};
 pub(in super::super) use undo::UndoServer;
 
@@ -46,7 +46,7 @@ pub(in super::super) async fn create(
     run: &Run<'_>,
     saga: &Saga,
     attempt: &Attempt,
-    user_data: &Secret,
+    document: &first_boot::Document,
     auth_key: Option<&str>,
 ) -> Result<Made, Cause> {
     run.enter(Step::Server);
@@ -83,7 +83,7 @@ pub(in super::super) async fn create(
             run.tried(outcome);
             continue;
         }
-        match order(run, &undo, &candidate, user_data, &labels, &offers).await? {
+        match order(run, &undo, &candidate, document, &labels, &offers).await? {
             Ok(made) => {
                 run.tried(outcome);
                 return accept(run, made);
@@ -150,24 +150,27 @@ async fn order(
     run: &Run<'_>,
     undo: &Arc<UndoServer>,
     candidate: &Candidate,
-    user_data: &Secret,
+    document: &first_boot::Document,
     labels: &Labels,
     offers: &[Candidate],
 ) -> Result<Result<Made, HetznerError>, Cause> {
     let location = candidate.location.as_str();
-    let order = Order::new(&CreateServer {
-        name: &run.job.name,
-        server_type: &candidate.server_type,
-        location,
-        image: run.settings.source.image(),
-        ssh_keys: &run.settings.ssh_keys,
-        user_data,
-        labels,
-        attachments: &run.settings.extras.attachments,
-    });
     let refused =
         |source| Cause::Order { server_type: candidate.server_type.clone(), location: location.to_owned(), source };
-    let placed = match place(run, undo, &order.map_err(refused)?, &refused).await? {
+    let write = || {
+        let order = CreateServer {
+            name: &run.job.name,
+            server_type: &candidate.server_type,
+            location,
+            image: run.settings.source.image(),
+            ssh_keys: &run.settings.ssh_keys,
+            user_data: &document.text(run)?,
+            labels,
+            attachments: &run.settings.extras.attachments,
+        };
+        Order::new(&order).map_err(refused)
+    };
+    let placed = match place(run, undo, &write, &refused).await? {
         Ok(placed) => placed,
         Err(refusal) => return Ok(Err(refusal)),
     };
@@ -185,6 +188,9 @@ async fn order(
     Ok(Ok(Made { price, server, actions, undo: undo.clone() }))
 }
 
+/// Makes the text of an order.
+type Writing<'a> = &'a (dyn Fn() -> Result<Order, Cause> + Sync);
+
 /// A server that stands for an order.
 pub(in super::super) enum Placed {
     /// The order's own answer tells of it.
@@ -193,17 +199,18 @@ pub(in super::super) enum Placed {
     Found(Server),
 }
 
-/// Places one order until it is clear what became of it. The inner error says that its type is not to be had.
+/// Places one order until it is clear what became of it. The inner error says that its type is not to be had. `write` makes the
+/// order's text, each time when it is about to be sent.
 pub(in super::super) async fn place(
     run: &Run<'_>,
     undo: &UndoServer,
-    order: &Order,
+    write: Writing<'_>,
     refused: &(dyn Fn(HetznerError) -> Cause + Sync),
 ) -> Result<Result<Placed, HetznerError>, Cause> {
     let (mut orders, mut refusals, mut first_clash) = (0, 0, None);
     loop {
         orders += 1;
-        let error = match hear(run, undo, order).await? {
+        let error = match hear(run, undo, write).await? {
             Ok(created) if undo.is_of_order(run.job, &created.server) => {
                 undo.made(&created.server);
                 return Ok(Ok(Placed::Answered(created)));
@@ -261,13 +268,14 @@ pub(in super::super) async fn place(
 }
 
 /// Sends the order once and hears the reply out.
-async fn hear(run: &Run<'_>, undo: &UndoServer, order: &Order) -> Result<Result<Created, HetznerError>, Cause> {
+async fn hear(run: &Run<'_>, undo: &UndoServer, write: Writing<'_>) -> Result<Result<Created, HetznerError>, Cause> {
     if let Some(cause) = run.ended() {
         return Err(cause);
     }
     let _place = run.guard(async { run.hetzner.may_order(run.deadline()).await.ok_or(Cause::Deadline) }).await?;
+    let order = write()?;
     undo.ordered();
-    match run.hear(run.hetzner.create_server(order, run.within_grace())).await {
+    match run.hear(run.hetzner.create_server(&order, run.within_grace())).await {
         Heard::Reply(reply) => Ok(reply),
         Heard::Interrupted(cause, reply) => {
             match reply {

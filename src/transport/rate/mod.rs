@@ -87,8 +87,9 @@ impl Urgency {
     }
 }
 
-/// So many requests that make or change something are on their way at the same time; beyond them no answer comes sooner.
-const MOST_AT_ONCE: usize = 64;
+/// So many requests that make or change something are on their way at the same time. At a tenth of a second each they empty a full
+/// bucket in ten seconds; more would take memory, and connections where these are not shared.
+const MOST_AT_ONCE: usize = 32;
 
 /// The budget of one token.
 #[derive(Debug)]

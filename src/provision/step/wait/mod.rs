@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::join;
+use futures_util::future::{BoxFuture, join};
 use tokio::sync::{Notify, oneshot};
 
 use super::super::enrollment::{Enrolled, Enrollment, Expected, Obstacle};
@@ -59,21 +59,21 @@ pub(in super::super) async fn both(
     let proof = Proof::new(key, made);
     let (done, actions_done) = oneshot::channel();
     let has_joined = Notify::new();
-    let joined = async {
+    let joined: BoxFuture<'_, _> = Box::pin(async {
         let enrolled = device(run, &proof, expected, &progress).await?;
         has_joined.notify_one();
         // The other side ends only with a failure, which wins below.
         let _ = actions_done.await;
         Ok(enrolled)
-    };
+    });
     let waits = async {
         tokio::select! {
             biased;
             outcome = joined => outcome,
-            cause = machine(run, made, &progress, done, &has_joined) => Err(cause),
+            cause = machine(run, made, &progress, done, &has_joined).boxed() => Err(cause),
         }
     };
-    let outcome = run.guard(waits.boxed()).await;
+    let outcome = run.guard(waits).await;
     if !matches!(outcome, Err(Cause::Deadline)) {
         return outcome;
     }
@@ -81,7 +81,7 @@ pub(in super::super) async fn both(
     let Progress { actions_done, obstacle, blind_to_server, blind_to_devices } =
         progress.into_inner().unwrap_or_else(PoisonError::into_inner);
     if actions_done {
-        return last_look(run, made.server.id, &proof, expected, obstacle, blind_to_devices).await;
+        return last_look(run, made.server.id, &proof, expected, obstacle, blind_to_devices).boxed().await;
     }
     let unfinished = || Cause::ActionTimeout("Hetzner did not finish making the server before the deadline".to_owned());
     Err(blind_to_server.unwrap_or_else(unfinished))
