@@ -14,7 +14,7 @@ use super::device::WireDevice;
 use super::list::Listed;
 use super::token::Token;
 use super::{AuthKey, Device, KeyId, NodeId, TAILNET, Tailscale, TailscaleError, is_id};
-use crate::transport::{BoxFuture, Clock, Fetched, Instant, Looks, Pass, RateBudget, TransportError, Within};
+use crate::transport::{BoxFuture, Clock, Fetched, Instant, Looks, Pass, RateBudget, Spacing, TransportError, Within};
 
 /// So many are asked for by themselves.
 const FEW: usize = 2;
@@ -27,6 +27,8 @@ const BURST: usize = 4;
 /// Between looks that serve a few, and between lists. No limit of Tailscale's is published; its own clients ask once a second.
 const SPACING: Duration = Duration::from_millis(250);
 const LIST_SPACING: Duration = Duration::from_secs(2);
+/// The same for those who have still to begin, where the list is not known to be long.
+const SHORT_LIST_SPACING: Duration = Duration::from_millis(500);
 /// Between looks at what many lists have shown.
 const AFTER_LISTS: Duration = Duration::from_secs(2);
 
@@ -35,6 +37,8 @@ pub struct Tailnet {
     rate: Arc<RateBudget>,
     clock: Arc<Clock>,
     pub(super) token: Fetched<Token, TailscaleError>,
+    /// By host name: what stands there before anything is made. It must not wait behind those who wait for their machines.
+    before: Looks<String, BTreeMap<String, Vec<Device>>, TailscaleError>,
     /// By host name.
     devices: Looks<String, BTreeMap<String, Vec<Device>>, TailscaleError>,
     /// By id: devices with all that they say of themselves.
@@ -54,6 +58,7 @@ impl Default for Tailnet {
             rate: Arc::default(),
             clock: Arc::default(),
             token: Fetched::default(),
+            before: Looks::new(usize::MAX, BURST),
             devices: Looks::new(usize::MAX, BURST),
             described: Looks::new(usize::MAX, BURST),
             keys: Looks::new(usize::MAX, BURST),
@@ -111,6 +116,11 @@ impl Tailnet {
         (1..=CROWD).contains(&*self.listed.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Whether the last list is known to have been long.
+    fn is_long(&self) -> bool {
+        *self.listed.lock().unwrap_or_else(PoisonError::into_inner) > CROWD
+    }
+
     fn has_listed(&self, devices: usize) {
         *self.listed.lock().unwrap_or_else(PoisonError::into_inner) = devices;
     }
@@ -136,7 +146,15 @@ impl Tailscale {
         tag: &'static str,
         within: Within,
     ) -> Result<Vec<Device>, TailscaleError> {
-        let ask = || -> BoxFuture<'_, _> { Box::pin(self.watch_devices(hostname, tag, self.chain.clock().now())) };
+        let looks = &self.tailnet.before;
+        let spacing = |waiting| match self.tailnet.are_few(waiting) {
+            true => SPACING,
+            false if self.tailnet.is_long() => LIST_SPACING,
+            false => SHORT_LIST_SPACING,
+        };
+        let ask = || -> BoxFuture<'_, _> {
+            Box::pin(self.ask_for_devices(looks, hostname, tag, self.chain.clock().now(), &spacing))
+        };
         self.chain.ask("find devices", "Tailscale", within, &ask).await
     }
 
@@ -146,6 +164,18 @@ impl Tailscale {
         hostname: &str,
         tag: &'static str,
         due: Instant,
+    ) -> Result<Vec<Device>, TailscaleError> {
+        let spacing = |waiting| if self.tailnet.are_few(waiting) { SPACING } else { LIST_SPACING };
+        self.ask_for_devices(&self.tailnet.devices, hostname, tag, due, &spacing).await
+    }
+
+    async fn ask_for_devices(
+        self: &Arc<Self>,
+        looks: &Looks<String, BTreeMap<String, Vec<Device>>, TailscaleError>,
+        hostname: &str,
+        tag: &'static str,
+        due: Instant,
+        spacing: Spacing<'_>,
     ) -> Result<Vec<Device>, TailscaleError> {
         let tailscale = Arc::clone(self);
         let look = |hostnames: Vec<String>| async move {
@@ -177,9 +207,7 @@ impl Tailscale {
             }
             Ok(found)
         };
-        let looks = &self.tailnet.devices;
-        let spacing = |waiting| if self.tailnet.are_few(waiting) { SPACING } else { LIST_SPACING };
-        let seen = looks.ask(hostname.to_ascii_lowercase(), due, &spacing, self.chain.clock(), look).await?;
+        let seen = looks.ask(hostname.to_ascii_lowercase(), due, spacing, self.chain.clock(), look).await?;
         self.chain.catch_up();
         Ok(seen.get(&hostname.to_ascii_lowercase()).cloned().unwrap_or_default())
     }

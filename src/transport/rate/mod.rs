@@ -14,7 +14,7 @@
 mod shared;
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ const ENOUGH_JOBS: u64 = 3;
 /// As long as hardly an answer has come, nobody knows who else draws from the bucket. One job for so many requests that are left may
 /// be under way then, and at most so many.
 const LEFT_PER_JOB: f64 = 100.0;
-const SLOW_START: usize = 8;
+const SLOW_START: u32 = 8;
 /// How long an answer tells what is left.
 const STALE: Duration = Duration::from_secs(60);
 /// How long jobs wait for the first answer before the next one tries.
@@ -52,7 +52,7 @@ const LOOK_SOON: Duration = Duration::from_secs(1);
 
 /// With more jobs than this under way and hardly anything left, looks for many of them are spaced this much more widely: a second
 /// each is what flows in, and ten of them make one look for ten jobs.
-const FEW_JOBS: usize = 4;
+const FEW_JOBS: u32 = 4;
 const MOST_EASE: u32 = 40;
 
 /// How pressing a request is. The less of the bucket is left, the more pressing it has to be.
@@ -118,16 +118,13 @@ impl Default for RateBudget {
 #[derive(Debug, Default)]
 struct State {
     bucket: Option<Bucket>,
-    /// Whether any request has ended, well or badly.
-    has_ended: bool,
     in_flight: u32,
-    /// Requests that were answered.
-    answered: u64,
+    /// Requests that have ended, answered or not.
+    ended: u64,
     /// What answers of the last while have told.
     observations: VecDeque<Observation>,
-    /// Jobs that were let in and have not ended, and what they are still expected to ask for.
-    jobs: usize,
-    promised: u32,
+    /// Jobs that were let in and have not ended, by how much they have asked for.
+    jobs_by_spent: [u32; MOST_JOB_COST as usize + 1],
     /// Jobs that have ended, and what jobs have asked for so far.
     jobs_ended: u64,
     job_requests: u64,
@@ -204,10 +201,8 @@ impl RateBudget {
                 let mut state = self.lock();
                 match state.room_for_job(now, began) {
                     Ok(()) => {
-                        let cost = state.job_cost(now);
-                        state.jobs += 1;
-                        state.promised += cost;
-                        return Admission { budget: self.clone(), left: AtomicU32::new(cost) };
+                        state.jobs_by_spent[0] += 1;
+                        return Admission { budget: self.clone(), spent: AtomicUsize::new(0) };
                     }
                     Err(again) => again,
                 }
@@ -267,7 +262,7 @@ impl RateBudget {
         let (left, share) = (bucket.left_at(now) / bucket.reserve(), state.share(now).unwrap_or(1.0));
         // Who is alone has nobody to wait for.
         match (left, share) {
-            (left, _) if left < 2.0 && state.jobs > FEW_JOBS => MOST_EASE,
+            (left, _) if left < 2.0 && state.jobs() > FEW_JOBS => MOST_EASE,
             (left, share) if left < 4.0 || share < 0.1 => 8,
             (_, share) if share < 0.5 => 3,
             _ => 1,
@@ -280,6 +275,17 @@ impl RateBudget {
 }
 
 impl State {
+    /// Jobs that were let in and have not ended.
+    fn jobs(&self) -> u32 {
+        self.jobs_by_spent.iter().sum()
+    }
+
+    /// What they are still expected to ask for.
+    fn promised(&self, now: Instant) -> u32 {
+        let cost = self.job_cost(now);
+        (0..cost).zip(self.jobs_by_spent).map(|(spent, jobs)| (cost - spent) * jobs).sum()
+    }
+
     /// What a job asks for, as those that have ended have shown.
     fn job_cost(&self, now: Instant) -> u32 {
         if self.jobs_ended < ENOUGH_JOBS {
@@ -287,29 +293,29 @@ impl State {
             return if is_shared { JOB_COST_OF_FEW } else { JOB_COST };
         }
         // Those that are under way have asked for a part of theirs.
-        let jobs = self.jobs_ended + self.jobs as u64 / 2;
+        let jobs = self.jobs_ended + u64::from(self.jobs()) / 2;
         u32::try_from(self.job_requests.div_ceil(jobs)).unwrap_or(MOST_JOB_COST).clamp(JOB_COST, MOST_JOB_COST)
     }
 
     /// Whether one more job fits; else when to look again.
     fn room_for_job(&self, now: Instant, since: Instant) -> Result<(), Instant> {
         // One job may always be under way, unless an answer of this minute has said that nothing is left for it.
-        if self.jobs == 0
+        if self.jobs() == 0
             && self.bucket.is_none_or(|bucket| now >= bucket.at + STALE || bucket.left >= bucket.reserve())
         {
             return Ok(());
         }
         let Some(bucket) = self.bucket else {
             // The first one finds out how much there is; who says nothing about it does not limit.
-            let is_open = self.has_ended || now >= since + FIRST_ANSWER;
+            let is_open = self.ended > 0 || now >= since + FIRST_ANSWER;
             return if is_open { Ok(()) } else { Err(since + FIRST_ANSWER) };
         };
         let Some(share) = self.share(now) else {
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a few jobs")]
-            let most = (bucket.left_at(now) / LEFT_PER_JOB).ceil() as usize;
-            return if self.jobs < most.clamp(1, SLOW_START) { Ok(()) } else { Err(now + LOOK_AGAIN) };
+            let most = (bucket.left_at(now) / LEFT_PER_JOB).ceil() as u32;
+            return if self.jobs() < most.clamp(1, SLOW_START) { Ok(()) } else { Err(now + LOOK_AGAIN) };
         };
-        let room = (bucket.left_at(now) - bucket.reserve() / 2.0) * share - f64::from(self.promised);
+        let room = (bucket.left_at(now) - bucket.reserve() / 2.0) * share - f64::from(self.promised(now));
         let lacks = f64::from(self.job_cost(now)) - room;
         if lacks <= 0.0 { Ok(()) } else { Err(now + bucket.time_for(lacks / share).clamp(LEAST_WAIT, LOOK_AGAIN)) }
     }
@@ -355,11 +361,10 @@ impl State {
 
     fn ended(&mut self) {
         self.in_flight = self.in_flight.saturating_sub(1);
-        self.has_ended = true;
+        self.ended += 1;
     }
 
     fn answered(&mut self, status: http::StatusCode, headers: &http::HeaderMap, since: Instant, now: Instant) {
-        self.answered += 1;
         if status == http::StatusCode::TOO_MANY_REQUESTS {
             let pause = self.refused.map_or(FIRST_PAUSE, |(_, pause)| pause);
             let next = self.refused.map_or(now + pause, |(next, _)| next.max(now + FIRST_PAUSE));
@@ -372,7 +377,7 @@ impl State {
         let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<u32>().ok().map(f64::from);
         let (limit, left) = (number("ratelimit-limit"), number("ratelimit-remaining"));
         let Some((limit, left)) = limit.filter(|limit| *limit >= 1.0).zip(left) else { return };
-        self.observe(Observation { at: now, limit, left, answered: self.answered });
+        self.observe(Observation { at: now, limit, left, ended: self.ended, in_flight: self.in_flight });
         // Those on their way may not be counted in it yet.
         self.bucket = Some(Bucket { limit, left: (left - f64::from(self.in_flight)).max(0.0), at: now });
     }
@@ -412,16 +417,18 @@ impl Drop for InFlight {
 #[derive(Debug)]
 pub struct Admission {
     budget: Arc<RateBudget>,
-    left: AtomicU32,
+    spent: AtomicUsize,
 }
 
 impl Admission {
     /// One of the requests goes out that it was expected to make.
     pub fn spends(&self) {
-        let spend = |left: u32| left.checked_sub(1);
-        self.budget.lock().job_requests += 1;
-        if self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, spend).is_ok() {
-            self.budget.lock().promised -= 1;
+        let mut state = self.budget.lock();
+        state.job_requests += 1;
+        let spent = self.spent.fetch_add(1, Ordering::Relaxed);
+        if let Some([before, after]) = state.jobs_by_spent.get_mut(spent..).and_then(<[u32]>::first_chunk_mut) {
+            *before -= 1;
+            *after += 1;
         }
     }
 }
@@ -429,9 +436,9 @@ impl Admission {
 impl Drop for Admission {
     fn drop(&mut self) {
         let mut state = self.budget.lock();
-        state.jobs -= 1;
+        let spent = self.spent.load(Ordering::Relaxed).min(MOST_JOB_COST as usize);
+        state.jobs_by_spent[spent] -= 1;
         state.jobs_ended += 1;
-        state.promised -= self.left.load(Ordering::Relaxed);
         drop(state);
         self.budget.changed.notify_waiters();
     }

@@ -108,7 +108,7 @@ async fn q11_jobs_are_let_in_as_far_as_the_bucket_pays_for_them() {
     assert_eq!(first.len(), 1, "one finds out how much there is");
     budget.sends(Clock::default().now()).answered(&answer(200, 3600, 1200), clock.now());
     let more = admitted(&budget, 1000).await;
-    assert_eq!(first.len() + more.len(), SLOW_START, "nobody knows yet who else draws from it");
+    assert_eq!(first.len() + more.len(), SLOW_START as usize, "nobody knows yet who else draws from it");
     for left in (1190..1200).rev() {
         budget.sends(Clock::default().now()).answered(&answer(200, 3600, left), clock.now());
     }
@@ -118,7 +118,7 @@ async fn q11_jobs_are_let_in_as_far_as_the_bucket_pays_for_them() {
     // What one asks for was reserved; what it did not need is free when it ends.
     more[0].spends();
     drop(rest);
-    assert_eq!(budget.lock().promised, u32::try_from(first.len() + more.len()).unwrap() * JOB_COST - 1);
+    assert_eq!(budget.lock().promised(clock.now()), u32::try_from(first.len() + more.len()).unwrap() * JOB_COST - 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -132,6 +132,20 @@ async fn a_bucket_that_others_empty_is_shared() {
     let more = admitted(&budget, 1000).await.len();
     let fair = (2000 - 190 - 72) / 10 / JOB_COST_OF_FEW as usize;
     assert!((fair / 2..=fair * 2).contains(&more), "{more} of about {fair}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_on_its_way_is_not_taken_for_what_others_draw() {
+    let (clock, budget) = (Clock::default(), budget(3600, 2000));
+    let _first = admitted(&budget, 1).await;
+    // The bucket has counted all of a burst when the first few of it are answered.
+    let burst: Vec<_> = (0..40).map(|_| budget.sends(clock.now())).collect();
+    for sent in burst.into_iter().take(10) {
+        sent.answered(&answer(200, 3600, 1960), clock.now());
+    }
+    let more = admitted(&budget, 1000).await.len();
+    let alone = (1960 - 36) / JOB_COST as usize;
+    assert!((alone * 9 / 10..=alone).contains(&more), "{more} of {alone}");
 }
 
 #[tokio::test(start_paused = true)]
