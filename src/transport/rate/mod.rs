@@ -257,13 +257,14 @@ impl RateBudget {
 
     /// By how much more widely to space looks that serve many at once, since little is left: 1 with plenty.
     pub fn ease(&self, now: Instant) -> u32 {
+        let nobody_waits = self.door.try_lock().is_ok();
         let state = self.lock();
         let Some(bucket) = state.bucket else { return 1 };
         let (left, share) = (bucket.left_at(now) / bucket.reserve(), state.share(now).unwrap_or(1.0));
-        let spare = bucket.left_at(now) - bucket.reserve() - 2.0 * f64::from(state.promised(now));
+        let is_enough = bucket.left_at(now) > bucket.reserve() + 2.0 * f64::from(state.promised(now));
         // Who is alone has nobody to wait for.
         match (left, share) {
-            (_, share) if spare > 0.0 && share > 0.9 => 1,
+            (_, share) if is_enough && share > 0.9 && nobody_waits => 1,
             (left, _) if left < 2.0 && state.jobs() > FEW_JOBS => MOST_EASE,
             (left, share) if left < 4.0 || share < 0.1 => 8,
             (_, share) if share < 0.5 => 3,
