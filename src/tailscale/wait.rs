@@ -14,7 +14,7 @@ use super::device::WireDevice;
 use super::list::Listed;
 use super::token::Token;
 use super::{AuthKey, Device, KeyId, NodeId, TAILNET, Tailscale, TailscaleError, is_id};
-use crate::transport::{BoxFuture, Clock, Fetched, Instant, Looks, Pass, RateBudget, Spacing, TransportError, Within};
+use crate::transport::{BoxFuture, Clock, Fetched, Instant, Looks, Pass, RateBudget, TransportError, Within};
 
 /// So many are asked for by themselves.
 const FEW: usize = 2;
@@ -27,10 +27,20 @@ const BURST: usize = 4;
 /// Between looks that serve a few, and between lists. No limit of Tailscale's is published; its own clients ask once a second.
 const SPACING: Duration = Duration::from_millis(250);
 const LIST_SPACING: Duration = Duration::from_secs(2);
-/// The same for those who have still to begin, where the list is not known to be long.
-const SHORT_LIST_SPACING: Duration = Duration::from_millis(500);
-/// Between looks at what many lists have shown.
-const AFTER_LISTS: Duration = Duration::from_secs(2);
+/// The same where the list is not known to be long, and for those who have still to begin.
+const SHORT_LIST_SPACING: Duration = Duration::from_millis(750);
+const BEFORE_SPACING: Duration = Duration::from_millis(500);
+/// With more than so many who wait, lists are made as if they were long: each of them has work for all that it shows.
+const MANY: usize = 200;
+
+/// What a look at host names is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Seek {
+    /// What stands there before anything is made. There is no key of it yet, and nobody asks where it connects from.
+    Before,
+    /// The machine of an attempt.
+    Machine,
+}
 
 /// What all calls of a process share that use one credential.
 pub struct Tailnet {
@@ -132,8 +142,23 @@ impl Tailnet {
         known.len() < minted.len()
     }
 
+    /// Between looks for so many.
+    fn spacing_of(&self, sought: Seek, waiting: usize) -> Duration {
+        if self.are_few(waiting) {
+            return SPACING;
+        }
+        match sought {
+            _ if self.is_long() => LIST_SPACING,
+            Seek::Before => BEFORE_SPACING,
+            Seek::Machine if waiting > MANY => LIST_SPACING,
+            Seek::Machine => SHORT_LIST_SPACING,
+        }
+    }
+
+    /// Between looks at what lists have shown, of which more will come while many wait. Not for the looks of [`Tailnet::devices`]: it asks
+    /// them how many wait.
     fn spacing(&self) -> impl Fn(usize) -> Duration + Send + Sync {
-        |waiting| if self.are_few(waiting.max(self.devices.waiting())) { SPACING } else { AFTER_LISTS }
+        |waiting| self.spacing_of(Seek::Machine, waiting.max(self.devices.waiting()))
     }
 }
 
@@ -146,14 +171,8 @@ impl Tailscale {
         tag: &'static str,
         within: Within,
     ) -> Result<Vec<Device>, TailscaleError> {
-        let looks = &self.tailnet.before;
-        let spacing = |waiting| match self.tailnet.are_few(waiting) {
-            true => SPACING,
-            false if self.tailnet.is_long() => LIST_SPACING,
-            false => SHORT_LIST_SPACING,
-        };
         let ask = || -> BoxFuture<'_, _> {
-            Box::pin(self.ask_for_devices(looks, hostname, tag, self.chain.clock().now(), &spacing))
+            Box::pin(self.ask_for_devices(Seek::Before, hostname, tag, self.chain.clock().now()))
         };
         self.chain.ask("find devices", "Tailscale", within, &ask).await
     }
@@ -165,17 +184,15 @@ impl Tailscale {
         tag: &'static str,
         due: Instant,
     ) -> Result<Vec<Device>, TailscaleError> {
-        let spacing = |waiting| if self.tailnet.are_few(waiting) { SPACING } else { LIST_SPACING };
-        self.ask_for_devices(&self.tailnet.devices, hostname, tag, due, &spacing).await
+        self.ask_for_devices(Seek::Machine, hostname, tag, due).await
     }
 
     async fn ask_for_devices(
         self: &Arc<Self>,
-        looks: &Looks<String, BTreeMap<String, Vec<Device>>, TailscaleError>,
+        sought: Seek,
         hostname: &str,
         tag: &'static str,
         due: Instant,
-        spacing: Spacing<'_>,
     ) -> Result<Vec<Device>, TailscaleError> {
         let tailscale = Arc::clone(self);
         let look = |hostnames: Vec<String>| async move {
@@ -185,7 +202,7 @@ impl Tailscale {
                 return tailscale.find_each(hostnames, within).await;
             }
             // Where they connect from is asked of every machine that joins; a list that tells it is twice as long.
-            let fields = if tailscale.tailnet.is_short() { "all" } else { "default" };
+            let fields = if sought == Seek::Machine && tailscale.tailnet.is_short() { "all" } else { "default" };
             let listed = match tailscale.list_tagged(fields, tag, within).await {
                 Err(TailscaleError::Transport(TransportError::TooLarge { .. })) => {
                     // Whatever it costs, it has to be asked for singly from now on.
@@ -195,7 +212,7 @@ impl Tailscale {
                 listed => listed?,
             };
             // So that later lists, which leave out what was used, tell of all that are waited for.
-            if tailscale.tailnet.has_unlisted_keys() {
+            if sought == Seek::Machine && tailscale.tailnet.has_unlisted_keys() {
                 let keys = tailscale.list_keys(within).await?;
                 tailscale.tailnet.has_shown(&keys);
             }
@@ -207,7 +224,12 @@ impl Tailscale {
             }
             Ok(found)
         };
-        let seen = looks.ask(hostname.to_ascii_lowercase(), due, spacing, self.chain.clock(), look).await?;
+        let looks = match sought {
+            Seek::Before => &self.tailnet.before,
+            Seek::Machine => &self.tailnet.devices,
+        };
+        let spacing = |waiting| self.tailnet.spacing_of(sought, waiting);
+        let seen = looks.ask(hostname.to_ascii_lowercase(), due, &spacing, self.chain.clock(), look).await?;
         self.chain.catch_up();
         Ok(seen.get(&hostname.to_ascii_lowercase()).cloned().unwrap_or_default())
     }

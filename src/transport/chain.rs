@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 
 use super::retry::{self, Judge, Opinion, Patience, Repeat};
 use super::{
-    Admission, Chance, Clock, Instant, Pass, RateBudget, RetryBudget, Transport, TransportError, Urgency, sleep,
+    Admission, Chance, Clock, Fate, Instant, Pass, RateBudget, RetryBudget, Transport, TransportError, Urgency, sleep,
     timeout_at,
 };
 
@@ -233,7 +233,15 @@ impl Chain {
         tracing::debug!(operation = call.operation, method = %call.request.method(), path = call.request.uri().path(), "request");
         let limit = deadline.min(now + call.attempt_limit);
         let answer = timeout_at(limit, self.transport.exchange(call.request.clone())).await;
-        let answer = answer.unwrap_or_else(|| Err(TransportError::Timeout { host: host.clone() }))?;
+        let answer = match answer.unwrap_or_else(|| Err(TransportError::Timeout { host: host.clone() })) {
+            Ok(answer) => answer,
+            Err(error) => {
+                if error.fate() == Fate::NotSent {
+                    in_flight.was_not_sent();
+                }
+                return Err(error);
+            }
+        };
         in_flight.answered(&answer, self.clock.now());
         tracing::debug!(operation = call.operation, status = answer.status().as_u16(), "answer");
         if answer.status().is_redirection() {

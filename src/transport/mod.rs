@@ -45,7 +45,7 @@ pub use document::Document;
 pub use error::{Fate, TransportError};
 pub use fetched::{Fetch, Fetched};
 pub use live::{Live, Network, Proxy};
-pub use look::{Looks, Spacing};
+pub use look::Looks;
 pub use rate::{Admission, Left, Pass, RateBudget, Urgency};
 pub use request::{BaseUrl, BaseUrlError};
 pub use retry::{Judge, Opinion, Pace, Patience, Repeat};

@@ -20,16 +20,18 @@ pub(in super::super) struct Document {
 }
 
 impl Document {
-    /// With this attempt's key, and with its token for boot reports if anybody wants to hear them. That the text will fit was
-    /// [checked](check).
+    /// With this attempt's key, and with its token for boot reports if anybody wants to hear them.
     pub(in super::super) fn new(run: &Run<'_>, attempt: &Attempt, auth_key: Secret) -> Result<Self, Cause> {
         run.enter(Step::FirstBoot);
         let report = report(run.job, run.settings, &attempt.id, attempt.expires)?;
         if let Some(report) = &report {
             run.tell_secret(&report.token);
         }
+        let document = Self { auth_key, report };
+        // What cannot be written, such as a key with strange characters, is no matter of the order's.
+        document.text(run)?;
         run.say(Scope::ProvisionVm, "Cloud-init config generated");
-        Ok(Self { auth_key, report })
+        Ok(document)
     }
 
     /// The `#cloud-config` document.

@@ -87,8 +87,9 @@ impl Urgency {
     }
 }
 
-/// So many requests that make or change something are on their way at the same time. At a tenth of a second each they empty a full
-/// bucket in ten seconds; more would take memory, and connections where these are not shared.
+/// So many requests that make or change something, and what has to be known for them, are on their way at the same time. At a tenth of a
+/// second each they empty a full bucket in ten seconds; more would take memory, and connections where these are not shared. Where an
+/// order takes twenty seconds, a thousand take ten minutes.
 const MOST_AT_ONCE: usize = 32;
 
 /// The budget of one token.
@@ -119,8 +120,12 @@ impl Default for RateBudget {
 struct State {
     bucket: Option<Bucket>,
     in_flight: u32,
-    /// Requests that have ended, answered or not.
-    ended: u64,
+    /// Whether any request has ended, well or badly.
+    has_ended: bool,
+    /// Requests that were answered.
+    answered: u64,
+    /// Requests that have ended and may have reached the API, answered or not.
+    drawn: u64,
     /// What answers of the last while have told.
     observations: VecDeque<Observation>,
     /// Jobs that were let in and have not ended, by how much they have asked for.
@@ -244,7 +249,7 @@ impl RateBudget {
         let mut state = self.lock();
         state.in_flight += 1;
         drop(state);
-        InFlight { budget: self.clone(), since: now }
+        InFlight { budget: self.clone(), since: now, is_drawn: true }
     }
 
     /// What is left, if any answer has told.
@@ -255,16 +260,18 @@ impl RateBudget {
         Some(Left { requests: whole(bucket.left_at(now)), limit: whole(bucket.limit) })
     }
 
-    /// By how much more widely to space looks that serve many at once, since little is left: 1 with plenty.
+    /// By how much more widely to space looks that serve many at once, since little is left: 1 with plenty, and where what is left
+    /// pays twice for all who are under way, nobody else draws from it and no job waits to be let in.
     pub fn ease(&self, now: Instant) -> u32 {
         let nobody_waits = self.door.try_lock().is_ok();
         let state = self.lock();
         let Some(bucket) = state.bucket else { return 1 };
         let (left, share) = (bucket.left_at(now) / bucket.reserve(), state.share(now).unwrap_or(1.0));
-        let is_enough = bucket.left_at(now) > bucket.reserve() + 2.0 * f64::from(state.promised(now));
-        // Who is alone has nobody to wait for.
+        let is_enough =
+            bucket.left_at(now) > bucket.reserve() + 2.0 * f64::from(state.promised(now).max(2 * state.jobs()));
         match (left, share) {
             (_, share) if is_enough && share > 0.9 && nobody_waits => 1,
+            // Who is alone has nobody to wait for.
             (left, _) if left < 2.0 && state.jobs() > FEW_JOBS => MOST_EASE,
             (left, share) if left < 4.0 || share < 0.1 => 8,
             (_, share) if share < 0.5 => 3,
@@ -283,7 +290,7 @@ impl State {
         self.jobs_by_spent.iter().sum()
     }
 
-    /// What they are still expected to ask for.
+    /// What they are still expected to ask for, by what a job is known to ask for by now.
     fn promised(&self, now: Instant) -> u32 {
         let cost = self.job_cost(now);
         (0..cost).zip(self.jobs_by_spent).map(|(spent, jobs)| (cost - spent) * jobs).sum()
@@ -310,7 +317,7 @@ impl State {
         }
         let Some(bucket) = self.bucket else {
             // The first one finds out how much there is; who says nothing about it does not limit.
-            let is_open = self.ended > 0 || now >= since + FIRST_ANSWER;
+            let is_open = self.has_ended || now >= since + FIRST_ANSWER;
             return if is_open { Ok(()) } else { Err(since + FIRST_ANSWER) };
         };
         let Some(share) = self.share(now) else {
@@ -362,12 +369,14 @@ impl State {
         Ok(())
     }
 
-    fn ended(&mut self) {
+    fn ended(&mut self, is_drawn: bool) {
         self.in_flight = self.in_flight.saturating_sub(1);
-        self.ended += 1;
+        self.has_ended = true;
+        self.drawn += u64::from(is_drawn);
     }
 
     fn answered(&mut self, status: http::StatusCode, headers: &http::HeaderMap, since: Instant, now: Instant) {
+        self.answered += 1;
         if status == http::StatusCode::TOO_MANY_REQUESTS {
             let pause = self.refused.map_or(FIRST_PAUSE, |(_, pause)| pause);
             let next = self.refused.map_or(now + pause, |(next, _)| next.max(now + FIRST_PAUSE));
@@ -380,7 +389,7 @@ impl State {
         let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<u32>().ok().map(f64::from);
         let (limit, left) = (number("ratelimit-limit"), number("ratelimit-remaining"));
         let Some((limit, left)) = limit.filter(|limit| *limit >= 1.0).zip(left) else { return };
-        self.observe(Observation { at: now, limit, left, ended: self.ended, in_flight: self.in_flight });
+        self.observe(Observation { at: now, limit, left, drawn: self.drawn, in_flight: self.in_flight });
         // Those on their way may not be counted in it yet.
         self.bucket = Some(Bucket { limit, left: (left - f64::from(self.in_flight)).max(0.0), at: now });
     }
@@ -396,9 +405,16 @@ pub struct Pass {
 pub struct InFlight {
     budget: Arc<RateBudget>,
     since: Instant,
+    /// Whether the bucket may have counted it.
+    is_drawn: bool,
 }
 
 impl InFlight {
+    /// It never left this machine.
+    pub fn was_not_sent(mut self) {
+        self.is_drawn = false;
+    }
+
     /// It was answered: what the answer tells of the budget.
     pub fn answered<T>(self, answer: &http::Response<T>, now: Instant) {
         // This one is not on its way any more when what is left is counted.
@@ -411,7 +427,7 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.budget.lock().ended();
+        self.budget.lock().ended(self.is_drawn);
         self.budget.changed.notify_waiters();
     }
 }

@@ -17,8 +17,8 @@ pub(super) struct Observation {
     pub at: Instant,
     pub limit: f64,
     pub left: f64,
-    /// How many of our requests had ended by then.
-    pub ended: u64,
+    /// How many of our requests had been drawn from it by then, as far as they had ended.
+    pub drawn: u64,
     /// How many more were on their way, of which nobody knows whether they are counted in what is left.
     pub in_flight: u32,
 }
@@ -36,8 +36,8 @@ impl State {
     /// The part of what is drawn from the bucket that is ours; nothing if that cannot be told yet.
     pub(super) fn share(&self, now: Instant) -> Option<f64> {
         let (first, last) = (self.observations.front()?, self.observations.back()?);
-        let ours = last.ended - first.ended;
-        if self.ended < ENOUGH {
+        let ours = last.drawn - first.drawn;
+        if self.answered < ENOUGH {
             return None;
         }
         // After a long silence nothing is known of the others; what is known is that we took nothing.
@@ -48,7 +48,8 @@ impl State {
         #[expect(clippy::cast_precision_loss, reason = "requests of seconds")]
         let ours = ours as f64;
         let expected = (first.left + elapsed * last.limit / 3600.0).min(last.limit) - ours;
-        // What was on its way is no others': in the midst of a burst of ours, others cannot be told.
+        // What was on its way is no others': in the midst of a burst of ours, others cannot be told. So at a steady pace they seem to
+        // draw less by what we have on our way at one moment.
         let others = (expected - last.left - f64::from(last.in_flight)).max(0.0);
         let blur = 0.05 * ours + 2.0;
         if others <= blur { Some(1.0) } else { Some((ours / (ours + others)).max(LEAST_SHARE)) }
