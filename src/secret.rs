@@ -1,21 +1,23 @@
 //! Text that must never be seen: tokens, keys, user data.
 
 use std::fmt;
+use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-/// A value that is not printed, not serialised, and wiped when dropped.
+/// A value that is not printed, not serialised, and wiped when the last who holds it drops it. Clones share one text: there are no copies
+/// to wipe, and a thousand jobs hold a token once.
 ///
 /// There is no `Display` and no `Serialize`, so that a secret cannot slip into a message or an answer by accident;
 /// [`Secret::expose`] is the one, searchable way to the text. Copies that other layers make (HTTP buffers, the
 /// JavaScript strings it came from) are outside its reach.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Zeroizing<String>);
+pub struct Secret(Arc<Zeroizing<String>>);
 
 impl Secret {
     /// Takes the text over.
     pub fn new(text: impl Into<String>) -> Self {
-        Self(Zeroizing::new(text.into()))
+        Self(Arc::new(Zeroizing::new(text.into())))
     }
 
     /// The text itself, for the one place that has to send it.

@@ -11,7 +11,7 @@ async function runJobs(start) {
   const [count, prefix] = [Number(process.argv[2]), process.argv[3]]
   const jobs = Array.from({ length: count }, (_, at) => ({
     jobId: `${prefix}-${at + 1}`,
-    agentId: `agent${String(at + 1).padStart(3, '0')}-bench`,
+    agentId: `agent${at + 1}`,
     region: 'us-east',
   }))
   say({ kind: 'began', at: Date.now() })

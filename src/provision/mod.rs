@@ -421,15 +421,17 @@ fn caught<T>(work: impl Future<Output = T>) -> impl Future<Output = Result<T, Ca
 
 /// The ten steps, from the key to the mark; without a wait, as far as the server.
 async fn make(run: &Run<'_>, saga: &Saga) -> Result<Progress, Cause> {
-    let begun = begin(run, saga).boxed().await?;
+    let (begun, server) = begin(run, saga).boxed().await?;
     if !run.waits {
-        return Ok(Progress::Underway(Box::new(resume::leave(run, begun).boxed().await)));
+        return Ok(Progress::Underway(Box::new(resume::leave(run, begun, server).boxed().await)));
     }
+    // A thousand that wait need not keep all that Hetzner said of them.
+    drop(server);
     let enrolled = wait::both(run, &begun.made, &begun.key, &begun.expected(run)).boxed().await?;
     conclude(run, begun, &enrolled).boxed().await.map(|done| Progress::Ready(Box::new(done)))
 }
 
-async fn begin(run: &Run<'_>, saga: &Saga) -> Result<Begun, Cause> {
+async fn begin(run: &Run<'_>, saga: &Saga) -> Result<(Begun, Server), Cause> {
     let attempt = run.begin_attempt();
     let known = device::known_before(run).await?;
     // A key in a machine's hands makes a device, so the device's undo is declared before there is a key.
@@ -437,8 +439,8 @@ async fn begin(run: &Run<'_>, saga: &Saga) -> Result<Begun, Cause> {
     let FreshKey { text, key } = auth_key::ensure(run, saga, &attempt).await?;
     let document = first_boot::Document::new(run, &attempt, text)?;
     let key_label = key.minted_id().map(|id| id.0.as_str());
-    let made = server::create(run, saga, &attempt, &document, key_label).await?;
-    Ok(Begun { made, key, attempt: attempt.id, started: attempt.started, known, reused: false })
+    let (made, server) = server::create(run, saga, &attempt, &document, key_label).await?;
+    Ok((Begun { made, key, attempt: attempt.id, started: attempt.started, known, reused: false }, server))
 }
 
 /// What is left to do when the machine has joined.
@@ -452,7 +454,7 @@ async fn conclude(run: &Run<'_>, begun: Begun, enrolled: &Enrolled) -> Result<Pr
 async fn hand_over(run: &Run<'_>, begun: Begun, enrolled: &Enrolled) -> Result<Provisioned, Cause> {
     let Begun { made, key, attempt, reused, .. } = begun;
     // At the same time: the key has served, and what undoes the server revokes it again without harm.
-    let mark = ready::mark(run, made.server.id, &attempt, enrolled, || made.undo.marking());
+    let mark = ready::mark(run, made.id, &attempt, enrolled, || made.undo.marking());
     let (server, ()) = join(mark, auth_key::retire(run, &key)).await;
     let server = server?;
     run.know_server(&server);

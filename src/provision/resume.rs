@@ -65,11 +65,9 @@ impl Begun {
 }
 
 /// Leaves an attempt of our own to whoever calls next.
-pub(super) async fn leave(run: &Run<'_>, begun: Begun) -> Underway {
+pub(super) async fn leave(run: &Run<'_>, begun: Begun, server: Server) -> Underway {
     auth_key::leave(run, &begun.key).await;
-    let price = begun.made.price;
-    let left = underway(run, begun.made.server, false);
-    Underway { price, ..left }
+    Underway { price: begun.made.price, ..underway(run, server, false) }
 }
 
 /// A job whose machine is on its way.
@@ -108,7 +106,7 @@ pub(super) async fn complete(run: &Run<'_>, server: Server, claim: &Claim) -> Re
     let saga = Saga::default();
     let spared = on_its_way(&server, claim, &run.job.key_description(&claim.attempt));
     let outcome = attempted(async {
-        let begun = take_up(run, &saga, server.clone(), claim).await?;
+        let begun = take_up(run, &saga, &server, claim).await?;
         let enrolled = wait::both(run, &begun.made, &begun.key, &begun.expected(run)).await?;
         conclude(run, begun, &enrolled).await
     });
@@ -154,7 +152,7 @@ pub(super) async fn advance(run: &Run<'_>, server: Server, claim: &Claim) -> Res
     let saga = Saga::default();
     let description = run.job.key_description(&claim.attempt);
     let spared = |cause: Cause, server: &Server| (cause, on_its_way(server, claim, &description));
-    let begun = match take_up(run, &saga, server.clone(), claim).await {
+    let begun = match take_up(run, &saga, &server, claim).await {
         Ok(begun) => begun,
         Err(cause) => return Err(spared(cause, &server)),
     };
@@ -179,17 +177,17 @@ pub(super) async fn advance(run: &Run<'_>, server: Server, claim: &Claim) -> Res
 }
 
 /// Declares what undoes the attempt, and reads what has become of its server.
-async fn take_up(run: &Run<'_>, saga: &Saga, server: Server, claim: &Claim) -> Result<Begun, Cause> {
+async fn take_up(run: &Run<'_>, saga: &Saga, server: &Server, claim: &Claim) -> Result<Begun, Cause> {
     run.enter(Step::Wait);
     run.is_at(&claim.attempt);
-    run.know_server(&server);
+    run.know_server(server);
     run.say(Scope::ProvisionVm, format!("Going on with an attempt that another call began: id={}", server.id));
-    let undo = adopt::declare(run, saga, &server, claim, Guard::Resumable);
+    let undo = adopt::declare(run, saga, server, claim, Guard::Resumable);
     let mut actions = server::read_actions(run, server.id).await?;
     actions.retain(|action| action.status != ActionStatus::Success);
     let actions = actions.into_iter().map(|action| action.id).collect();
     Ok(Begun {
-        made: Made { server, actions, price: None, undo },
+        made: Made { id: server.id, addresses: server.addresses, actions, price: None, undo },
         key: Key::of_label(claim.auth_key.as_deref(), run.job.key_description(&claim.attempt)),
         attempt: claim.attempt.clone(),
         started: claim.started,

@@ -494,7 +494,10 @@ impl<'a> Run<'a> {
     }
 
     pub(super) fn tried(&self, attempt: CandidateAttempt) {
-        self.notes().candidates.push(attempt);
+        let mut notes = self.notes();
+        // Mostly it stays the only one.
+        notes.candidates.reserve_exact(1);
+        notes.candidates.push(attempt);
     }
 
     pub(super) fn notes(&self) -> MutexGuard<'_, Notes> {

@@ -1,5 +1,7 @@
 //! Requests as values: built here by pure functions, sent elsewhere.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Method};
@@ -10,7 +12,7 @@ use crate::secret::Secret;
 
 /// The address under which an API is found, with its path, such as `https://api.hetzner.cloud/v1`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BaseUrl(Url);
+pub struct BaseUrl(Arc<Url>);
 
 /// Why a text is no base address. Does not quote the text, which may hold a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,21 +47,21 @@ impl BaseUrl {
         }
         let path = url.path().trim_end_matches('/').to_owned();
         url.set_path(&path);
-        Ok(Self(url))
+        Ok(Self(Arc::new(url)))
     }
 
     /// Reads an address that is complete in itself and may have a query, such as the one GitHub names for its OIDC
     /// tokens. What [`BaseUrl::request`] adds comes behind that query.
     pub fn parse_with_query(text: &str) -> Result<Self, BaseUrlError> {
         let (address, query) = text.trim().split_once('?').unwrap_or((text.trim(), ""));
-        let Self(mut url) = Self::parse(address)?;
+        let mut url = Url::clone(&Self::parse(address)?.0);
         url.set_query((!query.is_empty()).then_some(query));
-        Ok(Self(url))
+        Ok(Self(Arc::new(url)))
     }
 
     /// Begins a request to a path below this address, with a query that is encoded here.
     pub fn request(&self, method: Method, path: &str, query: &[(&str, &str)]) -> Draft {
-        let mut url = self.0.clone();
+        let mut url = Url::clone(&self.0);
         if !path.is_empty() {
             url.set_path(&format!("{}{path}", self.0.path().trim_end_matches('/')));
         }

@@ -20,8 +20,8 @@ async function waiting() {
   return {
     title: `${MANY} jobs that wait, in one process`,
     lines: [
-      line('memory beyond that of one job', { ours: added, unit: 'MiB', atMost: 20, isMet, note }),
-      line('the same with pages of programs that were used', { ours: resident, unit: 'MiB' }),
+      line('resident memory beyond that of one job', { ours: resident, unit: 'MiB', atMost: 20, isMet, note }),
+      line('the part of it that the processes have written', { ours: added, unit: 'MiB' }),
       line('share of one core while waiting', { ours: many.cpuShare * 100, unit: '%', atMost: 5, isMet, note }),
       line('share of one core, one job', { ours: one.cpuShare * 100, unit: '%' }),
       line('requests a second while waiting', { ours: many.requestsPerSecond }),

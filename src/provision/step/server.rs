@@ -18,7 +18,9 @@ use super::super::job::Attempt;
 use super::super::run::{Doing, Heard, Run};
 use super::super::saga::Saga;
 use super::first_boot;
-use crate::hetzner::{Action, ActionId, CreateServer, Created, HetznerError, Labels, Order, Price, Server, ServerId};
+use crate::hetzner::{
+    Action, ActionId, Addresses, CreateServer, Created, HetznerError, Labels, Order, Price, Server, ServerId,
+};
 use crate::transport::{Judge, Opinion};
 pub(in super::super) use undo::UndoServer;
 
@@ -32,9 +34,10 @@ const NAME_HELD: Duration = Duration::from_secs(20);
 const MOST_HOURLY: &str = "maxHourlyCost";
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
-/// A server of this attempt.
+/// A server of this attempt, as far as the wait for its machine needs it.
 pub(in super::super) struct Made {
-    pub server: Server,
+    pub id: ServerId,
+    pub addresses: Addresses,
     pub actions: Vec<ActionId>,
     pub price: Option<Price>,
     /// What will remove it, should a later step fail.
@@ -48,7 +51,7 @@ pub(in super::super) async fn create(
     attempt: &Attempt,
     document: &first_boot::Document,
     auth_key: Option<&str>,
-) -> Result<Made, Cause> {
+) -> Result<(Made, Server), Cause> {
     run.enter(Step::Server);
     let types =
         run.guard(async { run.hetzner.server_types(run.within()).await.doing("the server types could not be read") });
@@ -84,9 +87,9 @@ pub(in super::super) async fn create(
             continue;
         }
         match order(run, &undo, &candidate, document, &labels, &offers).await? {
-            Ok(made) => {
+            Ok((made, server)) => {
                 run.tried(outcome);
-                return accept(run, made);
+                return accept(run, made, server);
             }
             Err(refusal) => {
                 out_of_stock |= refusal.is_out_of_capacity();
@@ -110,9 +113,8 @@ fn describe(attempt: &CandidateAttempt) -> String {
 }
 
 /// The server must be what was ordered. If it is not, the undo that was declared removes it.
-fn accept(run: &Run<'_>, made: Made) -> Result<Made, Cause> {
-    run.know_server(&made.server);
-    let server = &made.server;
+fn accept(run: &Run<'_>, made: Made, server: Server) -> Result<(Made, Server), Cause> {
+    run.know_server(&server);
     // A late order of an earlier candidate may be the one that was carried out.
     let locations = run.locations();
     if !locations.contains(&server.location.as_str()) {
@@ -136,7 +138,7 @@ fn accept(run: &Run<'_>, made: Made) -> Result<Made, Cause> {
     let message = format!("Server type {server_type} in {location}{price}");
     let tried = CandidateAttempt { server_type, location, refused: None };
     run.tell(Scope::Hetzner, message, Detail::Candidate { tried, price: made.price.clone() });
-    Ok(made)
+    Ok((made, server))
 }
 
 /// Where a server is reached.
@@ -153,7 +155,7 @@ async fn order(
     document: &first_boot::Document,
     labels: &Labels,
     offers: &[Candidate],
-) -> Result<Result<Made, HetznerError>, Cause> {
+) -> Result<Result<(Made, Server), HetznerError>, Cause> {
     let location = candidate.location.as_str();
     let refused =
         |source| Cause::Order { server_type: candidate.server_type.clone(), location: location.to_owned(), source };
@@ -185,7 +187,8 @@ async fn order(
     let is_it = |offer: &&Candidate| (&offer.server_type, &offer.location) == (&server.server_type, &server.location);
     let price = offers.iter().find(is_it).and_then(|offer| offer.price.clone());
     let actions = actions.into_iter().map(|action| action.id).collect();
-    Ok(Ok(Made { price, server, actions, undo: undo.clone() }))
+    let made = Made { id: server.id, addresses: server.addresses, actions, price, undo: undo.clone() };
+    Ok(Ok((made, server)))
 }
 
 /// Makes the text of an order.

@@ -172,7 +172,7 @@ pub(super) struct Machine<'a> {
 
 impl<'a> Machine<'a> {
     pub(super) fn new(made: &'a Made) -> Self {
-        Self { id: made.server.id, undo: &made.undo, missing: 0, is_powered_on: false }
+        Self { id: made.id, undo: &made.undo, missing: 0, is_powered_on: false }
     }
 
     /// Sees whether the server is there, and on once its actions are done (`is_settled`). One that is off is given power

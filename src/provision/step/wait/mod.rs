@@ -81,7 +81,7 @@ pub(in super::super) async fn both(
     let Progress { actions_done, obstacle, blind_to_server, blind_to_devices } =
         progress.into_inner().unwrap_or_else(PoisonError::into_inner);
     if actions_done {
-        return last_look(run, made.server.id, &proof, expected, obstacle, blind_to_devices).boxed().await;
+        return last_look(run, made.id, &proof, expected, obstacle, blind_to_devices).boxed().await;
     }
     let unfinished = || Cause::ActionTimeout("Hetzner did not finish making the server before the deadline".to_owned());
     Err(blind_to_server.unwrap_or_else(unfinished))

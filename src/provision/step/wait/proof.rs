@@ -53,7 +53,7 @@ impl<'a> Proof<'a> {
     pub(super) fn new(key: &'a Key, made: &Made) -> Self {
         Self {
             key,
-            addresses: made.server.addresses,
+            addresses: made.addresses,
             key_word: Mutex::default(),
             doubted_since: Mutex::default(),
             has_had_rival: AtomicBool::new(false),
@@ -69,7 +69,7 @@ impl<'a> Proof<'a> {
         sight: Sight,
     ) -> Result<Enrollment, TailscaleError> {
         let within = sight.within(run);
-        let another = Ok(Enrollment::NotYet(Obstacle::Another));
+        let another = || Ok(Enrollment::NotYet(Obstacle::Another));
         let devices = match sight {
             Sight::Shared(due) => run.tailscale.watch_devices(expected.hostname, TAG, due).await?,
             Sight::Own(within) => run.tailscale.find_devices(expected.hostname, within).await?,
@@ -79,7 +79,7 @@ impl<'a> Proof<'a> {
         // As long as the key is unused, whatever stands there is another machine.
         let is_open = matches!(self.key_word(), KeyWord::Unasked | KeyWord::Awaited);
         if is_open && self.ask_key(run, within).await? == KeyWord::Awaited {
-            return another;
+            return another();
         }
         let told = devices.iter().find(|device| device.node_id.0 == enrolled.node_id);
         let place = match told.filter(|device| !device.endpoints.is_empty()) {
@@ -98,7 +98,7 @@ impl<'a> Proof<'a> {
                 !has_had_rival && self.key_word() == KeyWord::Used && (is_old || self.has_doubted_enough(run))
             }
         };
-        if is_believed { Ok(seen) } else { another }
+        if is_believed { Ok(seen) } else { another() }
     }
 
     /// Where a device connects from is its own word. So the only one that can have joined with the key is believed in the
