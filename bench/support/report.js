@@ -4,16 +4,17 @@
 // is cut short is not lost.
 
 /**
- * Does the jobs that the arguments ask for: how many, and how their ids begin. `start` takes them and gives outcomes as they settle, in the
- * shape of `provisionMany`.
+ * Does the jobs that the arguments ask for: how many, how their ids begin, and of how many they are the first. `start` takes them and gives
+ * outcomes as they settle, in the shape of `provisionMany`.
  */
 async function runJobs(start) {
-  const [count, prefix] = [Number(process.argv[2]), process.argv[3]]
-  const jobs = Array.from({ length: count }, (_, at) => ({
+  const [count, prefix, known = count] = process.argv.slice(2).map((it, at) => (at === 1 ? it : Number(it)))
+  const all = Array.from({ length: known }, (_, at) => ({
     jobId: `${prefix}-${at + 1}`,
     agentId: `agent${at + 1}`,
     region: 'us-east',
   }))
+  const jobs = all.slice(0, count)
   say({ kind: 'began', at: Date.now() })
   let done = 0
   for await (const { jobId, status, value, reason } of start(jobs)) {

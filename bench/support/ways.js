@@ -51,10 +51,10 @@ function launch([program, ...args], env, stdio = ['ignore', 'pipe', 'pipe']) {
   return { child, end }
 }
 
-/** Begins jobs in one process of this way. */
-function begin(way, env, { jobs, prefix = 'bench' }) {
+/** Begins jobs in one process of this way: the first of so many that the process `knows`, or all. */
+function begin(way, env, { jobs, prefix = 'bench', knows = jobs }) {
   const started = Date.now()
-  const { child, end } = launch([...WAYS[way], String(jobs), prefix], env)
+  const { child, end } = launch([...WAYS[way], String(jobs), prefix, String(knows)], env)
   const stopWatching = watchTree(child.pid)
   const lines = []
   createInterface({ input: child.stdout }).on('line', (line) => {

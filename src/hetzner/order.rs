@@ -1,9 +1,12 @@
 //! `POST /servers` (`facts/hetzner.md` 1): the order, and what is answered.
 
+use std::fmt;
+
 use bytes::Bytes;
 use http::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use zeroize::Zeroizing;
 
 use super::action::WireAction;
 use super::server::{One, WireServer};
@@ -85,14 +88,20 @@ fn exposed<S: serde::Serializer>(secret: &Secret, serializer: S) -> Result<S::Ok
     serializer.serialize_str(secret.expose())
 }
 
-/// An order as it is sent. A secret as a whole, since it holds the user data.
-#[derive(Clone, Debug)]
-pub struct Order(Secret);
+/// An order as it is sent. A secret as a whole, since it holds the user data: wiped when it was sent, and not printed.
+#[derive(Clone)]
+pub struct Order(Bytes);
+
+/// The part of an order that is no user data is smaller.
+const REST: usize = 2048;
 
 impl Order {
     /// An order of ours.
     pub fn new(order: &CreateServer<'_>) -> Result<Self, HetznerError> {
-        serde_json::to_string(order).map(|text| Self(Secret::new(text))).map_err(|_| unwritable())
+        // With room for it, and for what JSON escapes, no shorter copy stays behind.
+        let mut text = Zeroizing::new(Vec::with_capacity(order.user_data.expose().len() * 5 / 4 + REST));
+        serde_json::to_writer(&mut *text, order).map_err(|_| unwritable())?;
+        Ok(Self(Bytes::from_owner(text)))
     }
 
     /// An order in a caller's own words, with labels of ours beside the caller's.
@@ -104,7 +113,14 @@ impl Order {
         }
         let given = given.as_object_mut().ok_or_else(unwritable)?;
         given.extend(labels.iter().map(|(key, value)| (key.clone(), json!(value))));
-        Ok(Self(Secret::new(Value::Object(order).to_string())))
+        let text = Value::Object(order).to_string().into_bytes();
+        Ok(Self(Bytes::from_owner(Zeroizing::new(text))))
+    }
+}
+
+impl fmt::Debug for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Order(***)")
     }
 }
 
@@ -145,8 +161,7 @@ impl Hetzner {
     /// Orders a server. Not repeated unless the first request was surely not applied; see
     /// [`HetznerError::may_have_applied`].
     pub async fn create_server(&self, order: &Order, within: Within) -> Result<Created, HetznerError> {
-        let body = order.0.expose().as_bytes().to_vec();
-        let draft = self.draft(Method::POST, "/servers", &[]).body("application/json", body);
+        let draft = self.draft(Method::POST, "/servers", &[]).body("application/json", order.0.clone());
         self.send("create server", Repeat::OnlyIfNotApplied, draft, within, |answer| {
             let wire: WireCreated = decode(answer)?;
             let next = wire.next_actions.unwrap_or_default();
@@ -196,7 +211,7 @@ mod tests {
             ),
         ] {
             let order = Order::in_own_words(&Document::new(given.to_string()), &ours).unwrap();
-            assert_eq!(serde_json::from_str::<Value>(order.0.expose()).unwrap(), sent);
+            assert_eq!(serde_json::from_slice::<Value>(&order.0).unwrap(), sent);
         }
         for given in ["[]", "{", r#"{"labels":5}"#] {
             assert!(Order::in_own_words(&Document::new(given), &ours).is_err(), "{given}");
@@ -217,10 +232,11 @@ mod tests {
             attachments: &Attachments::default(),
         };
         let sent = Order::new(&order).unwrap();
-        assert!(sent.0.expose().contains("tskey-auth-k1-x"));
+        let text = std::str::from_utf8(&sent.0).unwrap();
+        assert!(text.contains("tskey-auth-k1-x"));
         assert!(!format!("{order:?} {sent:?}").contains("tskey-auth"));
         for absent in ["firewalls", "networks", "placement_group", "public_net"] {
-            assert!(!sent.0.expose().contains(absent), "{absent} is only sent where it is wanted");
+            assert!(!text.contains(absent), "{absent} is only sent where it is wanted");
         }
     }
 }

@@ -25,7 +25,7 @@ pub(super) struct Flights(Mutex<Vec<Weak<Flight>>>);
 
 /// A job under way.
 pub(super) struct Flight {
-    params: Params,
+    params: Arc<Params>,
     settings: Arc<Settings>,
     /// What it may cost together with others: who has another limit, or none, is no passenger of it.
     allowance: Option<Arc<Allowance>>,
@@ -44,7 +44,7 @@ impl Flights {
     /// Lands with the outcome of the job: on the flight that is under way, or on one that `depart` begins.
     pub(super) async fn take(
         &self,
-        params: &Params,
+        params: &Arc<Params>,
         settings: &Arc<Settings>,
         allowance: Option<&Arc<Allowance>>,
         cancel: CancellationToken,
@@ -73,7 +73,7 @@ impl Flights {
     /// A seat on the flight of this job; `None` while its flight is one that was given up.
     fn board(
         &self,
-        params: &Params,
+        params: &Arc<Params>,
         settings: &Arc<Settings>,
         allowance: Option<&Arc<Allowance>>,
         observer: &Arc<dyn Observer>,
@@ -116,7 +116,7 @@ fn find(
     let of = |allowance: Option<&Arc<Allowance>>| allowance.map(Arc::as_ptr);
     let mut flying = flights.iter().filter_map(Weak::upgrade).filter(|flight| !flight.has_landed());
     flying.find(|flight| {
-        flight.params == *params && flight.settings == *settings && of(flight.allowance.as_ref()) == of(allowance)
+        *flight.params == *params && flight.settings == *settings && of(flight.allowance.as_ref()) == of(allowance)
     })
 }
 

@@ -109,10 +109,11 @@ impl Provisioner {
                         audience.settled(at, Err(ProvisionError::at_the_door(cause)));
                     }
                     Ok(params) => {
+                        let params = Arc::new(params);
                         let (cancel, observer, allowance) = (cancel.clone(), audience.observer(at), allowance.clone());
                         let settings = &settings;
                         let call = async move {
-                            let work = self.provision_within(&params, settings, cancel, observer, allowance);
+                            let work = self.provision_within(params, settings, cancel, observer, allowance);
                             let outcome = AssertUnwindSafe(work.boxed()).catch_unwind().await;
                             let broken = |panic: Box<dyn Any + Send>| Cause::panic(panic.as_ref());
                             (at, outcome.unwrap_or_else(|panic| Err(ProvisionError::at_the_door(broken(panic)))))

@@ -215,13 +215,13 @@ impl Provisioner {
         cancel: CancellationToken,
         observer: Arc<dyn Observer>,
     ) -> Outcome {
-        self.provision_within(params, &Arc::new(settings.clone()), cancel, observer, None).await
+        self.provision_within(Arc::new(params.clone()), &Arc::new(settings.clone()), cancel, observer, None).await
     }
 
     /// The same, for one of several calls that together may cost no more than an allowance.
     async fn provision_within(
         &self,
-        params: &Params,
+        params: Arc<Params>,
         settings: &Arc<Settings>,
         cancel: CancellationToken,
         observer: Arc<dyn Observer>,
@@ -241,7 +241,7 @@ impl Provisioner {
             }
             .boxed()
         };
-        self.flights.take(params, settings, allowance.as_ref(), cancel, observer, depart).await
+        self.flights.take(&params, settings, allowance.as_ref(), cancel, observer, depart).await
     }
 
     async fn settle_alone(

@@ -62,49 +62,52 @@ impl<Q: Clone, A: Send + Sync + 'static, E: Clone + Send + Sync + 'static> Looks
 
     /// What a look answers that begins when it is due, or before if somebody else looks. `look` makes it, for all the questions that
     /// it is given.
-    pub async fn ask<F>(
-        &self,
+    pub fn ask<'a, F>(
+        &'a self,
         question: Q,
         due: Instant,
-        spacing: Spacing<'_>,
-        clock: &Clock,
-        look: impl FnOnce(Vec<Q>) -> F,
-    ) -> Result<Arc<A>, E>
+        spacing: Spacing<'a>,
+        clock: &'a Clock,
+        look: impl FnOnce(Vec<Q>) -> F + 'a,
+    ) -> impl Future<Output = Result<Arc<A>, E>> + 'a
     where
         F: Future<Output = Result<A, E>> + Send + 'static,
     {
-        let (mut place, mut boarded) = self.wait(question.clone(), due);
-        // Those that one answer sets going ask at nearly the same time, and should not each look for himself.
-        let mut due = due.max(clock.now() + TOGETHER);
-        loop {
-            tokio::select! {
-                biased;
-                // It ends without a look only together with what it waits at.
-                Ok(look) = &mut boarded => {
-                    place.is_left = true;
-                    return look.await;
-                }
-                () = sleep_until(due) => {}
-            }
-            match self.gather(place.id, spacing, clock.now()) {
-                Gathered::NotBefore(moment) => due = moment,
-                // Another thread has just taken this one along.
-                Gathered::Taken => {
-                    if let Ok(look) = (&mut boarded).await {
+        // An `async fn` would have room for each argument twice, and a thousand may ask.
+        async move {
+            let (mut place, mut boarded) = self.wait(question.clone(), due);
+            // Those that one answer sets going ask at nearly the same time, and should not each look for himself.
+            let mut due = due.max(clock.now() + TOGETHER);
+            loop {
+                tokio::select! {
+                    biased;
+                    // It ends without a look only together with what it waits at.
+                    Ok(look) = &mut boarded => {
                         place.is_left = true;
                         return look.await;
                     }
-                    (place, boarded) = self.wait(question.clone(), due);
+                    () = sleep_until(due) => {}
                 }
-                Gathered::Look(waiting) => {
-                    place.is_left = true;
-                    let questions = waiting.iter().map(|waiting| waiting.question.clone()).collect();
-                    let look = look(questions).map(|answer| answer.map(Arc::new)).boxed().shared();
-                    for waiting in waiting {
-                        // Who has given up is not there to hear it.
-                        let _ = waiting.board.send(look.clone());
+                match self.gather(place.id, spacing, clock.now()) {
+                    Gathered::NotBefore(moment) => due = moment,
+                    // Another thread has just taken this one along.
+                    Gathered::Taken => {
+                        if let Ok(look) = (&mut boarded).await {
+                            place.is_left = true;
+                            return look.await;
+                        }
+                        (place, boarded) = self.wait(question.clone(), due);
                     }
-                    return look.await;
+                    Gathered::Look(waiting) => {
+                        place.is_left = true;
+                        let questions = waiting.iter().map(|waiting| waiting.question.clone()).collect();
+                        let look = look(questions).map(|answer| answer.map(Arc::new)).boxed().shared();
+                        for waiting in waiting {
+                            // Who has given up is not there to hear it.
+                            let _ = waiting.board.send(look.clone());
+                        }
+                        return look.await;
+                    }
                 }
             }
         }
