@@ -427,12 +427,31 @@ function describe(error) {
   }
 }
 
-/** The generated loader blames a bug of npm for a missing binary; the usual reason is the platform. */
+/** The generated loader blames a bug of npm for a missing module; the usual reasons are others. */
 function load() {
   try {
     return require('./native.js')
   } catch (cause) {
-    const where = `${process.platform}-${process.arch}, Node.js ${process.versions.node}`
-    throw new Error(`provision-vm has no native module for this place (${where}), or it may not be loaded here`, { cause })
+    throw new Error(`provision-vm has no native module for this place: ${whyNot(process.platform, process.arch)}`, { cause })
   }
+}
+
+function whyNot(platform, arch) {
+  const place = `${platform}-${arch}`
+  const kinds = { linux: ['-gnu', '-musl'], darwin: [''], win32: ['-msvc'] }[platform]
+  if (!kinds || !['x64', 'arm64'].includes(arch)) {
+    return `there is none for ${place}, only for Linux, macOS and Windows on x64 and arm64`
+  }
+  const isInstalled = kinds.some((kind) => {
+    try {
+      return require.resolve(`provision-vm-${place}${kind}/package.json`)
+    } catch {
+      return false
+    }
+  })
+  if (isInstalled) return `the one for ${place} is installed, but Node.js ${process.versions.node} cannot or may not load it`
+  return (
+    `the one for ${place} is not installed. npm has it as an optional dependency: install without --omit=optional, ` +
+    'and with a lock file that knows this platform. In a clone of the repository, npm run build makes it'
+  )
 }

@@ -13,8 +13,9 @@ const { after, afterEach, before, beforeEach, describe, test } = require('node:t
 
 const { chromium } = require('playwright-core')
 const { signCallback } = require('../js/webhook.js')
+const { packAll } = require('../scripts/pack.js')
 const { eavesdrop } = require('./support/eavesdropper.js')
-const { deploy, install, pack, run, serve } = require('./support/example.js')
+const { deploy, install, run, serve } = require('./support/example.js')
 const { leftIn, startCloud, ROOT } = require('./support/simulator.js')
 
 /** Debian's Chromium; the others are what Ubuntu and GitHub's runners have. */
@@ -39,7 +40,7 @@ describe('the Next.js example', { skip: isMissing && `there is none of ${BROWSER
   }
 
   before(async () => {
-    packed = await pack(directory)
+    packed = packAll({ out: path.join(directory, 'packages') })
     source = await install(directory, packed)
     await run(source, 'npm', 'run', '--silent', 'check')
     await run(source, 'npm', 'run', '--silent', 'build')
@@ -137,9 +138,9 @@ describe('the Next.js example', { skip: isMissing && `there is none of ${BROWSER
   }
 
   test('is installed from tarballs, with the binary in the package of the platform alone', () => {
-    const { name, binary } = packed.platform
-    assert.ok(packed.platform.names.includes(binary))
-    assert.deepEqual(packed.package.names.filter((file) => file.endsWith('.node')), [])
+    const [{ name, files }, main] = packed
+    const binary = files.find((file) => file.endsWith('.node'))
+    assert.deepEqual(main.files.filter((file) => file.endsWith('.node')), [])
     const modules = path.join(server, 'node_modules')
     assert.ok(lstatSync(path.join(modules, name, binary)).isFile())
     assert.ok(lstatSync(path.join(modules, 'provision-vm')).isDirectory(), 'it is no link')
@@ -147,7 +148,7 @@ describe('the Next.js example', { skip: isMissing && `there is none of ${BROWSER
 
   test('has its binary found by file tracing, without being told', () => {
     const traces = readdirSync(path.join(source, '.next'), { recursive: true }).filter((file) => file.endsWith('.nft.json'))
-    const binary = `${packed.platform.name}/${packed.platform.binary}`
+    const binary = `${packed[0].name}/${packed[0].files.find((file) => file.endsWith('.node'))}`
     const traced = traces.filter((file) => {
       const { files } = JSON.parse(readFileSync(path.join(source, '.next', file), 'utf8'))
       return files.some((name) => name.endsWith(binary))

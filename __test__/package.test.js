@@ -1,20 +1,21 @@
 'use strict'
 
-// What is published: the tarball, as npm makes it.
+// What is published: the tarballs, as npm makes them.
 
 const assert = require('node:assert/strict')
-const { spawnSync } = require('node:child_process')
+const { execFileSync, spawnSync } = require('node:child_process')
 const { mkdtempSync, readFileSync, rmSync } = require('node:fs')
-const { tmpdir } = require('node:os')
+const { homedir, tmpdir } = require('node:os')
 const path = require('node:path')
 const { after, test } = require('node:test')
 
+const { packAll } = require('../scripts/pack.js')
 const { ROOT } = require('../scripts/setup.js')
-const { pack } = require('./support/packed.js')
 
 const folder = mkdtempSync(path.join(tmpdir(), 'provision-vm-package-'))
 after(() => rmSync(folder, { recursive: true }))
-const { tarball, files } = pack(folder)
+const [platform, main] = packAll({ out: path.join(folder, 'packages') })
+const { tarball, files } = main
 
 test('what is meant is in it, and nothing else', () => {
   // The native modules have packages of their own, one for each platform.
@@ -49,11 +50,36 @@ test('what is meant is in it, and nothing else', () => {
   ])
 })
 
+test('the package of a platform has its module, what is linked into it, and nothing that runs at installation', (t) => {
+  const module = `provision-vm.${platform.name.slice('provision-vm-'.length)}.node`
+  assert.deepEqual(platform.files, ['LICENSE', 'README.md', 'THIRD-PARTY-NOTICES.md', 'package.json', module])
+  for (const { name, tarball } of [platform, main]) {
+    const { version, scripts, dependencies, devDependencies, optionalDependencies = {} } = JSON.parse(fileIn(tarball, 'package.json'))
+    assert.deepEqual({ scripts, dependencies, devDependencies }, { scripts: undefined, dependencies: undefined, devDependencies: undefined })
+    assert.equal(Object.keys(optionalDependencies).length, name === 'provision-vm' ? 8 : 0)
+    assert.deepEqual(Object.values(optionalDependencies).filter((it) => it !== version), [], 'exact versions')
+  }
+  const notices = fileIn(platform.tarball, 'THIRD-PARTY-NOTICES.md')
+  for (const name of ['napi', 'reqwest', 'ring', 'rustls', 'tokio', 'webpki-roots']) assert.match(notices, new RegExp(`^- ${name} \\d`, 'm'))
+  for (const name of ['simulator', 'proptest', 'provision-vm', 'serde_derive']) assert.doesNotMatch(notices, new RegExp(`^- ${name} \\d`, 'm'))
+  for (const { name, bytes, limit } of [platform, main]) {
+    t.diagnostic(`${name}: ${bytes} bytes packed, at most ${limit}`)
+    assert.ok(bytes <= limit, `${name} has ${bytes} bytes`)
+  }
+})
+
+test('the module tells nothing of the machine that it was built on', () => {
+  const module = fileIn(platform.tarball, platform.files.find((file) => file.endsWith('.node')))
+  for (const place of [ROOT, homedir() + path.sep + '.cargo', tmpdir() + path.sep]) assert.ok(!module.includes(place), place)
+})
+
 test('publint has nothing to say', async () => {
   const { publint } = await import('publint')
-  const { buffer } = readFileSync(tarball)
-  const { messages } = await publint({ pack: { tarball: buffer }, level: 'suggestion', strict: true })
-  assert.deepEqual(messages, [])
+  for (const { tarball } of [platform, main]) {
+    const { buffer } = readFileSync(tarball)
+    const { messages } = await publint({ pack: { tarball: buffer }, level: 'suggestion', strict: true })
+    assert.deepEqual(messages, [])
+  }
 })
 
 // The strict profile: also as TypeScript resolved before there was `exports`, which old configurations still ask for.
@@ -64,3 +90,8 @@ test('Are The Types Wrong finds none, however they are resolved', () => {
   assert.equal(status, 0, stdout + stderr)
   for (const entry of ['"provision-vm"', '"provision-vm/webhook"', '"provision-vm/boot-report"']) assert.ok(stdout.includes(entry), stdout)
 })
+
+/** A file of a tarball; every byte is one character of it. */
+function fileIn(tarball, name) {
+  return execFileSync('tar', ['-xzOf', tarball, `package/${name}`], { encoding: 'latin1', maxBuffer: Infinity })
+}

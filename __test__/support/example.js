@@ -3,7 +3,7 @@
 // The Next.js example as a user would have it: the package from tarballs, the app in a folder of its own.
 
 const { execFile, spawn } = require('node:child_process')
-const { cpSync, readFileSync, readdirSync, writeFileSync } = require('node:fs')
+const { cpSync, readFileSync, writeFileSync } = require('node:fs')
 const { once } = require('node:events')
 const { createInterface } = require('node:readline')
 const path = require('node:path')
@@ -29,44 +29,14 @@ async function run(cwd, program, ...args) {
   return stdout
 }
 
-/**
- * Packs the package and the one of its platform that was built here, as a release would: the binary is in the latter
- * alone. Returns both tarballs with the names of the files in them.
- */
-async function pack(directory) {
-  const { files, napi, ...manifest } = readJson(path.join(ROOT, 'package.json'))
-  const binary = readdirSync(ROOT).find((file) => file.startsWith(`${napi.binaryName}.`) && file.endsWith('.node'))
-  const platform = binary.slice(napi.binaryName.length + 1, -'.node'.length)
-  const name = `${manifest.name}-${platform}`
-
-  const root = path.join(directory, 'package')
-  for (const file of [...files, 'README.md', 'LICENSE']) {
-    cpSync(path.join(ROOT, file), path.join(root, file), { recursive: true })
-  }
-  const optionalDependencies = { [name]: manifest.version }
-  writeJson(path.join(root, 'package.json'), { ...manifest, files, napi, optionalDependencies })
-
-  const cli = path.join(ROOT, 'node_modules', '@napi-rs', 'cli')
-  await run(root, process.execPath, path.join(cli, readJson(path.join(cli, 'package.json')).bin.napi), 'create-npm-dirs')
-  const platformRoot = path.join(root, 'npm', platform)
-  cpSync(path.join(ROOT, binary), path.join(platformRoot, binary))
-
-  const tarball = async (from) => {
-    const args = ['pack', '--ignore-scripts', '--json', '--pack-destination', directory]
-    const [packed] = JSON.parse(await run(from, 'npm', ...args))
-    return { file: path.join(directory, packed.filename), names: packed.files.map((file) => file.path) }
-  }
-  return { package: await tarball(root), platform: { ...(await tarball(platformRoot)), name, binary } }
-}
-
-/** Copies the app and installs it there. The tarballs stand for what would come from the registry. */
-async function install(directory, packed) {
+/** Copies the app and installs it there. The tarballs, as `packAll` makes them, stand for what would come from the registry. */
+async function install(directory, [platform, main]) {
   const app = path.join(directory, 'app')
   const isSource = (file) => !['node_modules', '.next', 'package-lock.json', 'next-env.d.ts'].includes(path.basename(file))
   cpSync(SOURCE, app, { recursive: true, filter: isSource })
   const manifest = readJson(path.join(app, 'package.json'))
-  manifest.dependencies['provision-vm'] = `file:${packed.package.file}`
-  manifest.overrides = { [packed.platform.name]: `file:${packed.platform.file}` }
+  manifest.dependencies[main.name] = `file:${main.tarball}`
+  manifest.overrides = { [platform.name]: `file:${platform.tarball}` }
   writeJson(path.join(app, 'package.json'), manifest)
   // As in the repository, where the app is below a folder that has a lock file too.
   writeJson(path.join(directory, 'package-lock.json'), { name: 'above', lockfileVersion: 3, packages: {} })
@@ -109,4 +79,4 @@ async function serve(server, settings, port) {
   }
 }
 
-module.exports = { deploy, install, pack, run, serve }
+module.exports = { deploy, install, run, serve }

@@ -1,0 +1,37 @@
+#!/usr/bin/env node
+'use strict'
+
+// Builds the native module as it is shipped: optimised, and the same bytes wherever the sources lie. What follows on the command line goes to
+// `napi build`, such as `--target aarch64-unknown-linux-gnu --use-napi-cross`.
+
+const { spawnSync } = require('node:child_process')
+const { homedir } = require('node:os')
+const path = require('node:path')
+
+const { ROOT } = require('./setup.js')
+
+const NAPI = path.join(ROOT, 'node_modules', '@napi-rs', 'cli', 'dist', 'cli.js')
+const ARGS = [
+  ...['build', '--platform', '--release', '--package', 'provision-vm-native'],
+  ...['--manifest-path', 'native/Cargo.toml', '--package-json-path', 'package.json'],
+  ...['--output-dir', '.', '--js', 'native.js', '--dts', 'native.d.ts'],
+]
+
+/** Messages of panics name source files. Of two that fit, rustc takes the later one. */
+const NEUTRAL = [
+  [ROOT, '/provision-vm'],
+  [process.env.CARGO_TARGET_DIR ?? path.join(ROOT, 'target'), '/target'],
+  [process.env.CARGO_HOME ?? path.join(homedir(), '.cargo'), '/cargo'],
+]
+
+// One variable for all flags: napi adds its own for some targets. A path with a space in it cannot stand there, and is left as it is.
+const remaps = NEUTRAL.filter(([from]) => !/\s/.test(from)).map(([from, to]) => `--remap-path-prefix=${from}=${to}`)
+const RUSTFLAGS = [process.env.RUSTFLAGS, ...remaps].filter(Boolean).join(' ')
+
+const { status, error } = spawnSync(process.execPath, [NAPI, ...ARGS, ...process.argv.slice(2)], {
+  cwd: ROOT,
+  env: { ...process.env, RUSTFLAGS },
+  stdio: 'inherit',
+})
+if (error) console.error(`build: ${error.message}`)
+process.exitCode = status ?? 1

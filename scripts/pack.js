@@ -1,0 +1,122 @@
+#!/usr/bin/env node
+'use strict'
+
+// Packs what is published: the package, and one for each platform of which there is a native module.
+
+const { execFileSync } = require('node:child_process')
+const { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } = require('node:fs')
+const path = require('node:path')
+const { parseArgs } = require('node:util')
+
+const manifest = require('../package.json')
+const { ROOT } = require('./setup.js')
+const { notices } = require('./packing/notices.js')
+
+const NAPI = path.join(ROOT, 'node_modules', '@napi-rs', 'cli', 'dist', 'cli.js')
+
+/** How large a tarball may be, in bytes. The module is to come below two million; until then it must not grow. */
+const LIMITS = { main: 100_000, platform: 2_200_000 }
+
+/** What package.json says to those who work on it alone. */
+const OWN_FIELDS = ['scripts', 'devDependencies', 'overrides', 'napi']
+
+const HELP = `Usage: node scripts/pack.js [--modules FOLDER] [--out FOLDER] [--all]
+
+Packs what is published into tarballs, and prints their sizes. Fails if one is too large.
+
+  --modules FOLDER  where the native modules are; this folder if absent
+  --out FOLDER      where tarballs go, emptied before; target/packages if absent
+  --all             fail if a platform has no module, as a release does
+`
+
+if (require.main === module) main()
+
+function main() {
+  const { values } = parseArgs({
+    options: { modules: { type: 'string' }, out: { type: 'string' }, all: { type: 'boolean' }, help: { type: 'boolean', short: 'h' } },
+  })
+  if (values.help) return process.stdout.write(HELP)
+  const tarballs = packAll({ modules: values.modules, out: values.out, isComplete: values.all })
+  for (const { name, bytes, limit } of tarballs) {
+    const verdict = bytes <= limit ? 'PASS' : 'FAIL'
+    console.log(`${verdict}  ${name.padEnd(32)} ${bytes.toLocaleString('en').padStart(9)} bytes packed, at most ${limit.toLocaleString('en')}`)
+    if (verdict === 'FAIL') process.exitCode = 1
+  }
+}
+
+/**
+ * Packs all packages, and says of each what it is called, where its tarball is, how large, and which files are in it. The main one
+ * comes last, as it has to be published.
+ */
+function packAll({ modules = ROOT, out = path.join(ROOT, 'target', 'packages'), isComplete = false } = {}) {
+  rmSync(out, { recursive: true, force: true })
+  mkdirSync(out, { recursive: true })
+  const platforms = platformFolders(path.join(out, 'npm'))
+  const missing = platforms.filter(({ module }) => !existsSync(path.join(modules, module)))
+  if (isComplete && missing.length > 0) throw new Error(`there is no native module for ${missing.map(({ name }) => name).join(', ')}`)
+  const packed = platforms
+    .filter((platform) => !missing.includes(platform))
+    .map((platform) => ({ limit: LIMITS.platform, ...packPlatform(platform, modules, out) }))
+  return [...packed, { limit: LIMITS.main, ...packMain(platforms, out) }]
+}
+
+/** The packages of all platforms, by the targets in package.json, as napi makes them. */
+function platformFolders(folder) {
+  mkdirSync(folder)
+  // It stays below the folder that it is started in, which has to have a package.json.
+  const above = path.dirname(folder)
+  copyFileSync(path.join(ROOT, 'package.json'), path.join(above, 'package.json'))
+  execFileSync(process.execPath, [NAPI, 'create-npm-dirs', '--npm-dir', path.basename(folder)], { cwd: above, stdio: 'pipe' })
+  rmSync(path.join(above, 'package.json'))
+  const targetOf = (home) => /\*\*(\S+)\*\* binary/.exec(readFileSync(path.join(home, 'README.md'), 'utf8'))[1]
+  return readdirSync(folder).map((platform) => {
+    const home = path.join(folder, platform)
+    const own = JSON.parse(readFileSync(path.join(home, 'package.json'), 'utf8'))
+    return { home, own, name: own.name, module: own.main, target: targetOf(home) }
+  })
+}
+
+function packPlatform({ home, own, module, target }, modules, out) {
+  copyFileSync(path.join(modules, module), path.join(home, module))
+  copyFileSync(path.join(ROOT, 'LICENSE'), path.join(home, 'LICENSE'))
+  writeFileSync(path.join(home, 'THIRD-PARTY-NOTICES.md'), `${notices(target)}\n`)
+  writeManifest(home, { ...own, type: manifest.type, files: [module, 'THIRD-PARTY-NOTICES.md'], ...source() })
+  return npmPack(home, out)
+}
+
+/** The main package asks for the modules of its very version, of which npm takes the one that fits. */
+function packMain(platforms, out) {
+  const home = path.join(out, manifest.name)
+  const [{ files }] = JSON.parse(npm(['pack', '--dry-run', '--json'], ROOT))
+  for (const { path: file } of files) {
+    mkdirSync(path.join(home, path.dirname(file)), { recursive: true })
+    copyFileSync(path.join(ROOT, file), path.join(home, file))
+  }
+  const published = Object.fromEntries(Object.entries(manifest).filter(([field]) => !OWN_FIELDS.includes(field)))
+  const optionalDependencies = Object.fromEntries(platforms.map(({ name }) => [name, manifest.version]))
+  writeManifest(home, { ...published, optionalDependencies, ...source() })
+  return npmPack(home, out)
+}
+
+/** Where the sources are: npm compares it with what a release's provenance says. */
+function source() {
+  const { GITHUB_SERVER_URL: server, GITHUB_REPOSITORY: repository } = process.env
+  return server && repository ? { repository: { type: 'git', url: `git+${server}/${repository}.git` } } : {}
+}
+
+function writeManifest(home, it) {
+  writeFileSync(path.join(home, 'package.json'), `${JSON.stringify(it, null, 2)}\n`)
+}
+
+function npmPack(home, out) {
+  const [{ name, filename, size, files }] = JSON.parse(npm(['pack', '--json', '--pack-destination', out], home))
+  return { name, tarball: path.join(out, filename), bytes: size, files: files.map((file) => file.path).sort() }
+}
+
+function npm(args, cwd) {
+  // npm is a script on Windows, which only a shell starts.
+  const options = { cwd, shell: process.platform === 'win32', encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] }
+  return execFileSync('npm', [...args, '--ignore-scripts'], options)
+}
+
+module.exports = { LIMITS, packAll }

@@ -1,0 +1,67 @@
+'use strict'
+
+// The licences of all that is linked into a native module, as text to go with it.
+
+const { execFileSync } = require('node:child_process')
+const { createHash } = require('node:crypto')
+const { readdirSync, readFileSync } = require('node:fs')
+const path = require('node:path')
+
+const { ROOT } = require('../setup.js')
+
+/** Crates that bring no text, and the npm package of the same repository that does. */
+const ELSEWHERE = new Map([
+  ['napi', '@napi-rs/cli'],
+  ['napi-sys', '@napi-rs/cli'],
+])
+
+const LICENCE_FILE = /^(?:licen[cs]e|copying|copyright|notice|unlicense)(?:[-._].*)?$/i
+
+/** The notices for the module of a target, such as `x86_64-unknown-linux-gnu`. A crate that brings no text is an error. */
+function notices(target) {
+  const crates = linkedCrates(target)
+  const texts = new Map()
+  for (const crate of crates) {
+    for (const text of licenceTexts(crate)) {
+      const known = texts.get(fingerprint(text))
+      if (known) known.crates.push(crate)
+      else texts.set(fingerprint(text), { text, crates: [crate] })
+    }
+  }
+  return [
+    `# What is linked into provision-vm for ${target}`,
+    'The module is made of provision-vm itself (MIT, see LICENSE), of the standard library of Rust (MIT or Apache-2.0,\nhttps://www.rust-lang.org), and of these crates. Their texts follow, each once.',
+    crates.map(({ name, version, license, repository }) => `- ${name} ${version}: ${license}${repository ? `, ${repository}` : ''}`).join('\n'),
+    ...[...texts.values()].map(({ text, crates }) => `## ${crates.map(({ name }) => name).join(', ')}\n\n\`\`\`\`text\n${text}\n\`\`\`\``),
+  ].join('\n\n')
+}
+
+/** What Cargo links for a target: no build scripts, no macros, nothing of the tests. */
+function linkedCrates(target) {
+  const of = ['--package', 'provision-vm-native', '--edges', 'normal,no-proc-macro', '--target', target]
+  const tree = cargo(['tree', ...of, '--prefix', 'none', '--format', '{p}'])
+  const lines = new Set(tree.split('\n').map((line) => line.split(' ').slice(0, 2).join(' ')).filter(Boolean))
+  const { packages } = JSON.parse(cargo(['metadata', '--format-version', '1']))
+  // Of the workspace are those that come from nowhere else.
+  const linked = packages.filter(({ name, version, source }) => source && lines.has(`${name} v${version}`))
+  return linked.sort((a, b) => a.name.localeCompare(b.name, 'en') || a.version.localeCompare(b.version, 'en'))
+}
+
+function licenceTexts({ name, version, license_file: named, manifest_path: manifest }) {
+  const folder = ELSEWHERE.has(name) ? path.join(ROOT, 'node_modules', ELSEWHERE.get(name)) : path.dirname(manifest)
+  const isLicence = (file) => file.isFile() && (LICENCE_FILE.test(file.name) || file.name === named)
+  const files = readdirSync(folder, { withFileTypes: true }).filter(isLicence)
+  if (files.length === 0) throw new Error(`${name} ${version} brings no text of its licence`)
+  return files.map((file) => readFileSync(path.join(folder, file.name), 'utf8').trim())
+}
+
+/** The same text in other lines is the same text. */
+function fingerprint(text) {
+  return createHash('sha256').update(text.replace(/\s+/g, ' ')).digest('hex')
+}
+
+function cargo(args) {
+  return execFileSync('cargo', [...args, '--locked'], { cwd: ROOT, encoding: 'utf8', maxBuffer: Infinity, stdio: ['ignore', 'pipe', 'inherit'] })
+}
+
+module.exports = { notices }
