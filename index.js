@@ -49,7 +49,9 @@ function provisionMany(jobs, options) {
 /** One call of the core for many jobs. Each job is data by itself, so that a thousand are not too much for one. */
 async function callForMany(jobs, options, onJob) {
   if (typeof jobs?.[Symbol.iterator] !== 'function' || typeof jobs === 'string') refuse('jobs', 'expected a list of jobs')
-  const data = [...jobs].map((job) => toData(job))
+  const data = []
+  // Each at once: who makes them one by one may change the one before.
+  for (const job of jobs) data.push(toData(job))
   const settle = (index, outcome) => {
     const { jobId } = data[index] ?? {}
     const job = { index, jobId: typeof jobId === 'string' ? jobId : undefined, ...outcome }

@@ -46,6 +46,16 @@ test('each job becomes one machine, and what they wait for is asked for once', a
   assert.deepEqual([...new Set(events.map(({ index }) => index))].sort((a, b) => a - b), [...jobs.keys()])
 })
 
+test('jobs may be made one by one, each out of the one before', async () => {
+  function* made() {
+    const job = newJob()
+    for (const jobId of ['one', 'two']) yield Object.assign(job, { jobId })
+  }
+  const { ready } = await provisionMany(made(), options()).summary
+  const { servers } = await cloud.world()
+  assert.deepEqual([ready, servers.map(({ labels }) => labels.provisioning_job_id).sort()], [2, ['one', 'two']])
+})
+
 test('a job that fails harms no other one', async () => {
   const [taken, ...good] = jobsOf(4)
   await provisionVM(taken, options())

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use zeroize::Zeroizing;
 
 /// A value that is not printed, not serialised, and wiped when the last who holds it drops it. Clones share one text: there are no copies
@@ -24,6 +25,11 @@ impl Secret {
     pub fn expose(&self) -> &str {
         &self.0
     }
+}
+
+/// A body that holds secrets, wiped when the last who holds it drops it.
+pub fn wiped(body: Vec<u8>) -> Bytes {
+    Bytes::from_owner(Zeroizing::new(body))
 }
 
 impl fmt::Debug for Secret {

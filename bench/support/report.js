@@ -11,7 +11,7 @@ async function runJobs(start) {
   const [count, prefix, known = count] = process.argv.slice(2).map((it, at) => (at === 1 ? it : Number(it)))
   const all = Array.from({ length: known }, (_, at) => ({
     jobId: `${prefix}-${at + 1}`,
-    agentId: `agent${at + 1}`,
+    agentId: `agent${String(at + 1).padStart(3, '0')}-bench`,
     region: 'us-east',
   }))
   const jobs = all.slice(0, count)

@@ -6,12 +6,11 @@ use bytes::Bytes;
 use http::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use zeroize::Zeroizing;
 
 use super::action::WireAction;
 use super::server::{One, WireServer};
 use super::{Action, Hetzner, HetznerError, IdOrName, Labels, Server, ServerId, decode};
-use crate::secret::Secret;
+use crate::secret::{Secret, wiped};
 use crate::transport::{Document, Repeat, Within};
 
 /// An order for a server. `location` is the only placement there is; `datacenter` is gone and never sent.
@@ -88,7 +87,7 @@ fn exposed<S: serde::Serializer>(secret: &Secret, serializer: S) -> Result<S::Ok
     serializer.serialize_str(secret.expose())
 }
 
-/// An order as it is sent. A secret as a whole, since it holds the user data: wiped when it was sent, and not printed.
+/// An order as it is sent. A secret as a whole, since it holds the user data: this text of it is wiped when it was sent, and not printed.
 #[derive(Clone)]
 pub struct Order(Bytes);
 
@@ -98,10 +97,10 @@ const REST: usize = 2048;
 impl Order {
     /// An order of ours.
     pub fn new(order: &CreateServer<'_>) -> Result<Self, HetznerError> {
-        // With room for it, and for what JSON escapes, no shorter copy stays behind.
-        let mut text = Zeroizing::new(Vec::with_capacity(order.user_data.expose().len() * 5 / 4 + REST));
-        serde_json::to_writer(&mut *text, order).map_err(|_| unwritable())?;
-        Ok(Self(Bytes::from_owner(text)))
+        // With room for what JSON escapes in an ordinary one, so that no shorter copy of it stays behind.
+        let mut text = Vec::with_capacity(order.user_data.expose().len() * 5 / 4 + REST);
+        serde_json::to_writer(&mut text, order).map_err(|_| unwritable())?;
+        Ok(Self(wiped(text)))
     }
 
     /// An order in a caller's own words, with labels of ours beside the caller's.
@@ -113,8 +112,7 @@ impl Order {
         }
         let given = given.as_object_mut().ok_or_else(unwritable)?;
         given.extend(labels.iter().map(|(key, value)| (key.clone(), json!(value))));
-        let text = Value::Object(order).to_string().into_bytes();
-        Ok(Self(Bytes::from_owner(Zeroizing::new(text))))
+        Ok(Self(wiped(Value::Object(order).to_string().into_bytes())))
     }
 }
 

@@ -95,13 +95,13 @@ impl Hetzner {
     }
 
     /// The same, for who looks again and again whether they stay: by a look that begins at this moment or before.
-    pub async fn watch_servers(
-        self: &Arc<Self>,
+    pub fn watch_servers<'a>(
+        self: &'a Arc<Self>,
         key: &'static str,
-        value: &str,
+        value: &'a str,
         due: Instant,
-    ) -> Result<Vec<Server>, HetznerError> {
-        self.ask_for_servers(&self.project.watched, key, value, due, Urgency::Look).await
+    ) -> impl Future<Output = Result<Vec<Server>, HetznerError>> + 'a {
+        self.ask_for_servers(&self.project.watched, key, value, due, Urgency::Look)
     }
 
     async fn ask_for_servers(

@@ -178,13 +178,13 @@ impl Tailscale {
     }
 
     /// The same, for who looks again and again: by a look that begins at this moment or before.
-    pub async fn watch_devices(
-        self: &Arc<Self>,
-        hostname: &str,
+    pub fn watch_devices<'a>(
+        self: &'a Arc<Self>,
+        hostname: &'a str,
         tag: &'static str,
         due: Instant,
-    ) -> Result<Vec<Device>, TailscaleError> {
-        self.ask_for_devices(Seek::Machine, hostname, tag, due).await
+    ) -> impl Future<Output = Result<Vec<Device>, TailscaleError>> + 'a {
+        self.ask_for_devices(Seek::Machine, hostname, tag, due)
     }
 
     async fn ask_for_devices(

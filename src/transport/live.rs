@@ -44,7 +44,7 @@ const SILENCE_LIMIT: Duration = Duration::from_secs(4);
 const SIGN_OF_LIFE_LIMIT: Duration = Duration::from_secs(6);
 /// Connections to one host that are kept for later, where they are not shared. After a burst of a thousand calls the others would lie
 /// about, at 28 KiB each.
-const MOST_IDLE: usize = 16;
+const MOST_IDLE: usize = 4;
 /// How long requests wait for the first one to a host to open the connection that they will share.
 const HEAD_START: Duration = Duration::from_secs(2);
 

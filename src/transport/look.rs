@@ -62,6 +62,7 @@ impl<Q: Clone, A: Send + Sync + 'static, E: Clone + Send + Sync + 'static> Looks
 
     /// What a look answers that begins when it is due, or before if somebody else looks. `look` makes it, for all the questions that
     /// it is given.
+    #[expect(clippy::manual_async_fn, reason = "that has room for each argument twice, and a thousand may ask")]
     pub fn ask<'a, F>(
         &'a self,
         question: Q,
@@ -73,7 +74,6 @@ impl<Q: Clone, A: Send + Sync + 'static, E: Clone + Send + Sync + 'static> Looks
     where
         F: Future<Output = Result<A, E>> + Send + 'static,
     {
-        // An `async fn` would have room for each argument twice, and a thousand may ask.
         async move {
             let (mut place, mut boarded) = self.wait(question.clone(), due);
             // Those that one answer sets going ask at nearly the same time, and should not each look for himself.

@@ -16,10 +16,10 @@ const WINDOW_MS = 20_000
 async function waiting() {
   const [one, many] = await Promise.all([wait(1), wait(MANY)])
   const [added, resident] = [(many.own - one.own) / MIB, (many.rss - one.rss) / MIB]
-  const isMet = many.servers === MANY
+  const isMet = many.servers === MANY && one.servers === 1
   const note = isMet ? undefined : `only ${many.servers} of ${MANY} servers were ordered`
   return {
-    title: `${MANY} jobs that wait, in one process`,
+    title: `${MANY} jobs that wait, in one process (that of one job knows as many)`,
     lines: [
       line('resident memory beyond that of one job', { ours: resident, unit: 'MiB', atMost: 20, isMet, note }),
       line('the part of it that the processes have written', { ours: added, unit: 'MiB' }),
