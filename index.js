@@ -377,8 +377,9 @@ function toData(value, depth = 0, room = { left: LARGEST }) {
   try {
     if (Array.isArray(value)) return listData(value, depth, room)
     const copy = {}
-    for (const key in value) {
-      if (Object.hasOwn(value, key)) put(copy, key.toWellFormed(), toData(read(value, key), depth + 1, room))
+    const keys = Object.keys(value)
+    for (let at = 0; at < keys.length; at += 1) {
+      put(copy, keys[at].toWellFormed(), toData(read(value, keys[at]), depth + 1, room))
     }
     return copy
   } catch {
@@ -444,14 +445,17 @@ function whyNot(platform, arch) {
   if (!kinds || !['x64', 'arm64'].includes(arch)) {
     return `there is none for ${place}, only for Linux, macOS and Windows on x64 and arm64`
   }
-  const isInstalled = kinds.some((kind) => {
+  const isThere = (module) => {
     try {
-      return require.resolve(`provision-vm-${place}${kind}/package.json`)
+      return Boolean(require.resolve(module))
     } catch {
       return false
     }
-  })
-  if (isInstalled) return `the one for ${place} is installed, but Node.js ${process.versions.node} cannot or may not load it`
+  }
+  const homes = kinds.flatMap((kind) => [`./provision-vm.${place}${kind}.node`, `provision-vm-${place}${kind}/package.json`])
+  if (process.env.NAPI_RS_NATIVE_LIBRARY_PATH || homes.some(isThere)) {
+    return `the one for ${place} is there, but Node.js ${process.versions.node} cannot or may not load it; its cause says more`
+  }
   return (
     `the one for ${place} is not installed. npm has it as an optional dependency: install without --omit=optional, ` +
     'and with a lock file that knows this platform. In a clone of the repository, npm run build makes it'

@@ -90,11 +90,12 @@ describe('the packed package', () => {
     const app = folderFor('missing')
     const [platform] = installPacked(app)
     rmSync(path.join(app, 'node_modules', platform.name), { recursive: true })
-    const complaint = async (prelude = '') => {
+    const complaint = async (prelude = '', env = {}) => {
       const code = `${prelude}try { require('provision-vm') } catch (error) { console.log(error.message) }`
-      return (await run(process.execPath, ['--eval', code], { cwd: app })).stdout
+      return (await run(process.execPath, ['--eval', code], { cwd: app, env: { PATH: process.env.PATH, ...env } })).stdout
     }
     assert.match(await complaint(), /the one for \S+ is not installed\. npm has it as an optional dependency: install without --omit=optional/)
+    assert.match(await complaint('', { NAPI_RS_NATIVE_LIBRARY_PATH: '/none.node' }), /the one for \S+ is there, but Node\.js \S+ cannot or may not load it/)
     const elsewhere = "Object.defineProperty(process, 'arch', { value: 'riscv64' }); "
     assert.match(await complaint(elsewhere), /there is none for \w+-riscv64, only for Linux, macOS and Windows on x64 and arm64/)
   })

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 'use strict'
 
-// Builds the native module as it is shipped: optimised, and the same bytes wherever the sources lie. What follows on the command line goes to
+// Builds the native module as it is shipped: optimised, and on Linux the same bytes wherever the sources lie. What follows on the command line goes to
 // `napi build`, such as `--target aarch64-unknown-linux-gnu --use-napi-cross`.
 
 const { spawnSync } = require('node:child_process')
@@ -20,17 +20,19 @@ const ARGS = [
 /** Messages of panics name source files. Of two that fit, rustc takes the later one. */
 const NEUTRAL = [
   [ROOT, '/provision-vm'],
-  [process.env.CARGO_TARGET_DIR ?? path.join(ROOT, 'target'), '/target'],
+  [path.resolve(process.env.CARGO_TARGET_DIR ?? path.join(ROOT, 'target')), '/target'],
   [process.env.CARGO_HOME ?? path.join(homedir(), '.cargo'), '/cargo'],
 ]
 
 // One variable for all flags: napi adds its own for some targets. A path with a space in it cannot stand there, and is left as it is.
 const remaps = NEUTRAL.filter(([from]) => !/\s/.test(from)).map(([from, to]) => `--remap-path-prefix=${from}=${to}`)
-const RUSTFLAGS = [process.env.RUSTFLAGS, ...remaps].filter(Boolean).join(' ')
+const flags = (variable, blank) => ({ [variable]: [process.env[variable], ...remaps].filter(Boolean).join(blank) })
+// Cargo heeds the second alone where it is set.
+const added = process.env.CARGO_ENCODED_RUSTFLAGS ? flags('CARGO_ENCODED_RUSTFLAGS', '\x1f') : flags('RUSTFLAGS', ' ')
 
 const { status, error } = spawnSync(process.execPath, [NAPI, ...ARGS, ...process.argv.slice(2)], {
   cwd: ROOT,
-  env: { ...process.env, RUSTFLAGS },
+  env: { ...process.env, ...added },
   stdio: 'inherit',
 })
 if (error) console.error(`build: ${error.message}`)

@@ -10,7 +10,8 @@ const { parseArgs } = require('node:util')
 
 const manifest = require('../package.json')
 const { ROOT } = require('./setup.js')
-const { notices } = require('./packing/notices.js')
+const { linkedCrates, notices } = require('./packing/notices.js')
+const { sbom } = require('./packing/sbom.js')
 
 const NAPI = path.join(ROOT, 'node_modules', '@napi-rs', 'cli', 'dist', 'cli.js')
 
@@ -22,10 +23,10 @@ const OWN_FIELDS = ['scripts', 'devDependencies', 'overrides', 'napi']
 
 const HELP = `Usage: node scripts/pack.js [--modules FOLDER] [--out FOLDER] [--all]
 
-Packs what is published into tarballs, and prints their sizes. Fails if one is too large.
+Packs what is published into tarballs, each of a platform beside a bill of materials, and prints their sizes. Fails if one is too large.
 
   --modules FOLDER  where the native modules are; this folder if absent
-  --out FOLDER      where tarballs go, emptied before; target/packages if absent
+  --out FOLDER      where tarballs go, in place of those of before; target/packages if absent
   --all             fail if a platform has no module, as a release does
 `
 
@@ -48,9 +49,9 @@ function main() {
  * Packs all packages, and says of each what it is called, where its tarball is, how large, and which files are in it. The main one
  * comes last, as it has to be published.
  */
-function packAll({ modules = ROOT, out = path.join(ROOT, 'target', 'packages'), isComplete = false } = {}) {
-  rmSync(out, { recursive: true, force: true })
-  mkdirSync(out, { recursive: true })
+function packAll({ modules = ROOT, out: to = path.join(ROOT, 'target', 'packages'), isComplete = false } = {}) {
+  const out = path.resolve(to)
+  empty(out)
   const platforms = platformFolders(path.join(out, 'npm'))
   const missing = platforms.filter(({ module }) => !existsSync(path.join(modules, module)))
   if (isComplete && missing.length > 0) throw new Error(`there is no native module for ${missing.map(({ name }) => name).join(', ')}`)
@@ -58,6 +59,16 @@ function packAll({ modules = ROOT, out = path.join(ROOT, 'target', 'packages'), 
     .filter((platform) => !missing.includes(platform))
     .map((platform) => ({ limit: LIMITS.platform, ...packPlatform(platform, modules, out) }))
   return [...packed, { limit: LIMITS.main, ...packMain(platforms, out) }]
+}
+
+/** Removes what was packed there before. What else is there is not ours to remove, and would be taken for ours. */
+function empty(folder) {
+  mkdirSync(folder, { recursive: true })
+  const isOurs = (name) => ['npm', manifest.name].includes(name) || /^provision-vm-.*\.(?:tgz|cdx\.json)$/.test(name)
+  const foreign = readdirSync(folder).find((name) => !isOurs(name))
+  if (foreign) throw new Error(`${folder} is not a folder of packages: it has ${foreign}`)
+  rmSync(folder, { recursive: true })
+  mkdirSync(folder)
 }
 
 /** The packages of all platforms, by the targets in package.json, as napi makes them. */
@@ -79,7 +90,9 @@ function platformFolders(folder) {
 function packPlatform({ home, own, module, target }, modules, out) {
   copyFileSync(path.join(modules, module), path.join(home, module))
   copyFileSync(path.join(ROOT, 'LICENSE'), path.join(home, 'LICENSE'))
-  writeFileSync(path.join(home, 'THIRD-PARTY-NOTICES.md'), `${notices(target)}\n`)
+  const crates = linkedCrates(target)
+  writeFileSync(path.join(home, 'THIRD-PARTY-NOTICES.md'), `${notices(target, crates)}\n`)
+  writeFileSync(path.join(out, `${own.name}-${own.version}.cdx.json`), `${JSON.stringify(sbom(own, crates), null, 2)}\n`)
   writeManifest(home, { ...own, type: manifest.type, files: [module, 'THIRD-PARTY-NOTICES.md'], ...source() })
   return npmPack(home, out)
 }

@@ -20,8 +20,9 @@ try {
 }
 
 function main() {
-  const [module] = readdirSync(ROOT).filter((name) => name.endsWith('.node'))
-  if (!module) throw new Error('there is no native module here; npm run build makes it')
+  const own = `provision-vm.${process.platform}-${process.arch}`
+  const module = readdirSync(ROOT).find((name) => name.startsWith(own) && name.endsWith('.node'))
+  if (!module) throw new Error('there is no native module of this platform here; npm run build makes it')
   const copy = copySources(path.join(folder, 'sources'))
   const home = path.join(folder, 'cargo')
   symlinkSync(process.env.CARGO_HOME ?? path.join(homedir(), '.cargo'), home)

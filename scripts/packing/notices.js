@@ -1,13 +1,16 @@
 'use strict'
 
-// The licences of all that is linked into a native module, as text to go with it.
+// What is linked into a native module, and the licences of all that, as text to go with it.
 
 const { execFileSync } = require('node:child_process')
 const { createHash } = require('node:crypto')
-const { readdirSync, readFileSync } = require('node:fs')
+const { readdirSync, readFileSync, statSync } = require('node:fs')
 const path = require('node:path')
 
 const { ROOT } = require('../setup.js')
+
+/** What is called after licences and is none. */
+const CODE = /\.(?:rs|js|ts|py|sh|c|h)$/
 
 /** Crates that bring no text, and the npm package of the same repository that does. */
 const ELSEWHERE = new Map([
@@ -17,9 +20,11 @@ const ELSEWHERE = new Map([
 
 const LICENCE_FILE = /^(?:licen[cs]e|copying|copyright|notice|unlicense)(?:[-._].*)?$/i
 
-/** The notices for the module of a target, such as `x86_64-unknown-linux-gnu`. A crate that brings no text is an error. */
-function notices(target) {
-  const crates = linkedCrates(target)
+/**
+ * The notices for the module of a target, such as `x86_64-unknown-linux-gnu`, into which these crates are linked. One that brings no text is
+ * an error.
+ */
+function notices(target, crates) {
   const texts = new Map()
   for (const crate of crates) {
     for (const text of licenceTexts(crate)) {
@@ -30,7 +35,7 @@ function notices(target) {
   }
   return [
     `# What is linked into provision-vm for ${target}`,
-    'The module is made of provision-vm itself (MIT, see LICENSE), of the standard library of Rust (MIT or Apache-2.0,\nhttps://www.rust-lang.org), and of these crates. Their texts follow, each once.',
+    'The module is made of provision-vm itself (MIT, see LICENSE), of the standard library of Rust (MIT or Apache-2.0,\nhttps://www.rust-lang.org; the texts are those of log, which is of the same authors), and of these crates. Their texts follow, each once.',
     crates.map(({ name, version, license, repository }) => `- ${name} ${version}: ${license}${repository ? `, ${repository}` : ''}`).join('\n'),
     ...[...texts.values()].map(({ text, crates }) => `## ${crates.map(({ name }) => name).join(', ')}\n\n\`\`\`\`text\n${text}\n\`\`\`\``),
   ].join('\n\n')
@@ -41,7 +46,7 @@ function linkedCrates(target) {
   const of = ['--package', 'provision-vm-native', '--edges', 'normal,no-proc-macro', '--target', target]
   const tree = cargo(['tree', ...of, '--prefix', 'none', '--format', '{p}'])
   const lines = new Set(tree.split('\n').map((line) => line.split(' ').slice(0, 2).join(' ')).filter(Boolean))
-  const { packages } = JSON.parse(cargo(['metadata', '--format-version', '1']))
+  const { packages } = JSON.parse(cargo(['metadata', '--format-version', '1', '--filter-platform', target]))
   // Of the workspace are those that come from nowhere else.
   const linked = packages.filter(({ name, version, source }) => source && lines.has(`${name} v${version}`))
   return linked.sort((a, b) => a.name.localeCompare(b.name, 'en') || a.version.localeCompare(b.version, 'en'))
@@ -49,10 +54,11 @@ function linkedCrates(target) {
 
 function licenceTexts({ name, version, license_file: named, manifest_path: manifest }) {
   const folder = ELSEWHERE.has(name) ? path.join(ROOT, 'node_modules', ELSEWHERE.get(name)) : path.dirname(manifest)
-  const isLicence = (file) => file.isFile() && (LICENCE_FILE.test(file.name) || file.name === named)
-  const files = readdirSync(folder, { withFileTypes: true }).filter(isLicence)
-  if (files.length === 0) throw new Error(`${name} ${version} brings no text of its licence`)
-  return files.map((file) => readFileSync(path.join(folder, file.name), 'utf8').trim())
+  // Also of what a crate has taken over from others, which lies further down.
+  const files = readdirSync(folder, { recursive: true }).filter((file) => LICENCE_FILE.test(path.basename(file)) || file === named)
+  const texts = files.map((file) => path.join(folder, file)).filter((file) => statSync(file).isFile() && !CODE.test(file))
+  if (texts.length === 0) throw new Error(`${name} ${version} brings no text of its licence`)
+  return texts.map((file) => readFileSync(file, 'utf8').trim())
 }
 
 /** The same text in other lines is the same text. */
@@ -64,4 +70,4 @@ function cargo(args) {
   return execFileSync('cargo', [...args, '--locked'], { cwd: ROOT, encoding: 'utf8', maxBuffer: Infinity, stdio: ['ignore', 'pipe', 'inherit'] })
 }
 
-module.exports = { notices }
+module.exports = { linkedCrates, notices }
