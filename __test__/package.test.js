@@ -68,6 +68,13 @@ test('the package of a platform has its module, what is linked into it, and noth
   }
 })
 
+test('its bill of materials has what the notices have', () => {
+  const bill = JSON.parse(readFileSync(platform.tarball.replace('.tgz', '.cdx.json'), 'utf8'))
+  const listed = [...fileIn(platform.tarball, 'THIRD-PARTY-NOTICES.md').matchAll(/^- (\S+) (\S+): /gm)].map(([, name, version]) => `${name} ${version}`)
+  assert.deepEqual(bill.components.map(({ name, version }) => `${name} ${version}`), listed)
+  assert.ok(listed.length > 50 && bill.metadata.component.purl.startsWith('pkg:npm/provision-vm-'))
+})
+
 test('the module tells nothing of the machine that it was built on', () => {
   const module = fileIn(platform.tarball, platform.files.find((file) => file.endsWith('.node')))
   for (const place of [ROOT, homedir() + path.sep + '.cargo', tmpdir() + path.sep]) assert.ok(!module.includes(place), place)

@@ -11,6 +11,7 @@ const { after, before, describe, test } = require('node:test')
 const { promisify } = require('node:util')
 
 const { packAll } = require('../scripts/pack.js')
+const { SIMULATOR } = require('../scripts/setup.js')
 const { installPacked } = require('./support/packed.js')
 const { startRegistry } = require('./support/registry.js')
 const { startCloud } = require('./support/simulator.js')
@@ -84,6 +85,29 @@ describe('the packed package', () => {
     } finally {
       registry.stop()
     }
+  })
+
+  test('is tried as a release tries it', async () => {
+    const out = path.join(folder, 'release')
+    packAll({ out })
+    const { stdout } = await run(process.execPath, [path.join(__dirname, 'smoke', 'run.js'), out, SIMULATOR])
+    assert.match(stdout, /^provision-vm \d+\.\d+\.\d+ works on /m)
+    const nothing = run(process.execPath, [path.join(__dirname, 'smoke', 'run.js'), path.join(out, 'npm'), SIMULATOR])
+    await assert.rejects(nothing, /there are no tarballs for this platform/)
+  })
+
+  test('is packed nowhere but in a folder of packages, and as a whole only if nothing is missing', () => {
+    const out = folderFor('mine')
+    assert.throws(() => packAll({ out }), /is not a folder of packages: it has package\.json/)
+    assert.ok(readFileSync(path.join(out, 'package.json')))
+    assert.throws(() => packAll({ out: path.join(folder, 'whole'), isComplete: true }), /there is no native module for .*provision-vm-/)
+  })
+
+  test('is released with what the changes say of its version', async () => {
+    const { version } = require('../package.json')
+    const notes = (tag) => run(process.execPath, [path.join(__dirname, '..', 'scripts', 'packing', 'release-notes.js'), tag])
+    assert.match((await notes(`v${version}`)).stdout, /\S/)
+    await assert.rejects(notes('v99.0.0'), /the tag is v99\.0\.0, the version of the package/)
   })
 
   test('says what is the matter where its module is missing, and where there is none', async () => {
