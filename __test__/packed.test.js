@@ -94,6 +94,8 @@ describe('the packed package', () => {
     assert.match(stdout, /^provision-vm \d+\.\d+\.\d+ works on /m)
     const nothing = run(process.execPath, [path.join(__dirname, 'smoke', 'run.js'), path.join(out, 'npm'), SIMULATOR])
     await assert.rejects(nothing, /there are no tarballs for this platform/)
+    const dead = run(process.execPath, [path.join(__dirname, 'smoke', 'run.js'), out, process.execPath])
+    await assert.rejects(dead, /the local cloud ended with code 9/)
   })
 
   test('is packed nowhere but in a folder of packages, and as a whole only if nothing is missing', () => {

@@ -21,6 +21,9 @@ const LIMITS = { main: 100_000, platform: 2_200_000 }
 /** What package.json says to those who work on it alone. */
 const OWN_FIELDS = ['scripts', 'devDependencies', 'overrides', 'napi']
 
+/** What says that a folder was made here. */
+const MARK = '.packages'
+
 const HELP = `Usage: node scripts/pack.js [--modules FOLDER] [--out FOLDER] [--all]
 
 Packs what is published into tarballs, each of a platform beside a bill of materials, and prints their sizes. Fails if one is too large.
@@ -61,14 +64,14 @@ function packAll({ modules = ROOT, out: to = path.join(ROOT, 'target', 'packages
   return [...packed, { limit: LIMITS.main, ...packMain(platforms, out) }]
 }
 
-/** Removes what was packed there before. What else is there is not ours to remove, and would be taken for ours. */
+/** Removes what was packed there before. What is there without our mark is not ours to remove. */
 function empty(folder) {
   mkdirSync(folder, { recursive: true })
-  const isOurs = (name) => ['npm', manifest.name].includes(name) || /^provision-vm-.*\.(?:tgz|cdx\.json)$/.test(name)
-  const foreign = readdirSync(folder).find((name) => !isOurs(name))
-  if (foreign) throw new Error(`${folder} is not a folder of packages: it has ${foreign}`)
+  const there = readdirSync(folder)
+  if (there.length > 0 && !there.includes(MARK)) throw new Error(`${folder} is not a folder of packages: it has ${there[0]}`)
   rmSync(folder, { recursive: true })
   mkdirSync(folder)
+  writeFileSync(path.join(folder, MARK), 'What is here is removed when packages are made anew.\n')
 }
 
 /** The packages of all platforms, by the targets in package.json, as napi makes them. */

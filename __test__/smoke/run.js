@@ -29,8 +29,11 @@ async function main(tarballs, simulator) {
   const app = mkdtempSync(path.join(tmpdir(), 'provision-vm-smoke-'))
   const cloud = spawn(simulator, ['--port', '0', '--time-scale', TIME_SCALE, '--exit-with-parent'], { stdio: ['pipe', 'pipe', 'inherit'] })
   try {
-    const failure = once(cloud, 'error').then(([error]) => Promise.reject(error))
-    const [line] = await Promise.race([once(createInterface({ input: cloud.stdout }), 'line'), failure])
+    const gone = new Promise((_, reject) => {
+      cloud.once('error', reject)
+      cloud.once('exit', (code) => reject(new Error(`the local cloud ended with code ${code}`)))
+    })
+    const [line] = await Promise.race([once(createInterface({ input: cloud.stdout }), 'line'), gone])
     install(app, tarballs)
     copyFileSync(path.join(__dirname, 'smoke.mjs'), path.join(app, 'smoke.mjs'))
     const env = { ...process.env, ...settings(JSON.parse(line)) }

@@ -49,6 +49,8 @@ function linkedCrates(target) {
   const { packages } = JSON.parse(cargo(['metadata', '--format-version', '1', '--filter-platform', target]))
   // Of the workspace are those that come from nowhere else.
   const linked = packages.filter(({ name, version, source }) => source && lines.has(`${name} v${version}`))
+  const unnamed = linked.find(({ license }) => !license)
+  if (unnamed) throw new Error(`${unnamed.name} ${unnamed.version} names no licence`)
   return linked.sort((a, b) => a.name.localeCompare(b.name, 'en') || a.version.localeCompare(b.version, 'en'))
 }
 

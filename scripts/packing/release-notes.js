@@ -20,7 +20,7 @@ try {
 function notesOf(tag) {
   if (tag !== `v${version}`) throw new Error(`the tag is ${tag}, the version of the package ${version}`)
   const changes = readFileSync(path.join(__dirname, '..', '..', 'CHANGELOG.md'), 'utf8')
-  const section = changes.split(/^## /m).find((section) => section.startsWith(version))
+  const section = changes.split(/^## /m).find((section) => section.split(/\s/)[0] === version)
   const notes = section?.split('\n').slice(1).join('\n').trim()
   if (!notes) throw new Error(`CHANGELOG.md says nothing of ${version}`)
   return notes
