@@ -40,7 +40,7 @@ impl Errand<'_> {
     /// The part of it that is about one job, in this location.
     pub(super) fn run<'a>(&'a self, job: &'a Job, location: &str) -> Run<'a> {
         let place = region::place(location);
-        let run = Run::new(job, self.settings, place, &self.clouds, self.cancel.clone(), self.observer.clone());
+        let run = Run::new(job, self.settings, place, self.clouds.clone(), self.cancel.clone(), self.observer.clone());
         run.set_deadline(self.deadline);
         run
     }

@@ -17,7 +17,7 @@ use super::event::{Event, Observer, quietly};
 use super::settings::Settings;
 use super::{Outcome, Params};
 use crate::secret::Secret;
-use crate::transport::{now, sleep_until};
+use crate::transport::{Instant, now, sleep_until};
 
 /// The flights of a process.
 #[derive(Default)]
@@ -59,12 +59,9 @@ impl Flights {
             let Some(passenger) = self.board(params, settings, allowance, &observer, depart) else {
                 // The last one was given up and is being undone; the name is free when it has landed.
                 let Some(ending) = self.find(params, settings, allowance) else { continue };
-                tokio::select! {
-                    biased;
-                    () = cancel.cancelled() => return Err(ProvisionError::at_the_door(Cause::Aborted)),
-                    () = sleep_until(deadline) => return Err(ProvisionError::at_the_door(Cause::Deadline)),
-                    _ = ending.journey.clone() => continue,
-                }
+                // In a box, since it is rare and a thousand may be on board.
+                ending.has_ended(&cancel, deadline).boxed().await.map_err(ProvisionError::at_the_door)?;
+                continue;
             };
             return passenger.travel(cancel).await;
         }
@@ -121,6 +118,16 @@ fn find(
 }
 
 impl Flight {
+    /// Waits until it has landed, unless the caller gives up or its time is over first.
+    async fn has_ended(&self, cancel: &CancellationToken, deadline: Instant) -> Result<(), Cause> {
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => Err(Cause::Aborted),
+            () = sleep_until(deadline) => Err(Cause::Deadline),
+            _ = self.journey.clone() => Ok(()),
+        }
+    }
+
     fn has_landed(&self) -> bool {
         self.journey.peek().is_some()
     }

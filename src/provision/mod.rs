@@ -256,7 +256,7 @@ impl Provisioner {
         let place = locate(params, settings).map_err(ProvisionError::at_the_door)?;
         first_boot::check(&job, settings).map_err(ProvisionError::at_the_door)?;
         let clouds = self.admit(&job, settings, &cancel, &observer).boxed().await?;
-        let mut run = Run::new(&job, settings, place, &clouds, cancel, observer);
+        let mut run = Run::new(&job, settings, place, clouds, cancel, observer);
         run.waits = terms.waits;
         run.allowance = terms.allowance;
         run.limit(terms.timeout);

@@ -114,11 +114,11 @@ impl<'a> Run<'a> {
         job: &'a Job,
         settings: &'a Settings,
         place: Placement,
-        clouds: &Clouds,
+        clouds: Clouds,
         cancel: CancellationToken,
         observer: Arc<dyn Observer>,
     ) -> Self {
-        let Clouds { hetzner, tailscale, clock, witness, chance, budget, dial, shared } = clouds.clone();
+        let Clouds { hetzner, tailscale, clock, witness, chance, budget, dial, shared } = clouds;
         let began = clock.now();
         let notes = Notes {
             step: Step::Validate,

@@ -94,7 +94,7 @@ impl Provisioner {
     ) -> Result<Status, Box<ProvisionError>> {
         let nobody = Job::nobody("");
         let clouds = self.clouds(settings, &observer);
-        let run = Run::new(&nobody, settings, region::place(""), &clouds, cancel, observer);
+        let run = Run::new(&nobody, settings, region::place(""), clouds, cancel, observer);
         self.heed(&run);
         let looking = async { run.guard(look(&run, job_id)).await.map_err(|cause| (cause, Vec::new())) };
         unless_panic(looking).await.map_err(|(cause, left)| Box::new(failure(&run, cause, left)))

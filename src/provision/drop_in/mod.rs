@@ -122,7 +122,7 @@ impl Provisioner {
     ) -> Result<Answer, Box<ProvisionError>> {
         let nobody = Job::nobody(operation.name());
         let clouds = self.clouds(settings, &observer);
-        let run = Run::new(&nobody, settings, region::place(""), &clouds, cancel, observer);
+        let run = Run::new(&nobody, settings, region::place(""), clouds, cancel, observer);
         self.heed(&run);
         let outcome = unless_panic(carry_out(&run, operation)).await;
         outcome.map_err(|(cause, left)| Box::new(failure(&run, cause, left)))

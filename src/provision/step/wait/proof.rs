@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::super::super::enrollment::{Enrollment, Expected, Obstacle, judge};
+use futures_util::FutureExt;
+
+use super::super::super::enrollment::{Enrolled, Enrollment, Expected, Obstacle, judge};
 use super::super::super::evidence::KeyWord;
 use super::super::super::job::TAG;
 use super::super::super::presence::{self, Place};
@@ -12,7 +14,7 @@ use super::super::super::run::Run;
 use super::super::auth_key::Key;
 use super::super::server::Made;
 use crate::hetzner::Addresses;
-use crate::tailscale::TailscaleError;
+use crate::tailscale::{Device, TailscaleError};
 use crate::transport::{Instant, Within};
 
 /// How long to wait for a device that connects from the new server while another one fits.
@@ -68,14 +70,29 @@ impl<'a> Proof<'a> {
         expected: &Expected<'_>,
         sight: Sight,
     ) -> Result<Enrollment, TailscaleError> {
-        let within = sight.within(run);
-        let another = || Ok(Enrollment::NotYet(Obstacle::Another));
         let devices = match sight {
             Sight::Shared(due) => run.tailscale.watch_devices(expected.hostname, TAG, due).await?,
-            Sight::Own(within) => run.tailscale.find_devices(expected.hostname, within).await?,
+            Sight::Own(within) => run.tailscale.find_devices(expected.hostname, within).boxed().await?,
         };
-        let seen = judge(&devices, expected);
-        let Enrollment::Verified(enrolled) = &seen else { return Ok(seen) };
+        match judge(&devices, expected) {
+            // A thousand that wait need no room for what comes at the end.
+            Enrollment::Verified(enrolled) => {
+                self.hold_against(run, expected, &devices, enrolled, sight.within(run)).boxed().await
+            }
+            seen => Ok(seen),
+        }
+    }
+
+    /// Looks at the one that verifies: is it this attempt's?
+    async fn hold_against(
+        &self,
+        run: &Run<'_>,
+        expected: &Expected<'_>,
+        devices: &[Device],
+        enrolled: Enrolled,
+        within: Within,
+    ) -> Result<Enrollment, TailscaleError> {
+        let another = || Ok(Enrollment::NotYet(Obstacle::Another));
         // As long as the key is unused, whatever stands there is another machine.
         let is_open = matches!(self.key_word(), KeyWord::Unasked | KeyWord::Awaited);
         if is_open && self.ask_key(run, within).await? == KeyWord::Awaited {
@@ -84,7 +101,7 @@ impl<'a> Proof<'a> {
         let told = devices.iter().find(|device| device.node_id.0 == enrolled.node_id);
         let place = match told.filter(|device| !device.endpoints.is_empty()) {
             Some(device) => Some(Place::of(device, self.addresses)),
-            None => presence::place(run, enrolled, self.addresses, within).await?,
+            None => presence::place(run, &enrolled, self.addresses, within).await?,
         };
         let Some(place) = place else { return Ok(Enrollment::NotYet(Obstacle::Absent)) };
         // One that does not verify yet may be the machine as well.
@@ -98,7 +115,7 @@ impl<'a> Proof<'a> {
                 !has_had_rival && self.key_word() == KeyWord::Used && (is_old || self.has_doubted_enough(run))
             }
         };
-        if is_believed { Ok(seen) } else { another() }
+        if is_believed { Ok(Enrollment::Verified(enrolled)) } else { another() }
     }
 
     /// Where a device connects from is its own word. So the only one that can have joined with the key is believed in the
