@@ -135,4 +135,4 @@ function npm(args, cwd) {
   return execFileSync('npm', [...args, '--ignore-scripts'], options)
 }
 
-module.exports = { LIMITS, packAll }
+module.exports = { packAll }

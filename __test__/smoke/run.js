@@ -6,17 +6,14 @@
 //
 //   node __test__/smoke/run.js FOLDER SIMULATOR      the folder of the tarballs, and the program of the local cloud
 
-const { execFileSync, spawn } = require('node:child_process')
-const { once } = require('node:events')
+const { execFileSync } = require('node:child_process')
 const { copyFileSync, mkdtempSync, readdirSync, rmSync, writeFileSync } = require('node:fs')
 const { tmpdir } = require('node:os')
 const path = require('node:path')
-const { createInterface } = require('node:readline')
 
 const { version } = require('../../package.json')
+const { startCloud } = require('../support/simulator.js')
 
-/** As in the tests: a boot of 25 s takes one. */
-const TIME_SCALE = '25'
 /** Longer than it takes anywhere, many times. */
 const PATIENCE_MS = 120_000
 
@@ -27,21 +24,16 @@ main(...process.argv.slice(2).map((it) => path.resolve(it))).catch((error) => {
 
 async function main(tarballs, simulator) {
   const app = mkdtempSync(path.join(tmpdir(), 'provision-vm-smoke-'))
-  const cloud = spawn(simulator, ['--port', '0', '--time-scale', TIME_SCALE, '--exit-with-parent'], { stdio: ['pipe', 'pipe', 'inherit'] })
+  let cloud
   try {
-    const gone = new Promise((_, reject) => {
-      cloud.once('error', reject)
-      cloud.once('exit', (code) => reject(new Error(`the local cloud ended with code ${code}`)))
-    })
-    const [line] = await Promise.race([once(createInterface({ input: cloud.stdout }), 'line'), gone])
+    cloud = await startCloud({ program: simulator })
     install(app, tarballs)
     copyFileSync(path.join(__dirname, 'smoke.mjs'), path.join(app, 'smoke.mjs'))
-    const env = { ...process.env, ...settings(JSON.parse(line)) }
+    const env = { ...process.env, ...cloud.env() }
     execFileSync(process.execPath, ['smoke.mjs'], { cwd: app, env, stdio: 'inherit', timeout: PATIENCE_MS })
     console.log(`provision-vm ${version} works on ${process.platform}-${process.arch}, Node.js ${process.versions.node}`)
   } finally {
-    // It ends with its standard input.
-    cloud.stdin?.end()
+    await cloud?.stop()
     rmSync(app, { recursive: true, force: true })
   }
 }
@@ -60,15 +52,4 @@ function install(app, tarballs) {
 
 function isGnu() {
   return process.report.getReport().header.glibcVersionRuntime !== undefined
-}
-
-function settings({ hetzner, hetznerToken, sshKeyId, tailscale, tailscaleClientId, tailscaleClientSecret }) {
-  return {
-    HETZNER_API_URL: hetzner,
-    HETZNER_API_TOKEN: hetznerToken,
-    HETZNER_SSH_KEY_ID: sshKeyId,
-    TAILSCALE_API_URL: tailscale,
-    TAILSCALE_OAUTH_CLIENT_ID: tailscaleClientId,
-    TAILSCALE_OAUTH_CLIENT_SECRET: tailscaleClientSecret,
-  }
 }

@@ -18,7 +18,11 @@ async function startCloud({ timeScale = 25, seed = 1, metadata, program = SIMULA
   const args = ['--port', '0', '--seed', String(seed), '--time-scale', String(timeScale), '--exit-with-parent']
   if (metadata) args.push('--metadata', metadata)
   const child = spawn(program, args, { stdio: ['pipe', 'pipe', 'inherit'] })
-  const [line] = await once(createInterface({ input: child.stdout }), 'line')
+  const gone = new Promise((_, reject) => {
+    child.once('error', reject)
+    child.once('exit', (code) => reject(new Error(`the local cloud ended with code ${code}`)))
+  })
+  const [line] = await Promise.race([once(createInterface({ input: child.stdout }), 'line'), gone])
   return new Cloud(child, JSON.parse(line))
 }
 
@@ -99,8 +103,10 @@ class Cloud {
   }
 
   stop() {
-    this.child.stdin.end()
-    return once(this.child, 'exit')
+    const { child } = this
+    child.stdin.end()
+    const hasEnded = child.exitCode !== null || child.signalCode !== null
+    return hasEnded ? undefined : once(child, 'exit')
   }
 }
 
