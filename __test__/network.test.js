@@ -27,13 +27,16 @@ after(async () => {
 const failure = (call) => call.then(() => assert.fail('the call succeeded'), (error) => error)
 
 /** A front of the local cloud that speaks TLS. */
-async function startFront(t) {
-  const { ca, key, cert } = certificates(folder)
-  const front = https.createServer({ key, cert }, async (request, response) => (await passOn(cloud, request, response))())
+async function startFront(t, { newKey, ...options } = {}) {
+  // Each has an authority of its own: files are read once.
+  const { ca, key, cert } = certificates(mkdtempSync(path.join(folder, 'front-')), newKey)
+  const front = https.createServer({ ...options, key, cert }, async (request, response) => (await passOn(cloud, request, response))())
   await once(front.listen(0, '127.0.0.1'), 'listening')
   t.after(() => front.close())
-  return { ca, port: front.address().port }
+  return { ca, tls: { key, cert }, port: front.address().port }
 }
+
+const AWAY = { HETZNER_API_URL: 'https://hetzner.invalid/v1', TAILSCALE_API_URL: 'https://tailscale.invalid/api/v2' }
 
 test('https: an unknown authority is refused, one that NODE_EXTRA_CA_CERTS names is accepted', async (t) => {
   if (whyNoCertificates()) return t.skip(whyNoCertificates())
@@ -63,16 +66,54 @@ test('a proxy of the environment carries everything but loopback, sees no token,
   await provisionVM(newJob(), { env: direct, logger: false })
   assert.deepEqual(seen, [], 'loopback is never proxied')
 
-  const away = { HETZNER_API_URL: 'https://hetzner.invalid/v1', TAILSCALE_API_URL: 'https://tailscale.invalid/api/v2' }
-  const past = await failure(provisionVM(newJob(), { env: { ...direct, ...away, NO_PROXY: 'hetzner.invalid' }, logger: false, timeoutMs: 2000 }))
+  const past = await failure(provisionVM(newJob(), { env: { ...direct, ...AWAY, NO_PROXY: 'hetzner.invalid' }, logger: false, timeoutMs: 2000 }))
   assert.ok(['UNREACHABLE', 'DEADLINE'].includes(past.code), past.message)
   assert.deepEqual(seen, [])
 
   if (whyNoCertificates()) return t.skip(whyNoCertificates())
   const front = await startFront(t)
   target = front.port
-  await provisionVM(newJob(), { env: { ...direct, ...away, NODE_EXTRA_CA_CERTS: front.ca }, logger: false })
+  await provisionVM(newJob(), { env: { ...direct, ...AWAY, NODE_EXTRA_CA_CERTS: front.ca }, logger: false })
   assert.deepEqual([...new Set(seen)].sort(), ['CONNECT hetzner.invalid:443 undefined', 'CONNECT tailscale.invalid:443 undefined'])
+})
+
+for (const [name, newKey, options] of [
+  ['TLS 1.2 with a key of RSA', ['rsa:2048'], { maxVersion: 'TLSv1.2' }],
+  ['TLS 1.2 with one of P-256', ['ec', '-pkeyopt', 'ec_paramgen_curve:P-256'], { maxVersion: 'TLSv1.2', ciphers: 'ECDHE-ECDSA-AES128-GCM-SHA256' }],
+  ['TLS 1.3 with one of P-384', ['ec', '-pkeyopt', 'ec_paramgen_curve:P-384'], { minVersion: 'TLSv1.3' }],
+  ['TLS 1.3 with one of Ed25519', ['ed25519'], { minVersion: 'TLSv1.3', ciphers: 'TLS_AES_128_GCM_SHA256' }],
+]) {
+  test(`${name} is spoken`, async (t) => {
+    if (whyNoCertificates()) return t.skip(whyNoCertificates())
+    const { ca, port } = await startFront(t, { newKey, ...options })
+    const base = `https://localhost:${port}`
+    const env = cloud.env({ HETZNER_API_URL: `${base}/v1`, TAILSCALE_API_URL: `${base}/api/v2`, NODE_EXTRA_CA_CERTS: ca })
+    await provisionVM(newJob(), { env, logger: false })
+  })
+}
+
+test('a proxy may ask for TLS and a password, and what it refuses is said to be its refusal', async (t) => {
+  if (whyNoCertificates()) return t.skip(whyNoCertificates())
+  const { ca, tls, port } = await startFront(t)
+  const seen = []
+  const password = 'p@ss:w/rd'
+  const proxy = await startProxy(t, () => port, seen, { tls, password })
+  const through = (address) => ({ env: cloud.env({ ...AWAY, HTTPS_PROXY: address, NODE_EXTRA_CA_CERTS: ca }), logger: false })
+  await provisionVM(newJob(), through(proxy))
+  assert.deepEqual([...new Set(seen)].sort(), ['CONNECT hetzner.invalid:443 undefined', 'CONNECT tailscale.invalid:443 undefined'])
+
+  const place = new URL(proxy).host
+  for (const [address, why] of [
+    [`https://user:wrong@${place}`, new RegExp(`^no connection to hetzner\\.invalid \\(by the proxy ${place}\\): .*proxy authorization required$`)],
+    [`http://user:${encodeURIComponent(password)}@127.0.0.1:9`, /^hetzner\.invalid \(by the proxy 127\.0\.0\.1:9\) refused the connection$/],
+  ]) {
+    const refused = await failure(provisionVM(newJob(), through(address)))
+    assert.deepEqual([refused.code, refused.step], ['UNREACHABLE', 'lookup'])
+    assert.match(refused.cause.message, why)
+    assert.doesNotMatch(`${refused.stack} ${refused.hint} ${refused.cause.stack}`, /wrong|p@ss|p%40ss/)
+  }
+  const unreadable = await failure(provisionVM(newJob(), through('socks5://127.0.0.1:9')))
+  assert.deepEqual([unreadable.code, unreadable.field], ['CONFIG', 'HTTPS_PROXY'])
 })
 
 test('a body without end and a redirect are refused, and nothing is followed', async () => {

@@ -4,12 +4,13 @@
 
 const assert = require('node:assert/strict')
 const { execFileSync, spawnSync } = require('node:child_process')
-const { mkdtempSync, readFileSync, rmSync } = require('node:fs')
+const { mkdtempSync, readFileSync, rmSync, statSync } = require('node:fs')
 const { homedir, tmpdir } = require('node:os')
 const path = require('node:path')
 const { after, test } = require('node:test')
 
 const { packAll } = require('../scripts/pack.js')
+const { shrink } = require('../scripts/packing/shrink.js')
 const { ROOT } = require('../scripts/setup.js')
 
 const folder = mkdtempSync(path.join(tmpdir(), 'provision-vm-package-'))
@@ -50,7 +51,7 @@ test('what is meant is in it, and nothing else', () => {
   ])
 })
 
-test('the package of a platform has its module, what is linked into it, and nothing that runs at installation', (t) => {
+test('the package of a platform has its module, what is linked into it, and nothing that runs at installation', () => {
   const module = `provision-vm.${platform.name.slice('provision-vm-'.length)}.node`
   assert.deepEqual(platform.files, ['LICENSE', 'README.md', 'THIRD-PARTY-NOTICES.md', 'package.json', module])
   for (const { name, tarball } of [platform, main]) {
@@ -60,11 +61,16 @@ test('the package of a platform has its module, what is linked into it, and noth
     assert.deepEqual(Object.values(optionalDependencies).filter((it) => it !== version), [], 'exact versions')
   }
   const notices = fileIn(platform.tarball, 'THIRD-PARTY-NOTICES.md')
-  for (const name of ['napi', 'reqwest', 'ring', 'rustls', 'tokio', 'webpki-roots']) assert.match(notices, new RegExp(`^- ${name} \\d`, 'm'))
+  for (const name of ['hyper', 'napi', 'ring', 'rustls', 'tokio', 'webpki-roots']) assert.match(notices, new RegExp(`^- ${name} \\d`, 'm'))
   for (const name of ['simulator', 'proptest', 'provision-vm', 'serde_derive']) assert.doesNotMatch(notices, new RegExp(`^- ${name} \\d`, 'm'))
-  for (const { name, bytes, limit } of [platform, main]) {
+})
+
+test('each is small enough when it is published', async (t) => {
+  for (const packed of [platform, main]) {
+    const { name, bytes, limit } = await shrink(packed)
     t.diagnostic(`${name}: ${bytes} bytes packed, at most ${limit}`)
     assert.ok(bytes <= limit, `${name} has ${bytes} bytes`)
+    assert.equal(statSync(packed.tarball).size, bytes)
   }
 })
 

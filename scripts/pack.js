@@ -12,11 +12,12 @@ const manifest = require('../package.json')
 const { ROOT } = require('./setup.js')
 const { linkedCrates, notices } = require('./packing/notices.js')
 const { sbom } = require('./packing/sbom.js')
+const { shrink } = require('./packing/shrink.js')
 
 const NAPI = path.join(ROOT, 'node_modules', '@napi-rs', 'cli', 'dist', 'cli.js')
 
-/** How large a tarball may be, in bytes. The module is to come below two million; until then it must not grow. */
-const LIMITS = { main: 100_000, platform: 2_200_000 }
+/** How large a tarball may be as it is published, in bytes. */
+const LIMITS = { main: 100_000, platform: 2_000_000 }
 
 /** What package.json says to those who work on it alone. */
 const OWN_FIELDS = ['scripts', 'devDependencies', 'overrides', 'napi']
@@ -35,13 +36,14 @@ Packs what is published into tarballs, each of a platform beside a bill of mater
 
 if (require.main === module) main()
 
-function main() {
+async function main() {
   const { values } = parseArgs({
     options: { modules: { type: 'string' }, out: { type: 'string' }, all: { type: 'boolean' }, help: { type: 'boolean', short: 'h' } },
   })
   if (values.help) return process.stdout.write(HELP)
   const tarballs = packAll({ modules: values.modules, out: values.out, isComplete: values.all })
-  for (const { name, bytes, limit } of tarballs) {
+  for (const tarball of tarballs) {
+    const { name, bytes, limit } = await shrink(tarball)
     const verdict = bytes <= limit ? 'PASS' : 'FAIL'
     console.log(`${verdict}  ${name.padEnd(32)} ${bytes.toLocaleString('en').padStart(9)} bytes packed, at most ${limit.toLocaleString('en')}`)
     if (verdict === 'FAIL') process.exitCode = 1
@@ -50,7 +52,7 @@ function main() {
 
 /**
  * Packs all packages, and says of each what it is called, where its tarball is, how large, and which files are in it. The main one
- * comes last, as it has to be published.
+ * comes last, as it has to be published. They have their last size only when `shrink` was at them.
  */
 function packAll({ modules = ROOT, out: to = path.join(ROOT, 'target', 'packages'), isComplete = false } = {}) {
   const out = path.resolve(to)

@@ -6,6 +6,7 @@ const { execFileSync } = require('node:child_process')
 const { once } = require('node:events')
 const { readFileSync, writeFileSync } = require('node:fs')
 const http = require('node:http')
+const https = require('node:https')
 const net = require('node:net')
 const path = require('node:path')
 
@@ -19,11 +20,11 @@ function whyNoCertificates() {
   }
 }
 
-/** A certificate authority, and a server's certificate that it signed, by openssl. */
-function certificates(folder) {
+/** A certificate authority, and a server's certificate that it signed, by openssl; `newKey` is its word for what keys to make. */
+function certificates(folder, newKey = ['rsa:2048']) {
   const file = (name) => path.join(folder, name)
   const openssl = (...args) => execFileSync('openssl', args, { stdio: 'pipe' })
-  const name = (text) => ['-subj', `/CN=${text}`, '-newkey', 'rsa:2048', '-nodes']
+  const name = (text) => ['-subj', `/CN=${text}`, '-newkey', ...newKey, '-nodes']
   const authority = 'basicConstraints=critical,CA:TRUE'
   openssl('req', '-x509', ...name('test authority'), '-addext', authority, '-keyout', file('ca.key'), '-out', file('ca.pem'), '-days', '2')
   openssl('req', ...name('localhost'), '-keyout', file('key.pem'), '-out', file('csr.pem'))
@@ -50,23 +51,30 @@ async function passOn(cloud, request, response) {
   }
 }
 
-/** A proxy that leads every tunnel to the port that `target` names at the time; `seen` gets a line for each request. */
-async function startProxy(t, target, seen) {
-  const proxy = http.createServer((request, response) => {
+/**
+ * A proxy that leads every tunnel to the port that `target` names at the time; `seen` gets a line for each request. It speaks TLS with
+ * what `tls` holds, and refuses who has not `password`.
+ */
+async function startProxy(t, target, seen, { tls, password } = {}) {
+  const answer = (request, response) => {
     seen.push(`${request.method} ${request.url} ${request.headers.authorization}`)
     response.writeHead(403).end()
-  })
+  }
+  const proxy = tls ? https.createServer(tls, answer) : http.createServer(answer)
   proxy.on('connect', (request, socket) => {
+    socket.on('error', () => {})
     seen.push(`CONNECT ${request.url} ${request.headers.authorization}`)
+    const given = Buffer.from(request.headers['proxy-authorization']?.slice('Basic '.length) ?? '', 'base64').toString()
+    if (password && given !== `user:${password}`) return socket.end('HTTP/1.1 407 Proxy Authentication Required\r\n\r\n')
     const onward = net.connect(target(), '127.0.0.1', () => {
       socket.write('HTTP/1.1 200 Connection established\r\n\r\n')
       onward.pipe(socket).pipe(onward)
     })
-    for (const end of [onward, socket]) end.on('error', () => {})
+    onward.on('error', () => {})
   })
   await once(proxy.listen(0, '127.0.0.1'), 'listening')
   t.after(() => proxy.close())
-  return `http://user:password@127.0.0.1:${proxy.address().port}`
+  return `${tls ? 'https' : 'http'}://user:${encodeURIComponent(password ?? 'password')}@127.0.0.1:${proxy.address().port}`
 }
 
 module.exports = { certificates, passOn, startProxy, whyNoCertificates }

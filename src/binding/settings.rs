@@ -16,7 +16,7 @@ use crate::provision::{Cause, Settings, Source, USUAL_IMAGE, USUAL_SERVER_TYPES,
 use crate::secret::Secret;
 
 /// Every variable that is read; `index.js` passes these and no others.
-pub(super) const NAMES: [&str; 25] = [
+pub(super) const NAMES: [&str; 23] = [
     "HETZNER_API_TOKEN",
     "HETZNER_SSH_KEY_ID",
     "HETZNER_SNAPSHOT_ID",
@@ -36,8 +36,6 @@ pub(super) const NAMES: [&str; 25] = [
     "SSL_CERT_FILE",
     "HTTPS_PROXY",
     "https_proxy",
-    "HTTP_PROXY",
-    "http_proxy",
     "ALL_PROXY",
     "all_proxy",
     "NO_PROXY",
@@ -353,8 +351,7 @@ pub(super) fn network(environment: &Environment) -> Result<Network, Cause> {
         Some((name, text)) => Proxy::parse(text).map(Some).ok_or_else(|| refuse(name, "is not the address of a proxy")),
     };
     Ok(Network {
-        https_proxy: proxy(&["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"])?,
-        http_proxy: proxy(&["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"])?,
+        proxy: proxy(&["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"])?,
         no_proxy: environment.first(&["no_proxy", "NO_PROXY"]).map(|(_, list)| list.to_owned()),
         extra_ca_files: ["NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE"]
             .into_iter()

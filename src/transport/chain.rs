@@ -113,7 +113,7 @@ impl Chain {
     {
         let kept = Kept::default();
         self.repeat(call, within, &|answer| kept.keep(read(answer))).await?;
-        kept.take().ok_or_else(|| nothing_kept(host_of(&call.request)).into())
+        kept.take().ok_or_else(|| nothing_kept(host_of(call.request.uri())).into())
     }
 
     /// Asks until there is an answer, the failure is final, or time or patience end: for what is asked through others as well, such as
@@ -217,7 +217,7 @@ impl Chain {
     }
 
     async fn attempt(&self, call: &Call, within: Within) -> Result<http::Response<Bytes>, TransportError> {
-        let (host, deadline) = (host_of(&call.request), within.deadline);
+        let (host, deadline) = (host_of(call.request.uri()), within.deadline);
         if self.clock.now() >= deadline {
             return Err(TransportError::OutOfTime { host });
         }
@@ -345,8 +345,8 @@ fn nothing_kept(host: String) -> TransportError {
 }
 
 /// Host and port of a request, for messages.
-pub(super) fn host_of(request: &http::Request<Bytes>) -> String {
-    request.uri().authority().map_or_else(String::new, |authority| {
+pub(super) fn host_of(uri: &http::Uri) -> String {
+    uri.authority().map_or_else(String::new, |authority| {
         // Never user and password, should somebody have written them into a base URL.
         authority.port_u16().map_or_else(|| authority.host().to_owned(), |port| format!("{}:{port}", authority.host()))
     })

@@ -1,7 +1,7 @@
 //! One HTTP exchange, as a trait, and what surrounds every exchange: deadline, retry, time, chance.
 //!
 //! This is the only room through which anything leaves the process. In production [`Live`] stands behind the trait
-//! (reqwest and rustls, the one file that opens a socket); in tests the simulator does, without sockets, under
+//! (hyper and rustls, the one thing that opens a socket); in tests the simulator does, without sockets, under
 //! tokio's paused clock. Nothing here knows what a server or a device is.
 //!
 //! A request travels through [`Chain::call`] in this order, and the order is the design:
@@ -22,6 +22,7 @@
 mod budget;
 mod chain;
 mod clock;
+mod connect;
 mod dial;
 mod document;
 mod error;
@@ -31,6 +32,7 @@ mod look;
 mod rate;
 pub mod request;
 pub mod retry;
+mod tls;
 mod upstream_text;
 
 use bytes::Bytes;
@@ -40,11 +42,12 @@ pub use futures_util::future::BoxFuture;
 pub use budget::RetryBudget;
 pub use chain::{Call, Chain, Kept, Within};
 pub use clock::{Chance, Clock, Instant, now, sleep, sleep_until, timeout_at};
+pub use connect::{Network, Proxy};
 pub use dial::{Dial, DialError, dial_within};
 pub use document::Document;
 pub use error::{Fate, TransportError};
 pub use fetched::{Fetch, Fetched};
-pub use live::{Live, Network, Proxy};
+pub use live::Live;
 pub use look::Looks;
 pub use rate::{Admission, Left, Pass, RateBudget, Urgency};
 pub use request::{BaseUrl, BaseUrlError};
