@@ -114,7 +114,7 @@ module.exports = [
     name: 'secret-in-error',
     what: 'an error quotes the request that failed, with its token',
     caughtBy: ['I06'],
-    edits: [[CHAIN, 'let (host, deadline) = (host_of(&call.request), within.deadline);', 'let deadline = within.deadline;\n        let host = if planted("secret-in-error") {\n            format!("{} {:?}", host_of(&call.request), call.request.headers().get("authorization").and_then(|value| value.to_str().ok()))\n        } else {\n            host_of(&call.request)\n        };']],
+    edits: [[CHAIN, 'let (host, deadline) = (host_of(call.request.uri()), within.deadline);', 'let deadline = within.deadline;\n        let host = if planted("secret-in-error") {\n            format!("{} {:?}", host_of(call.request.uri()), call.request.headers().get("authorization").and_then(|value| value.to_str().ok()))\n        } else {\n            host_of(call.request.uri())\n        };']],
   },
   {
     name: 'create-repeated-blindly',
