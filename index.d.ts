@@ -13,6 +13,10 @@ import type {
   Timing as NativeTiming,
 } from './native'
 
+import type { Diagnosis, Plan, VMList } from './js/survey'
+
+export type { Check, CheckName, Diagnosis, Plan, PlannedCandidate, VM, VMList } from './js/survey'
+
 export type {
   CandidateAttempt,
   CleanUpReport,
@@ -139,6 +143,31 @@ export declare function cleanUpRun(target: CleanUpTarget, options?: CallOptions 
  * @throws {ProvisionError} If the servers cannot be listed. Trouble with a single one is in the report.
  */
 export declare function reap(options?: ReapOptions | null): Promise<ReapReport>
+
+/**
+ * Lists the VMs of all jobs in the project, with age, price and what each has cost by now, from Hetzner's servers and their labels: a
+ * request for fifty of them, and one for the prices. It needs Hetzner's token alone.
+ *
+ * @throws {ProvisionError} If the servers cannot be listed.
+ */
+export declare function listVMs(options?: CallOptions | null): Promise<VMList>
+
+/**
+ * Says what {@link provisionVM} would do for a job now: with which server types, where, in which order, at which price. It reads from Hetzner
+ * and changes nothing. That nothing can be ordered is no error: `candidates` say why.
+ *
+ * @throws {ProvisionError} With what the call would fail for, as far as that shows: wrong input or settings, `NAME_CONFLICT`, `JOB_MISMATCH`.
+ */
+export declare function plan(params: ProvisionVMParams, options?: ProvisionOptions | null): Promise<Plan>
+
+/**
+ * Looks at all that a provisioning needs: settings, tokens and what they may do, what an order names, the clock, and what dead attempts
+ * left. What is wrong is in the answer, with how to mend it; wrong settings too. To see whether auth keys can be made it makes one that lives a
+ * minute, and revokes it.
+ *
+ * @throws {ProvisionError} For wrong options, and if `signal` or `timeoutMs` ends it.
+ */
+export declare function doctor(what?: { region?: string | null | undefined } | null, options?: ProvisionOptions | null): Promise<Diagnosis>
 
 /**
  * Orders a server in Hetzner's own words, as the app's old module did. The label `attempt` is added to yours: by it an

@@ -100,6 +100,15 @@ const findDeviceByIp = (ip, options) => perform('findDeviceByIp', { ip }, option
 const generateCloudInitConfig = (params, options) => renderFirstBoot(params, options, false)
 const generateSnapshotCloudInitConfig = (params, options) => renderFirstBoot(params, options, true)
 
+const listVMs = (options) => look('list', {}, options)
+const plan = (params, options) => look('plan', toData(params), options)
+const doctor = (what, options) => look('doctor', toData(what) ?? {}, options)
+
+/** One look at more than a job. */
+async function look(survey, params, options) {
+  return JSON.parse(await call(native.survey, { survey, params }, options))
+}
+
 /** One operation by its name. */
 async function perform(operation, args, options) {
   const text = await call(native.perform, { operation, args: toData(args) }, options)
@@ -251,6 +260,9 @@ module.exports = {
   getProvisioning,
   cleanUpRun,
   reap,
+  listVMs,
+  plan,
+  doctor,
   createServer,
   waitForAction,
   deleteServer,

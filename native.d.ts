@@ -436,6 +436,12 @@ export interface Summarized {
   fault?: Fault
 }
 
+/**
+ * Looks, and changes nothing but for the doctor's auth key. `input` is JSON text: `{ survey, params, options, env }`. Never rejects for a
+ * domain fault; the callbacks are those of `provisionVm`.
+ */
+export declare function survey(input: string, cancel: Cancel, onEvent?: ((event: ProgressEvent | null) => void) | null, onSecret?: ((secret: string | null) => void) | null): Promise<Answered>
+
 /** How long one step took. */
 export interface Timing {
   /** The step. */

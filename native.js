@@ -846,3 +846,4 @@ module.exports.provisionVm = nativeBinding.provisionVm
 module.exports.reap = nativeBinding.reap
 module.exports.renderFirstBoot = nativeBinding.renderFirstBoot
 module.exports.settingNames = nativeBinding.settingNames
+module.exports.survey = nativeBinding.survey

@@ -4,7 +4,7 @@
 //! for again, `undo.rs` what an undo must survive, `spared.rs` what nobody may touch, `doubt.rs` what must not be believed at
 //! once, `lies.rs` answers that are wrong, `reap.rs` the reaper, `drop_in.rs` the single operations,
 //! `resume.rs` jobs that nobody waits for, `options.rs` what is wanted beyond the usual, `deprovision.rs` the end of a job,
-//! `cleanup.rs` what a workflow's run left, `reach.rs` machines that have to be reached, and `boot_report.rs` what can be said
+//! `cleanup.rs` what a workflow's run left, `survey.rs` looks over all jobs and the set-up, `reach.rs` machines that have to be reached, and `boot_report.rs` what can be said
 //! of a machine that does not join.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
@@ -37,5 +37,7 @@ mod resume;
 #[path = "calls/spared.rs"]
 mod spared;
 mod support;
+#[path = "calls/survey.rs"]
+mod survey;
 #[path = "calls/undo.rs"]
 mod undo;

@@ -11,11 +11,12 @@ const { ROOT, SIMULATOR } = require('../../scripts/setup.js')
 
 /**
  * Starts a world in which a boot of 25 s takes one. In a much faster one its clock would run away from this machine's between two
- * looks of the package, which takes that for time that it has slept. `metadata` is where its metadata server is to be, if there is to be one; `program` is
+ * looks of the package, which takes that for time that it has slept. `epoch` is when it begins, in unix seconds; `metadata` is where its metadata server is to be, if there is to be one; `program` is
  * another build of the simulator.
  */
-async function startCloud({ timeScale = 25, seed = 1, metadata, program = SIMULATOR } = {}) {
+async function startCloud({ timeScale = 25, seed = 1, epoch, metadata, program = SIMULATOR } = {}) {
   const args = ['--port', '0', '--seed', String(seed), '--time-scale', String(timeScale), '--exit-with-parent']
+  if (epoch) args.push('--epoch', String(epoch))
   if (metadata) args.push('--metadata', metadata)
   const child = spawn(program, args, { stdio: ['pipe', 'pipe', 'inherit'] })
   const gone = new Promise((_, reject) => {

@@ -16,6 +16,9 @@ interface Functions {
   getProvisioning(target: { jobId: string }, options?: t.CallOptions | null): Promise<t.JobStatus>
   cleanUpRun(target: t.CleanUpTarget, options?: t.CallOptions | null): Promise<t.CleanUpReport>
   reap(options?: t.ReapOptions | null): Promise<t.ReapReport>
+  listVMs(options?: t.CallOptions | null): Promise<t.VMList>
+  plan(params: t.ProvisionVMParams, options?: t.ProvisionOptions | null): Promise<t.Plan>
+  doctor(what?: { region?: string | Nothing } | null, options?: t.ProvisionOptions | null): Promise<t.Diagnosis>
   createServer(config: t.CreateServerConfig, options?: t.CallOptions | null): Promise<t.CreateServerResponse>
   waitForAction(id: number, polling?: PollingToo, options?: t.CallOptions | null): Promise<t.HetznerAction>
   deleteServer(id: number, options?: t.CallOptions | null): Promise<void>

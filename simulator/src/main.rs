@@ -8,12 +8,13 @@ use simulator::{Config, server};
 const HELP: &str = "\
 A local Hetzner Cloud and Tailscale, with machines that boot and join.
 
-Usage: simulator [--port N] [--metadata ADDRESS:PORT] [--seed S] [--time-scale X] [--exit-with-parent]
+Usage: simulator [--port N] [--metadata ADDRESS:PORT] [--seed S] [--epoch S] [--time-scale X] [--exit-with-parent]
 
   --port N             port on 127.0.0.1; 0 (the default) takes a free one
   --metadata ADDRESS:PORT
                        where machines find Hetzner's metadata server; a real machine looks at 169.254.169.254:80
   --seed S             seed of every random choice (default 1)
+  --epoch S            unix seconds at which the world begins (default 1795428000, in November 2026)
   --time-scale X       how much faster time passes in the world (default 1)
   --exit-with-parent   end when standard input closes
 
@@ -52,7 +53,8 @@ fn main() -> ExitCode {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcome = runtime.map_err(|error| error.to_string()).and_then(|runtime| {
-        let config = Config { seed: options.seed, ..Config::default() };
+        let usual = Config::default();
+        let config = Config { seed: options.seed, epoch: options.epoch.unwrap_or(usual.epoch), ..usual };
         runtime.block_on(server::serve(&options.serving, config))
     });
     match outcome {
@@ -66,6 +68,7 @@ fn main() -> ExitCode {
 
 struct Options {
     seed: u64,
+    epoch: Option<i64>,
     serving: server::Options,
 }
 
@@ -74,7 +77,7 @@ impl Options {
     fn read(mut arguments: impl Iterator<Item = String>) -> Result<Option<Self>, String> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let serving = server::Options { address, metadata: None, time_scale: 1.0, exit_with_parent: false };
-        let mut options = Self { seed: 1, serving };
+        let mut options = Self { seed: 1, epoch: None, serving };
         while let Some(argument) = arguments.next() {
             let mut value = |what: &str| arguments.next().ok_or_else(|| format!("{argument} needs {what}"));
             match argument.as_str() {
@@ -88,6 +91,10 @@ impl Options {
                     options.serving.metadata = Some(address.map_err(|_| "--metadata is no ADDRESS:PORT".to_owned())?);
                 }
                 "--seed" => options.seed = value("a number")?.parse().map_err(|_| "--seed is no number".to_owned())?,
+                "--epoch" => {
+                    let epoch = value("a number")?.parse().map_err(|_| "--epoch is no number".to_owned())?;
+                    options.epoch = Some(epoch);
+                }
                 "--time-scale" => {
                     let scale =
                         value("a number")?.parse::<f64>().ok().filter(|scale| *scale > 0.0 && scale.is_finite());

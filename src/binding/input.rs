@@ -96,10 +96,22 @@ pub(super) fn read_params(value: Option<&Value>) -> Result<Params, Cause> {
     let fields = Fields::new("params", value)?;
     let required = |name| fields.text(name)?.ok_or_else(|| fields.refuse(name, "is required"));
     let params = Params { job_id: required("jobId")?, agent_id: required("agentId")?, region: required("region")? };
-    if params.region.is_empty() || params.region.len() > LONGEST_REGION || params.region != clean(&params.region) {
+    check_region(&fields, &params.region)?;
+    Ok(params)
+}
+
+/// The region, where it may be left out.
+pub(super) fn read_region(fields: &Fields<'_>) -> Result<Option<String>, Cause> {
+    let region = fields.text("region")?;
+    region.as_deref().map_or(Ok(()), |region| check_region(fields, region))?;
+    Ok(region)
+}
+
+fn check_region(fields: &Fields<'_>, region: &str) -> Result<(), Cause> {
+    if region.is_empty() || region.len() > LONGEST_REGION || region != clean(region) {
         return Err(fields.refuse("region", "must be 1 to 63 printable characters"));
     }
-    Ok(params)
+    Ok(())
 }
 
 /// The options, and whether to wait for the machine. `own` are others that the call reads for itself.

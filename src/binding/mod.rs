@@ -18,3 +18,4 @@ mod progress;
 mod provision;
 mod runtime;
 mod settings;
+mod survey;

@@ -10,7 +10,7 @@ use super::input::{self, Input};
 use super::output::{Reaping, Settled};
 use super::progress::{Callback, Listener, ProgressEvent};
 use super::{log, settings};
-use crate::provision::settings::Network;
+use crate::provision::settings::{BoxFuture, Network};
 use crate::provision::{CancellationToken, Cause, Progress, ProvisionError, Provisioner, Settings};
 
 /// One client per way to the network, shared by all calls of the process: it holds the connections.
@@ -78,24 +78,31 @@ pub(super) async fn call<
     run: impl FnOnce(I, Settings, Provisioner, CancellationToken, Arc<Listener>) -> F + Send + 'static,
 ) -> Result<T, Box<ProvisionError>> {
     let listener = Arc::new(listener);
-    let told = listener.clone();
-    let outcome = outlive(async move {
+    let kept = Arc::new(Mutex::new(None));
+    let (told, keep) = (listener.clone(), kept.clone());
+    let work = async move {
         let read = read(&input).map_err(ProvisionError::at_the_door);
         // The text holds the secrets of the environment; it is not kept for the length of the job.
         drop(input);
-        let (what, settings, process) = prepare(read?)?;
-        run(what, settings, process, cancel, told).await
-    });
-    let outcome = outcome.await;
-    listener.flush().await;
-    outcome
+        let Input { what, mut settings, network, log_filter } = read?;
+        let process = prepare(&mut settings, network, log_filter.as_deref())?;
+        let done = run(what, settings, process, cancel, told).await?;
+        *keep.lock().unwrap_or_else(PoisonError::into_inner) = Some(done);
+        Ok(())
+    };
+    carry_out(Box::pin(work), &listener).await?;
+    let done = kept.lock().unwrap_or_else(PoisonError::into_inner).take();
+    done.ok_or_else(broken_down)
 }
 
-/// What a call needs: what it is about, its settings, and the client for its way to the network.
-fn prepare<T>(input: Input<T>) -> Result<(T, Settings, Provisioner), Box<ProvisionError>> {
-    let Input { what, mut settings, network, log_filter } = input;
-    settings.warnings.extend(log_filter.and_then(|filter| log::set_filter(&filter)));
-    Ok((what, settings, client(network)?))
+/// What a call needs beside its settings: the client for its way to the network.
+fn prepare(
+    settings: &mut Settings,
+    network: Network,
+    log_filter: Option<&str>,
+) -> Result<Provisioner, Box<ProvisionError>> {
+    settings.warnings.extend(log_filter.and_then(log::set_filter));
+    client(network)
 }
 
 fn client(network: Network) -> Result<Provisioner, Box<ProvisionError>> {
@@ -108,11 +115,18 @@ fn client(network: Network) -> Result<Provisioner, Box<ProvisionError>> {
     Ok(client)
 }
 
-/// Runs a call as a task of its own, so that a panic in it becomes a fault.
+/// Runs a call as a task of its own, so that a panic in it becomes a fault, and waits until its listener has had everything. The same
+/// whatever the call is for, so it is compiled once.
 #[expect(clippy::disallowed_methods, reason = "the one place where tasks start")]
-async fn outlive<T: Send + 'static>(
-    call: impl Future<Output = Result<T, Box<ProvisionError>>> + Send + 'static,
-) -> Result<T, Box<ProvisionError>> {
-    let crash = |_| ProvisionError::at_the_door(Cause::Internal("the call broke down".to_owned()));
-    tokio::spawn(call).await.unwrap_or_else(|broken| Err(crash(broken)))
+async fn carry_out(
+    work: BoxFuture<'static, Result<(), Box<ProvisionError>>>,
+    listener: &Listener,
+) -> Result<(), Box<ProvisionError>> {
+    let outcome = tokio::spawn(work).await.unwrap_or_else(|_| Err(broken_down()));
+    listener.flush().await;
+    outcome
+}
+
+fn broken_down() -> Box<ProvisionError> {
+    ProvisionError::at_the_door(Cause::Internal("the call broke down".to_owned()))
 }

@@ -182,15 +182,24 @@ pub(super) enum Purpose {
     Hetzner,
     /// A single operation at Tailscale.
     Tailscale,
+    /// Looking what a machine would be made of.
+    Plan,
+    /// Nothing that needs a setting.
+    Nothing,
 }
 
 impl Purpose {
     fn needs_hetzner(self) -> bool {
-        self != Self::Tailscale
+        !matches!(self, Self::Tailscale | Self::Nothing)
     }
 
     fn needs_tailscale(self) -> bool {
-        self != Self::Hetzner
+        matches!(self, Self::Provision | Self::Reap | Self::Tailscale)
+    }
+
+    /// Whether what a machine is made of is needed.
+    fn orders(self) -> bool {
+        matches!(self, Self::Provision | Self::Plan)
     }
 }
 
@@ -198,7 +207,7 @@ impl Purpose {
 pub(super) fn read(environment: &Environment, options: Options, purpose: Purpose) -> Result<Settings, Cause> {
     require(environment, purpose)?;
     // What a call does not use cannot be wrong for it.
-    let is_provision = purpose == Purpose::Provision;
+    let is_provision = purpose.orders();
     let snapshot = environment.get("HETZNER_SNAPSHOT_ID").filter(|_| is_provision);
     let source = match (snapshot, options.image) {
         (Some(_), Some(_)) => {
@@ -246,7 +255,7 @@ pub(super) fn read(environment: &Environment, options: Options, purpose: Purpose
 fn require(environment: &Environment, purpose: Purpose) -> Result<(), Cause> {
     let needed = [
         ("HETZNER_API_TOKEN", purpose.needs_hetzner()),
-        ("HETZNER_SSH_KEY_ID", purpose == Purpose::Provision),
+        ("HETZNER_SSH_KEY_ID", purpose.orders()),
         ("TAILSCALE_OAUTH_CLIENT_ID", purpose.needs_tailscale()),
         ("TAILSCALE_OAUTH_CLIENT_SECRET", purpose.needs_tailscale() && identity_issuer(environment).is_none()),
     ];

@@ -11,6 +11,7 @@ mod error;
 mod label;
 mod order;
 mod primary_ip;
+mod reference;
 mod server;
 mod server_type;
 mod wait;
@@ -27,13 +28,14 @@ pub use error::{HetznerError, Refusal};
 pub use label::{is_label_key, is_label_value, selector};
 pub use order::{Attachments, CreateServer, Created, FirewallRef, Order, PublicNet};
 pub use primary_ip::{PrimaryIp, PrimaryIpId};
+pub use reference::Image;
 pub use server::{Addresses, IdOrName, Labels, Server, ServerId};
 pub use server_type::{Offer, Price, ServerType};
 pub use wait::Project;
 
 use crate::secret::Secret;
 use crate::transport::request::Draft;
-use crate::transport::{BaseUrl, BoxFuture, Call, Chain, Repeat, Within};
+use crate::transport::{BaseUrl, BoxFuture, Call, Chain, Kept, Repeat, Within};
 
 /// Where the API is found unless a setting says otherwise.
 pub const DEFAULT_URL: &str = "https://api.hetzner.cloud/v1";
@@ -69,7 +71,7 @@ impl Hetzner {
         self.base.request(method, path, query).bearer(&self.token)
     }
 
-    /// Boxed, because who holds a future has room for all that it awaits, and thousands may wait.
+    /// Sends a request and reads its answer. Boxed, because who holds a future has room for all that it awaits, and thousands may wait.
     fn send<'a, T: Send + 'a>(
         &'a self,
         operation: &'static str,
@@ -79,9 +81,26 @@ impl Hetzner {
         read: impl Fn(&http::Response<Bytes>) -> Result<T, HetznerError> + Send + Sync + 'a,
     ) -> BoxFuture<'a, Result<T, HetznerError>> {
         Box::pin(async move {
+            let kept = Kept::default();
+            let keep = |answer: &http::Response<Bytes>| self.accept(answer).and_then(|()| kept.keep(read(answer)));
+            self.exchange(operation, repeat, draft, within, &keep).await?;
+            kept.take().ok_or_else(|| HetznerError::unreadable(operation, "nothing was read of it"))
+        })
+    }
+
+    /// The same whatever is read. In a box of its own it is compiled once.
+    fn exchange<'a>(
+        &'a self,
+        operation: &'static str,
+        repeat: Repeat,
+        draft: Draft,
+        within: Within,
+        keep: &'a (dyn Fn(&http::Response<Bytes>) -> Result<(), HetznerError> + Send + Sync),
+    ) -> BoxFuture<'a, Result<(), HetznerError>> {
+        Box::pin(async move {
             let attempt_limit = if repeat == Repeat::OnlyIfNotApplied { CREATE_LIMIT } else { ATTEMPT_LIMIT };
             let call = Call { operation, request: draft.build()?, repeat, attempt_limit };
-            self.chain.call(&call, within, |answer| self.accept(answer).and_then(|()| read(answer))).await
+            self.chain.repeat(&call, within, keep).await
         })
     }
 
@@ -130,12 +149,19 @@ impl Hetzner {
 
 /// Reads a JSON body; the error names the place that did not fit, never the content.
 fn decode<T: DeserializeOwned>(answer: &http::Response<Bytes>) -> Result<T, HetznerError> {
-    let unreadable = |what| HetznerError::Unreadable { what, request_id: error::correlation_id(answer.headers()) };
-    // serde would take a list for a document of which all that is optional is missing.
+    serde_json::from_slice(document(answer)?).map_err(|error| unreadable(answer, describe(&error)))
+}
+
+/// The body, unless serde would take it for a document of which all that is optional is missing: a list.
+fn document(answer: &http::Response<Bytes>) -> Result<&[u8], HetznerError> {
     if answer.body().trim_ascii_start().starts_with(b"[") {
-        return Err(unreadable("the answer is a list instead of a document".to_owned()));
+        return Err(unreadable(answer, "the answer is a list instead of a document".to_owned()));
     }
-    serde_json::from_slice(answer.body()).map_err(|error| unreadable(describe(&error)))
+    Ok(answer.body())
+}
+
+fn unreadable(answer: &http::Response<Bytes>, what: String) -> HetznerError {
+    HetznerError::Unreadable { what, request_id: error::correlation_id(answer.headers()) }
 }
 
 /// serde's own text may quote the offending value; the kind and place say enough.

@@ -100,6 +100,15 @@ impl IdOrName {
     }
 }
 
+impl fmt::Display for IdOrName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Id(id) => id.fmt(f),
+            Self::Name(name) => name.fmt(f),
+        }
+    }
+}
+
 #[derive(Deserialize)]
 pub(super) struct WireServer {
     pub id: u64,
@@ -206,6 +215,11 @@ impl Hetzner {
     /// The servers that carry a label, all pages.
     pub async fn find_servers_by_label(&self, selector: &str, within: Within) -> Result<Vec<Server>, HetznerError> {
         self.find_servers(&[("label_selector", selector)], within).await
+    }
+
+    /// All servers of the project, whoever made them.
+    pub async fn list_servers(&self, within: Within) -> Result<Vec<Server>, HetznerError> {
+        self.find_servers(&[], within).await
     }
 
     /// The server of this exact name.

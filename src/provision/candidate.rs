@@ -16,6 +16,8 @@ pub struct Candidate {
     pub location: String,
     /// What it costs there, where Hetzner says.
     pub price: Option<Price>,
+    /// Whether Hetzner says that it is in stock.
+    pub is_in_stock: bool,
 }
 
 /// A type that was considered, and what became of it.
@@ -42,8 +44,8 @@ pub fn choose(
     let (mut first, mut last) = (Vec::new(), Vec::new());
     for name in wanted {
         match offer(types, name, location, now) {
-            Ok((candidate, true)) => first.push(Ok(candidate)),
-            Ok((candidate, false)) => last.push(Ok(candidate)),
+            Ok(candidate) if candidate.is_in_stock => first.push(Ok(candidate)),
+            Ok(candidate) => last.push(Ok(candidate)),
             Err(reason) => first.push(Err(CandidateAttempt {
                 server_type: name.clone(),
                 location: location.to_owned(),
@@ -55,7 +57,7 @@ pub fn choose(
     first
 }
 
-fn offer(types: &[ServerType], name: &str, location: &str, now: i64) -> Result<(Candidate, bool), String> {
+fn offer(types: &[ServerType], name: &str, location: &str, now: i64) -> Result<Candidate, String> {
     let server_type = types.iter().find(|t| t.name == name).ok_or("unknown to Hetzner")?;
     if server_type.architecture != "x86" {
         return Err(format!("its architecture is {}, not x86", server_type.architecture));
@@ -69,7 +71,7 @@ fn offer(types: &[ServerType], name: &str, location: &str, now: i64) -> Result<(
         return Err(format!("no longer sold in {location}"));
     }
     let (server_type, location) = (name.to_owned(), location.to_owned());
-    Ok((Candidate { server_type, location, price: offer.price.clone() }, offer.available))
+    Ok(Candidate { server_type, location, price: offer.price.clone(), is_in_stock: offer.available })
 }
 
 #[cfg(test)]

@@ -121,6 +121,11 @@ pub fn unfinished_selector() -> String {
     terms.map(|(key, value)| crate::hetzner::selector(key, value)).join(",")
 }
 
+/// The selector that finds every server that this package made, of whatever job.
+pub fn managed_selector() -> String {
+    crate::hetzner::selector(MANAGED_BY.0, MANAGED_BY.1)
+}
+
 /// One attempt at a job. Its id is on the server, and only who minted it may undo that server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {

@@ -14,6 +14,7 @@ mod candidate;
 mod cleanup;
 mod code;
 mod deprovision;
+mod doctor;
 mod drop_in;
 mod enrollment;
 mod errand;
@@ -23,7 +24,9 @@ mod evidence;
 mod flight;
 mod job;
 mod leftover;
+mod list;
 mod many;
+mod plan;
 mod presence;
 mod reap;
 mod region;
@@ -51,13 +54,16 @@ pub use candidate::{CandidateAttempt, USUAL as USUAL_SERVER_TYPES};
 pub use cleanup::{CleanedUp, LeftBy};
 pub use code::Code;
 pub use deprovision::{Deprovisioned, Removed, Which};
+pub use doctor::{Check, Diagnosis, Patient, Verdict};
 pub use drop_in::{Answer, Operation, Polling, render_first_boot};
 pub use error::{Cause, ProvisionError};
 pub use event::{Detail, Event, Known, Observer, Scope, Silent, Step};
 pub use evidence::{Evidence, KeyWord, Shown, Unheard};
 pub use job::{is_job_id, is_own_label};
 pub use leftover::{Certainty, Hold, Kind, Leftover};
+pub use list::{Vm, VmList};
 pub use many::{Audience, Many, Summary, USUAL_CONCURRENCY};
+pub use plan::{Intent, Plan, Planned};
 pub use reap::{Fate, ReapOptions, ReapReport, Reaped};
 pub use run::Timing;
 pub use settings::{Settings, Source, USUAL_IMAGE, USUAL_TIMEOUT};
@@ -264,11 +270,7 @@ impl Provisioner {
             Scope::ProvisionVm,
             format!("Provisioning {} in {} for job {}", job.name, run.locations().join(", "), job.id),
         );
-        if !place.known && settings.extras.locations.is_empty() {
-            let message =
-                format!("Unknown region {:?}, using {}; known: {}", params.region, place.location, region::names());
-            run.warn(Scope::ProvisionVm, message);
-        }
+        heed_place(&run, &params.region);
         self.heed(&run);
         let span = tracing::info_span!("provision", job = job.id, agent = job.agent);
         let settled = settle(&run).instrument(span).await;
@@ -368,6 +370,15 @@ fn locate(params: &Params, settings: &Settings) -> Result<region::Placement, Cau
         return Err(Cause::Input { field: "params.region".to_owned(), why });
     }
     Ok(place)
+}
+
+/// Says where a region leads that nobody knows.
+fn heed_place(run: &Run<'_>, region: &str) {
+    if run.place.known || !run.settings.extras.locations.is_empty() {
+        return;
+    }
+    let message = format!("Unknown region {region:?}, using {}; known: {}", run.place.location, region::names());
+    run.warn(Scope::ProvisionVm, message);
 }
 
 /// What went wrong, and what is left of it.

@@ -28,6 +28,11 @@ pub fn place(region: &str) -> Placement {
     Placement { location: found.map_or(FALLBACK, |(_, location)| location), known: found.is_some() }
 }
 
+/// Where the regions lead.
+pub fn locations() -> Vec<&'static str> {
+    REGIONS.iter().map(|(_, location)| *location).collect()
+}
+
 /// All regions, for messages.
 pub fn names() -> String {
     REGIONS.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")

@@ -13,7 +13,7 @@ pub use crate::hetzner::{Attachments, DEFAULT_URL as HETZNER_URL, FirewallRef, I
 pub use crate::hetzner::{is_label_key, is_label_value};
 use crate::secret::Secret;
 pub use crate::tailscale::{Credentials, DEFAULT_URL as TAILSCALE_URL, NodeId};
-pub use crate::transport::{BaseUrl, BaseUrlError, Document, Network, Proxy, clean};
+pub use crate::transport::{BaseUrl, BaseUrlError, BoxFuture, Document, Network, Proxy, clean};
 
 /// The deadline of a call that names none (`PROVISION_TIMEOUT_SECONDS`).
 pub const USUAL_TIMEOUT: Duration = Duration::from_secs(600);

@@ -155,11 +155,12 @@ fn read(run: &Run<'_>, server: Server, claim: &Claim, mut devices: Vec<Device>) 
 }
 
 /// Whether the next call finishes the attempt or makes it anew: it is past its end, or past its deadline with nobody waiting.
-fn is_over(claim: &Claim, now: i64) -> bool {
+pub(super) fn is_over(claim: &Claim, now: i64) -> bool {
     over_at(claim).is_some_and(|end| end < now)
 }
 
-fn over_at(claim: &Claim) -> Option<i64> {
+/// When it is, in the cloud's unix time.
+pub(super) fn over_at(claim: &Claim) -> Option<i64> {
     if claim.is_resumable { claim.deadline() } else { claim.expires }.filter(|_| !claim.ready)
 }
 
@@ -171,7 +172,6 @@ fn told(
     obstacle: Option<&'static str>,
 ) -> Status {
     let now = run.clock.shown_unix();
-    let seconds = |from: i64, to: i64| Duration::from_secs(u64::try_from(to.saturating_sub(from)).unwrap_or(0));
     let age = claim.map_or(Duration::ZERO, |claim| seconds(claim.started, now));
     let (step, percent) = match state {
         State::Absent | State::Expired => (None, 0),
@@ -193,6 +193,11 @@ fn told(
         obstacle: obstacle.filter(|_| state != State::Absent),
         requests: (run.hetzner.sent(), run.tailscale.sent()),
     }
+}
+
+/// From one unix second to another; none if it lies before.
+pub(super) fn seconds(from: i64, to: i64) -> Duration {
+    Duration::from_secs(u64::try_from(to.saturating_sub(from)).unwrap_or(0))
 }
 
 /// How much of `most` a usual boot of this age has done.

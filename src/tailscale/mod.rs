@@ -147,14 +147,24 @@ impl std::fmt::Debug for Tailscale {
 
 /// Reads a JSON body; the error never quotes the content, which may hold a key.
 fn decode<T: DeserializeOwned>(answer: &http::Response<Bytes>) -> Result<T, TailscaleError> {
-    let unreadable = |what| TailscaleError::Unreadable { what, request_id: error::request_id(answer.headers()) };
-    // serde would take a list for a document of which all that is optional is missing.
-    if answer.body().trim_ascii_start().starts_with(b"[") {
-        return Err(unreadable("it is a list instead of a document"));
-    }
-    serde_json::from_slice(answer.body()).map_err(|error| {
-        unreadable(if error.is_data() { "it has another shape than documented" } else { "it is not whole JSON" })
+    serde_json::from_slice(document(answer)?).map_err(|error| {
+        unreadable(
+            answer,
+            if error.is_data() { "it has another shape than documented" } else { "it is not whole JSON" },
+        )
     })
+}
+
+/// The body, unless serde would take it for a document of which all that is optional is missing: a list.
+fn document(answer: &http::Response<Bytes>) -> Result<&[u8], TailscaleError> {
+    if answer.body().trim_ascii_start().starts_with(b"[") {
+        return Err(unreadable(answer, "it is a list instead of a document"));
+    }
+    Ok(answer.body())
+}
+
+fn unreadable(answer: &http::Response<Bytes>, what: &'static str) -> TailscaleError {
+    TailscaleError::Unreadable { what, request_id: error::request_id(answer.headers()) }
 }
 
 /// Whether a text that an answer calls an id can be put into a path. `..` and `/` would ask for something else, and what

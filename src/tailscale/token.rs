@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{ATTEMPT_LIMIT, Tailscale, TailscaleError, decode};
 use crate::secret::Secret;
 use crate::transport::request::{Draft, form};
-use crate::transport::{BaseUrl, Call, Fetch, Repeat, TransportError, Urgency, Within, timeout_at};
+use crate::transport::{BaseUrl, Call, Fetch, Repeat, TransportError, Urgency, Within, clean, timeout_at};
 use bytes::Bytes;
 use http::Method;
 use serde::Deserialize;
@@ -51,6 +51,16 @@ struct WireToken {
     token_type: Option<String>,
     #[serde(default)]
     expires_in: Option<u64>,
+    #[serde(default)]
+    scope: Option<String>,
+}
+
+/// A token as it was minted.
+struct Minted {
+    token: Secret,
+    life: Duration,
+    /// What it may do, where Tailscale says so.
+    scopes: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -70,7 +80,7 @@ impl Tailscale {
         let fetch = || -> Fetch<'_, _, _> {
             Box::pin(async {
                 let began = clock.now();
-                let (token, life) = self.mint(within).await?;
+                let Minted { token, life, .. } = self.mint(within).await?;
                 let life = life.min(LONGEST_LIFE);
                 Ok((token, began + life.saturating_sub(MARGIN).max(life / 2)))
             })
@@ -89,12 +99,19 @@ impl Tailscale {
 
     /// A token of one's own, that lives as long as tokens do.
     pub async fn new_access_token(&self, within: Within) -> Result<Secret, TailscaleError> {
-        let (token, _) = self.mint(within).await?;
+        let Minted { token, .. } = self.mint(within).await?;
         (self.on_secret)(&token);
         Ok(token)
     }
 
-    async fn mint(&self, within: Within) -> Result<(Secret, Duration), TailscaleError> {
+    /// What a new token may do by the credential's scopes, such as `auth_keys`, where Tailscale says so. The token itself is not kept.
+    pub async fn granted_scopes(&self, within: Within) -> Result<Option<Vec<String>>, TailscaleError> {
+        let Minted { token, scopes, .. } = self.mint(within).await?;
+        (self.on_secret)(&token);
+        Ok(scopes)
+    }
+
+    async fn mint(&self, within: Within) -> Result<Minted, TailscaleError> {
         // Whatever is asked of Tailscale needs it, and undos wait for it as well.
         let within = Within { urgency: Urgency::Undo, ..within };
         match &self.credentials {
@@ -125,7 +142,7 @@ impl Tailscale {
         path: &str,
         fields: &[(&str, &str)],
         within: Within,
-    ) -> Result<(Secret, Duration), TailscaleError> {
+    ) -> Result<Minted, TailscaleError> {
         let draft = self.draft(Method::POST, path, &[]).body(FORM, form(fields));
         let is_bearer = |wire: &WireToken| {
             let bearer = wire.token_type.as_deref().is_none_or(|kind| kind.eq_ignore_ascii_case("bearer"));
@@ -133,7 +150,8 @@ impl Tailscale {
         };
         let wire = self.ask_for_token(operation, "Tailscale", draft, within, is_bearer).await?;
         let life = wire.expires_in.filter(|seconds| *seconds > 0).unwrap_or(UNSAID_LIFE);
-        Ok((Secret::new(wire.access_token), Duration::from_secs(life)))
+        let scopes = wire.scope.map(|scopes| scopes.split_whitespace().map(clean).collect());
+        Ok(Minted { token: Secret::new(wire.access_token), life: Duration::from_secs(life), scopes })
     }
 
     async fn identity_token(

@@ -70,6 +70,13 @@ impl Clock {
         readings.settled.or(readings.lone).map_or_else(wall_unix, |shown| shown.unix_at(self.now()))
     }
 
+    /// By how many seconds the cloud's clock is ahead of this machine's, if an answer has told. Negative if it is behind.
+    pub fn ahead(&self) -> Option<i64> {
+        let readings = *self.readings();
+        let shown = readings.settled.or(readings.lone)?;
+        Some(shown.unix_at(self.now()).saturating_sub(wall_unix()))
+    }
+
     /// Whether answers have shown the cloud's clock.
     pub fn is_settled(&self) -> bool {
         self.readings().settled.is_some()

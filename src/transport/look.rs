@@ -139,11 +139,13 @@ impl<Q: Clone, A: Send + Sync + 'static, E: Clone + Send + Sync + 'static> Looks
             state.begun.pop_front();
         }
         state.begun.push_back(now);
-        state.waiting.sort_by_key(|waiting| (waiting.id != id && waiting.due > now, waiting.due, waiting.id));
-        let due = state.waiting.iter().filter(|waiting| waiting.id == id || waiting.due <= now).count();
-        let room = due.max(1).div_ceil(self.fits).saturating_mul(self.fits);
-        let taken = state.waiting.len().min(room);
-        Gathered::Look(state.waiting.drain(..taken).collect())
+        let rank = |waiting: &Waiting<Q, A, E>| (waiting.id != id && waiting.due > now, waiting.due, waiting.id);
+        let boarding = on_board(state.waiting.iter().map(rank).collect(), self.fits);
+        let mut take = |(.., id): Rank| {
+            let at = state.waiting.iter().position(|waiting| waiting.id == id)?;
+            Some(state.waiting.swap_remove(at))
+        };
+        Gathered::Look(boarding.into_iter().filter_map(&mut take).collect())
     }
 
     fn leave(&self, id: u64) {
@@ -155,6 +157,18 @@ impl<Q, A, E> Looks<Q, A, E> {
     fn lock(&self) -> MutexGuard<'_, State<Q, A, E>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether somebody may wait yet, until when, and an id: who comes first is looked for first.
+type Rank = (bool, Instant, u64);
+
+/// Those whom full requests have room for, that take along all who may not wait; each has room for so many. The same whatever is looked
+/// for, so it is compiled once.
+fn on_board(mut ranks: Vec<Rank>, fits: usize) -> Vec<Rank> {
+    ranks.sort_unstable();
+    let due = ranks.iter().filter(|(may_wait, ..)| !may_wait).count();
+    ranks.truncate(due.max(1).div_ceil(fits).saturating_mul(fits));
+    ranks
 }
 
 enum Gathered<Q, A, E> {

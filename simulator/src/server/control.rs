@@ -60,7 +60,7 @@ impl Door {
             ("POST", ["reset"]) => {
                 let config = self.world().config().clone();
                 let now = self.now();
-                let mut world = World::new(Config { epoch: config.epoch, ..Config::default() });
+                let mut world = World::new(Config { seed: config.seed, epoch: config.epoch, ..Config::default() });
                 world.advance(now);
                 *self.world() = world;
                 json_reply(200, &json!({}))

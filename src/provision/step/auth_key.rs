@@ -213,7 +213,7 @@ fn check_minted(created: &CreatedKey, wanted: &Capabilities) -> Result<Secret, C
 }
 
 /// `TAILSCALE_AUTH_KEY` is the customer's: used with a warning, checked where the API allows, never revoked.
-async fn check_given(run: &Run<'_>, given: &Secret) -> Result<Key, Cause> {
+pub(in super::super) async fn check_given(run: &Run<'_>, given: &Secret) -> Result<Key, Cause> {
     run.warn(
         Scope::Tailscale,
         "TAILSCALE_AUTH_KEY is meant for migration only: such a key is not made for one machine and is not revoked after use",

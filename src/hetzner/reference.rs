@@ -1,0 +1,158 @@
+//! What an order refers to: SSH keys and images; and whether the token may order at all (`facts/hetzner.md` 2 and 4).
+
+use http::Method;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::{Hetzner, HetznerError, IdOrName, ServerId};
+use crate::transport::{Within, clean};
+
+/// The architecture of all servers that are ordered here.
+const ARCHITECTURE: &str = "x86";
+/// No server has it: ids are counted up, and it is the last that JavaScript can hold.
+const NOBODY: ServerId = ServerId((1 << 53) - 1);
+
+/// What a server can be made from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// `system`, `snapshot` and others.
+    pub kind: String,
+    /// `available`, `creating` or `unavailable`.
+    pub status: String,
+    /// `x86` or `arm`.
+    pub architecture: String,
+}
+
+impl Image {
+    /// Whether a server of ours can be made from it.
+    pub fn is_usable(&self) -> bool {
+        self.status == "available" && self.architecture == ARCHITECTURE
+    }
+}
+
+#[derive(Deserialize)]
+struct WireImage {
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default, rename = "type")]
+    kind: Option<String>,
+    #[serde(default)]
+    status: Option<String>,
+    #[serde(default)]
+    architecture: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct OneImage {
+    image: WireImage,
+}
+
+#[derive(Deserialize)]
+struct ManyImages {
+    images: Vec<WireImage>,
+}
+
+#[derive(Deserialize)]
+struct WireKey {
+    #[serde(default)]
+    name: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct OneKey {
+    #[serde(rename = "ssh_key")]
+    _key: WireKey,
+}
+
+#[derive(Deserialize)]
+struct ManyKeys {
+    ssh_keys: Vec<WireKey>,
+}
+
+impl From<WireImage> for Image {
+    fn from(wire: WireImage) -> Self {
+        let text = |text: Option<String>, usual: &str| text.map_or_else(|| usual.to_owned(), |text| clean(&text));
+        // Nothing said means nothing against it.
+        Self {
+            kind: text(wire.kind, ""),
+            status: text(wire.status, "available"),
+            architecture: text(wire.architecture, ARCHITECTURE),
+        }
+    }
+}
+
+impl Hetzner {
+    /// The image of this id, or of this name for our architecture.
+    pub async fn find_image(&self, image: &IdOrName, within: Within) -> Result<Option<Image>, HetznerError> {
+        match image {
+            IdOrName::Id(id) => {
+                let found = self.find_one::<OneImage>("get image", &format!("/images/{id}"), within).await?;
+                Ok(found.map(|found| found.image.into()))
+            }
+            IdOrName::Name(name) => {
+                let query = [("name", name.as_str()), ("architecture", ARCHITECTURE)];
+                let draft = self.draft(Method::GET, "/images", &query);
+                let found: ManyImages = self.fetch("find images", draft, within).await?;
+                Ok(found.images.into_iter().find(|image| image.name.as_ref() == Some(name)).map(Image::from))
+            }
+        }
+    }
+
+    /// Whether the project has this SSH key.
+    pub async fn has_ssh_key(&self, key: &IdOrName, within: Within) -> Result<bool, HetznerError> {
+        match key {
+            IdOrName::Id(id) => {
+                let found = self.find_one::<OneKey>("get SSH key", &format!("/ssh_keys/{id}"), within).await?;
+                Ok(found.is_some())
+            }
+            IdOrName::Name(name) => {
+                let draft = self.draft(Method::GET, "/ssh_keys", &[("name", name)]);
+                let found: ManyKeys = self.fetch("find SSH keys", draft, within).await?;
+                Ok(found.ssh_keys.iter().any(|key| key.name.as_ref() == Some(name)))
+            }
+        }
+    }
+
+    /// Asks for a change that can change nothing: of the labels of a server that is not there. A token that may only read is refused
+    /// before Hetzner looks for the server.
+    ///
+    /// # Errors
+    ///
+    /// One that [`HetznerError::is_unauthorized`] or [`HetznerError::is_forbidden`], if the token may only read.
+    pub async fn try_to_write(&self, within: Within) -> Result<(), HetznerError> {
+        match self.replace_labels(NOBODY, &super::Labels::new(), within).await {
+            Err(error) if error.is_not_found() => Ok(()),
+            outcome => outcome.map(drop),
+        }
+    }
+
+    async fn find_one<T: DeserializeOwned + Send>(
+        &self,
+        operation: &'static str,
+        path: &str,
+        within: Within,
+    ) -> Result<Option<T>, HetznerError> {
+        match self.fetch(operation, self.draft(Method::GET, path, &[]), within).await {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_of_which_little_is_said_counts_as_usable() {
+        for (wire, is_usable) in [
+            ("{}", true),
+            (r#"{"name":null,"type":"snapshot","status":"available","architecture":"x86"}"#, true),
+            (r#"{"status":"creating"}"#, false),
+            (r#"{"architecture":"arm"}"#, false),
+        ] {
+            assert_eq!(Image::from(serde_json::from_str::<WireImage>(wire).unwrap()).is_usable(), is_usable, "{wire}");
+        }
+    }
+}
