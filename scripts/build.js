@@ -5,6 +5,7 @@
 // `napi build`, such as `--target aarch64-unknown-linux-gnu --use-napi-cross`.
 
 const { spawnSync } = require('node:child_process')
+const { existsSync, readdirSync } = require('node:fs')
 const { homedir } = require('node:os')
 const path = require('node:path')
 
@@ -17,12 +18,22 @@ const ARGS = [
   ...['--output-dir', '.', '--js', 'native.js', '--dts', 'native.d.ts'],
 ]
 
+const CARGO = process.env.CARGO_HOME ?? path.join(homedir(), '.cargo')
+
 /** Messages of panics name source files. Of two that fit, rustc takes the later one. */
 const NEUTRAL = [
   [ROOT, '/provision-vm'],
   [path.resolve(process.env.CARGO_TARGET_DIR ?? path.join(ROOT, 'target')), '/target'],
-  [process.env.CARGO_HOME ?? path.join(homedir(), '.cargo'), '/cargo'],
+  [CARGO, '/cargo'],
+  ...registries().map((registry) => [registry, '/cargo']),
 ]
+
+/** Where Cargo unpacks crates: below a name that it makes of the registry's. They have to be there before it is known. */
+function registries() {
+  spawnSync('cargo', ['fetch', '--locked'], { cwd: ROOT, stdio: 'inherit' })
+  const folder = path.join(CARGO, 'registry', 'src')
+  return existsSync(folder) ? readdirSync(folder).map((name) => path.join(folder, name)) : []
+}
 
 // One variable for all flags: napi adds its own for some targets. A path with a space in it cannot stand there, and is left as it is.
 const remaps = NEUTRAL.filter(([from]) => !/\s/.test(from)).map(([from, to]) => `--remap-path-prefix=${from}=${to}`)

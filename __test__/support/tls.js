@@ -71,9 +71,16 @@ async function startProxy(t, target, seen, { tls, password } = {}) {
       onward.pipe(socket).pipe(onward)
     })
     onward.on('error', () => {})
+    socket.on('close', () => onward.destroy())
   })
+  // Tunnels are no matter of the server's any more.
+  const open = new Set()
+  proxy.on('connection', (socket) => open.add(socket))
   await once(proxy.listen(0, '127.0.0.1'), 'listening')
-  t.after(() => proxy.close())
+  t.after(() => {
+    proxy.close()
+    for (const socket of open) socket.destroy()
+  })
   return `${tls ? 'https' : 'http'}://user:${encodeURIComponent(password ?? 'password')}@127.0.0.1:${proxy.address().port}`
 }
 

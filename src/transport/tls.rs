@@ -2,8 +2,8 @@
 //!
 //! * rustls with **ring**: no build tools beyond a C compiler, and the first handshake costs 4 ms of processor time where aws-lc costs
 //!   55 ms (`facts/napi.md` 6). OpenSSL would share symbols with the one inside Node.
-//! * Of ring's ciphers those of **AES-GCM** alone: TLS 1.3 obliges every server to one of them (RFC 8446, 9.1). Others, and the keys of
-//!   clients, would only be more to download.
+//! * Of ring's ciphers those of **AES-GCM**, and of its curves those of **NIST**: what TLS 1.3 obliges every server to (RFC 8446, 9.1).
+//!   `ChaCha20`, `Curve25519` and the keys of clients would be nothing but more to download, and the curve's tables cannot be packed.
 //! * Roots from **webpki-roots**, compiled in, as Node does: it works in images without CA files and builds a client in microseconds.
 //!   Files named by `NODE_EXTRA_CA_CERTS` and `SSL_CERT_FILE` are added, so that a company's own CA works; a file that cannot be read
 //!   is a warning, as in Node.
@@ -56,7 +56,7 @@ fn roots(extra_ca_files: &[PathBuf]) -> (RootCertStore, Vec<String>) {
 fn provider() -> CryptoProvider {
     CryptoProvider {
         cipher_suites: CIPHER_SUITES.to_vec(),
-        kx_groups: vec![kx_group::X25519, kx_group::SECP256R1, kx_group::SECP384R1],
+        kx_groups: vec![kx_group::SECP256R1, kx_group::SECP384R1],
         signature_verification_algorithms: SIGNATURES,
         secure_random: &System,
         key_provider: &System,
@@ -73,14 +73,13 @@ const CIPHER_SUITES: [SupportedCipherSuite; 6] = [
     cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
 ];
 
-/// All signatures that ring can verify. The library's own list cannot be had without its other ciphers.
+/// What certificates are signed with. The library's own list cannot be had without its other ciphers.
 static SIGNATURES: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
     all: &[
         signature::ECDSA_P256_SHA256,
         signature::ECDSA_P256_SHA384,
         signature::ECDSA_P384_SHA256,
         signature::ECDSA_P384_SHA384,
-        signature::ED25519,
         signature::RSA_PSS_2048_8192_SHA256_LEGACY_KEY,
         signature::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
         signature::RSA_PSS_2048_8192_SHA512_LEGACY_KEY,
@@ -95,7 +94,6 @@ static SIGNATURES: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
         // TLS 1.2 leaves the curve open; of two TLS 1.3 takes the first.
         (SignatureScheme::ECDSA_NISTP384_SHA384, &[signature::ECDSA_P384_SHA384, signature::ECDSA_P256_SHA384]),
         (SignatureScheme::ECDSA_NISTP256_SHA256, &[signature::ECDSA_P256_SHA256, signature::ECDSA_P384_SHA256]),
-        (SignatureScheme::ED25519, &[signature::ED25519]),
         (SignatureScheme::RSA_PSS_SHA512, &[signature::RSA_PSS_2048_8192_SHA512_LEGACY_KEY]),
         (SignatureScheme::RSA_PSS_SHA384, &[signature::RSA_PSS_2048_8192_SHA384_LEGACY_KEY]),
         (SignatureScheme::RSA_PSS_SHA256, &[signature::RSA_PSS_2048_8192_SHA256_LEGACY_KEY]),
