@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 'use strict'
 
-// Packs what is published: the package, and one for each platform of which there is a native module.
+// Packs what is published: the package, one for each platform of which there is a native module, and the local cloud for users' tests.
 
 const { execFileSync } = require('node:child_process')
 const { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } = require('node:fs')
@@ -19,33 +19,41 @@ const NAPI = path.join(ROOT, 'node_modules', '@napi-rs', 'cli', 'dist', 'cli.js'
 /** How large a tarball may be as it is published, in bytes. */
 const LIMITS = { main: 100_000, platform: 2_000_000 }
 
+/** Where tarballs go if nobody says so. */
+const PACKAGES = path.join(ROOT, 'target', 'packages')
+
 /** What package.json says to those who work on it alone. */
 const OWN_FIELDS = ['scripts', 'devDependencies', 'overrides', 'napi']
 
 /** What says that a folder was made here. */
 const MARK = '.packages'
 
-const HELP = `Usage: node scripts/pack.js [--modules FOLDER] [--out FOLDER] [--all]
+const HELP = `Usage: node scripts/pack.js [--modules FOLDER] [--programs FOLDER] [--out FOLDER] [--all]
 
 Packs what is published into tarballs, each of a platform beside a bill of materials, and prints their sizes. Fails if one is too large.
 
   --modules FOLDER  where the native modules are; this folder if absent
+  --programs FOLDER where the programs of the local cloud are, named such as simulator.x86_64-unknown-linux-gnu; without it, the
+                    one that \`cargo build --release --package simulator\` has made, if there is one
   --out FOLDER      where tarballs go, in place of those of before; target/packages if absent
-  --all             fail if a platform has no module, as a release does
+  --all             fail if a platform has no module, or no program where a folder of them is given, as a release does
 `
 
-if (require.main === module) main()
-
 async function main() {
+  // It needs what this file exports.
+  const { packLocalCloud } = require('./packing/local-cloud.js')
+  const text = { type: 'string' }
   const { values } = parseArgs({
-    options: { modules: { type: 'string' }, out: { type: 'string' }, all: { type: 'boolean' }, help: { type: 'boolean', short: 'h' } },
+    options: { modules: text, programs: text, out: text, all: { type: 'boolean' }, help: { type: 'boolean', short: 'h' } },
   })
   if (values.help) return process.stdout.write(HELP)
-  const tarballs = packAll({ modules: values.modules, out: values.out, isComplete: values.all })
+  const { modules, programs, out, all: isComplete } = values
+  const tarballs = [...packAll({ modules, out, isComplete }), ...packLocalCloud({ programs, out, isComplete })]
   for (const tarball of tarballs) {
     const { name, bytes, limit } = await shrink(tarball)
     const verdict = bytes <= limit ? 'PASS' : 'FAIL'
-    console.log(`${verdict}  ${name.padEnd(32)} ${bytes.toLocaleString('en').padStart(9)} bytes packed, at most ${limit.toLocaleString('en')}`)
+    const [size, most] = [bytes, limit].map((it) => it.toLocaleString('en'))
+    console.log(`${verdict}  ${name.padEnd(42)} ${size.padStart(9)} bytes packed, at most ${most}`)
     if (verdict === 'FAIL') process.exitCode = 1
   }
 }
@@ -54,7 +62,7 @@ async function main() {
  * Packs all packages, and says of each what it is called, where its tarball is, how large, and which files are in it. The main one
  * comes last, as it has to be published. They have their last size only when `shrink` was at them.
  */
-function packAll({ modules = ROOT, out: to = path.join(ROOT, 'target', 'packages'), isComplete = false } = {}) {
+function packAll({ modules = ROOT, out: to = PACKAGES, isComplete = false } = {}) {
   const out = path.resolve(to)
   empty(out)
   const platforms = platformFolders(path.join(out, 'npm'))
@@ -137,4 +145,6 @@ function npm(args, cwd) {
   return execFileSync('npm', [...args, '--ignore-scripts'], options)
 }
 
-module.exports = { packAll }
+module.exports = { packAll, platformFolders, writeManifest, npmPack, source, MARK, PACKAGES }
+
+if (require.main === module) main()

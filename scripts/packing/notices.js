@@ -21,10 +21,10 @@ const ELSEWHERE = new Map([
 const LICENCE_FILE = /^(?:licen[cs]e|copying|copyright|notice|unlicense)(?:[-._].*)?$/i
 
 /**
- * The notices for the module of a target, such as `x86_64-unknown-linux-gnu`, into which these crates are linked. One that brings no text is
- * an error.
+ * The notices for what is built for a target, such as `x86_64-unknown-linux-gnu`, and these crates are linked into: the module, or another
+ * `product` (its name, and a word for it). A crate that brings no text is an error.
  */
-function notices(target, crates) {
+function notices(target, crates, { name, word } = { name: 'provision-vm', word: 'module' }) {
   const texts = new Map()
   for (const crate of crates) {
     for (const text of licenceTexts(crate)) {
@@ -34,16 +34,17 @@ function notices(target, crates) {
     }
   }
   return [
-    `# What is linked into provision-vm for ${target}`,
-    'The module is made of provision-vm itself (MIT, see LICENSE), of the standard library of Rust (MIT or Apache-2.0,\nhttps://www.rust-lang.org; the texts are those of log, which is of the same authors), and of these crates. Their texts follow, each once.',
+    `# What is linked into ${name} for ${target}`,
+    `The ${word} is made of provision-vm itself (MIT, see LICENSE), of the standard library of Rust (MIT or Apache-2.0,
+https://www.rust-lang.org; the texts are those of libc, which is of the same authors)${target.includes('musl') ? ', of musl (MIT, https://musl.libc.org)' : ''}, and of these crates. Their texts follow, each once.`,
     crates.map(({ name, version, license, repository }) => `- ${name} ${version}: ${license}${repository ? `, ${repository}` : ''}`).join('\n'),
     ...[...texts.values()].map(({ text, crates }) => `## ${crates.map(({ name }) => name).join(', ')}\n\n\`\`\`\`text\n${text}\n\`\`\`\``),
   ].join('\n\n')
 }
 
-/** What Cargo links for a target: no build scripts, no macros, nothing of the tests. */
-function linkedCrates(target) {
-  const of = ['--package', 'provision-vm-native', '--edges', 'normal,no-proc-macro', '--target', target]
+/** What Cargo links into a package for a target: no build scripts, no macros, nothing of the tests. */
+function linkedCrates(target, product = 'provision-vm-native') {
+  const of = ['--package', product, '--edges', 'normal,no-proc-macro', '--target', target]
   const tree = cargo(['tree', ...of, '--prefix', 'none', '--format', '{p}'])
   const lines = new Set(tree.split('\n').map((line) => line.split(' ').slice(0, 2).join(' ')).filter(Boolean))
   const { packages } = JSON.parse(cargo(['metadata', '--format-version', '1', '--filter-platform', target]))
