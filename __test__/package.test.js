@@ -27,9 +27,33 @@ test('what is meant is in it, and nothing else', () => {
     'index.js',
     'js/boot-report.d.ts',
     'js/boot-report.js',
+    'js/cli/arguments.js',
+    'js/cli/callback-check.js',
+    'js/cli/commands/destroy.js',
+    'js/cli/commands/doctor.js',
+    'js/cli/commands/list.js',
+    'js/cli/commands/plan.js',
+    'js/cli/commands/provision.js',
+    'js/cli/commands/reap.js',
+    'js/cli/commands/simulate.js',
+    'js/cli/commands/status.js',
+    'js/cli/failure.js',
+    'js/cli/interruption.js',
+    'js/cli/local-cloud.js',
+    'js/cli/main.js',
+    'js/cli/manual.js',
+    'js/cli/nearest.js',
+    'js/cli/provisioning-flags.js',
+    'js/cli/table.js',
+    'js/cli/terminal.js',
+    'js/cli/words.js',
+    'js/local-cloud.d.ts',
+    'js/local-cloud.js',
     'js/support/bytes.js',
+    'js/support/local-cloud-program.js',
     'js/support/reading.js',
     'js/support/refusal.js',
+    'js/survey.d.ts',
     'js/webhook.d.ts',
     'js/webhook.js',
     'native.d.ts',
@@ -101,7 +125,7 @@ test('Are The Types Wrong finds none, however they are resolved', () => {
   const args = [attw, tarball, '--profile', 'strict', '--format', 'ascii', '--no-color', '--no-emoji']
   const { status, stdout, stderr } = spawnSync(process.execPath, args, { cwd: folder, encoding: 'utf8' })
   assert.equal(status, 0, stdout + stderr)
-  for (const entry of ['"provision-vm"', '"provision-vm/webhook"', '"provision-vm/boot-report"']) assert.ok(stdout.includes(entry), stdout)
+  for (const entry of ['"provision-vm"', '"provision-vm/webhook"', '"provision-vm/boot-report"', '"provision-vm/local-cloud"']) assert.ok(stdout.includes(entry), stdout)
 })
 
 /** A file of a tarball; every byte is one character of it. */

@@ -14,6 +14,7 @@ const ENTRIES = [
   ['provision-vm', 'index.d.ts'],
   ['provision-vm/webhook', 'js/webhook.d.ts'],
   ['provision-vm/boot-report', 'js/boot-report.d.ts'],
+  ['provision-vm/local-cloud', 'js/local-cloud.d.ts'],
 ]
 for (const [name, types] of ENTRIES) {
   test(`${name} exports what its types say, to \`require\` and by name to \`import\``, async () => {

@@ -1,0 +1,58 @@
+'use strict'
+
+const { checkCallback } = require('../callback-check.js')
+const { EXIT } = require('../failure.js')
+const { hang } = require('../table.js')
+
+const MARKS = { ok: ['✔', 'green'], warning: ['!', 'yellow'], failed: ['✖', 'red'], skipped: ['-', 'dim'] }
+
+module.exports = {
+  usage: 'doctor',
+  summary: 'is everything set up? what would stop a provision?',
+  about:
+    'Checks all that a provisioning needs: settings, both APIs and what their credentials may do, keys, image, server types. It makes no ' +
+    'server; one auth key is made and revoked. Where CALLBACK_URL is set, the address of callbacks is checked too.',
+  examples: `
+provision-vm doctor
+provision-vm doctor --region eu-central
+provision-vm doctor --json | jq '.checks[] | select(.verdict == "failed")'
+`,
+  flags: {
+    region: { value: 'REGION', says: 'whether this region or location sells what is needed; all of them if not given' },
+  },
+  isLook: true,
+  underway: 'Checking the set-up',
+  exitCodes: `Exit codes:
+  0              healthy; there may be warnings
+  1              something failed, or could not be looked at
+  2              a mistake in the arguments
+  129, 130, 143  ended by SIGHUP, SIGINT (Ctrl-C), SIGTERM
+`,
+
+  async run({ flags, call, terminal, env }) {
+    const what = flags.region === undefined ? {} : { region: flags.region }
+    const [diagnosis, callback] = await Promise.all([call((api, common) => api.doctor(what, common)), checkCallback(env)])
+    const checks = [...diagnosis.checks, ...(callback ? [callback] : [])]
+    const all = { ...diagnosis, healthy: diagnosis.healthy && callback?.verdict !== 'failed', checks }
+    terminal.answer(all, (to) => describe(all, to))
+    return all.healthy ? EXIT.ok : EXIT.failed
+  },
+}
+
+function describe({ healthy, checks }, to) {
+  const room = Math.max(...checks.map(({ name }) => name.length))
+  const of = (verdict) => checks.filter((check) => check.verdict === verdict).length
+  const rest = `${of('failed')} failed, ${of('warning')} to look at, ${of('skipped')} skipped`
+  const sum = `${healthy ? to.style('green', 'Healthy') : to.style('red', 'Not healthy')}: ${of('ok')} good, ${rest}.`
+  return [...checks.flatMap((check) => linesOf(check, room, to)), '', sum]
+}
+
+/** A check on its line, and below it what to do. Off a terminal the verdict is a word that can be searched for. */
+function linesOf({ name, verdict, what, code, hint }, room, { style, isWatched, width }) {
+  const [sign, colour] = MARKS[verdict]
+  const mark = isWatched ? sign : verdict.padEnd('skipped'.length)
+  const indent = mark.length + 1 + room + 2
+  const lines = hang(`${style(colour, mark)} ${style('bold', name.padEnd(room))}  `, what, indent, width)
+  const advice = verdict === 'ok' || verdict === 'skipped' ? '' : [code, hint].filter(Boolean).join(': ')
+  return advice ? [...lines, ...hang(' '.repeat(indent), advice, indent, width)] : lines
+}

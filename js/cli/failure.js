@@ -1,0 +1,69 @@
+'use strict'
+
+// What a failure is to a shell and to a person.
+
+const { UsageError, flagsOf } = require('./arguments.js')
+const { wrap } = require('./table.js')
+const { describeTime } = require('./words.js')
+
+const EXIT = { ok: 0, failed: 1, usage: 2, SIGHUP: 129, SIGINT: 130, SIGTERM: 143 }
+
+/** The exit code of an error: a mistake, a signal after a complete undo, or a failure. */
+function exitCode(error) {
+  if (error.code === 'INVALID_INPUT' || error.code === 'CONFIG') return EXIT.usage
+  const isUndone = error.code === 'ABORTED' && error.leftovers.length === 0
+  return (isUndone && EXIT[error.signalName]) || EXIT.failed
+}
+
+/**
+ * A failure in a few lines: what, what to do, what is left. Not the display's own, which is for calls that make something: a look
+ * leaves nothing, and it would be odd to say so.
+ */
+function explain(error, { command, style, width }) {
+  const { code, hint, requestIds = [], leftovers = [] } = error
+  const message = inFlags(error, command)
+  const makes = command?.undoes && code && error.step !== 'validate'
+  const lines = [
+    ...(hint ? [hint] : []),
+    ...(error.retryAfterMs ? [`Try again in ${describeTime(error.retryAfterMs, Math.ceil)}.`] : []),
+    ...(code ? [] : deepest(error)),
+    ...(requestIds.length > 0 ? [`Request: ${requestIds.join(', ')}`] : []),
+    ...(makes && leftovers.length === 0 ? ['Nothing was left behind.'] : []),
+    ...describeLeftovers(leftovers),
+  ]
+  // The code of a mistake in the arguments is for programs: whoever typed them reads what was wrong with them.
+  const what = code && !(error instanceof UsageError) ? `${code}: ${message}` : message
+  return [`${style('red', 'error:')} ${style('bold', what)}`, ...lines.flatMap((line) => wrap(line, width - 2)).map((line) => `  ${line}`)]
+}
+
+/** An error for JSON: this package's as it is, of any other what `JSON.stringify` would leave out. */
+function dataOf(error) {
+  const { name, message, code } = error
+  return typeof error.toJSON === 'function' ? error : { name, message, ...(code === undefined ? {} : { code }) }
+}
+
+/** A line for each thing that is still there, or may be. */
+function describeLeftovers(leftovers) {
+  return leftovers.map((left) => `Left behind: ${[left.kind.replace('_', ' '), left.id, left.name].filter(Boolean).join(' ')}: ${left.why}`)
+}
+
+module.exports = { EXIT, dataOf, describeLeftovers, exitCode, explain }
+
+/** The message, with what a person typed instead of the argument that this program made of it. */
+function inFlags({ field, message }, command) {
+  if (!command || typeof field !== 'string') return message
+  const typed = { jobId: command.operand, agentId: '--agent', region: '--region', serverId: '--server-id', serverName: '--server-name' }
+  const names = [
+    ...Object.entries(typed).flatMap(([name, as]) => [[`params.${name}`, as], [`target.${name}`, as], [`what.${name}`, as]]),
+    ...Object.entries(flagsOf(command)).map(([flag, { option }]) => [`options.${option}`, `--${flag}`]),
+  ]
+  const found = names.find(([name, as]) => as && (field === name || field.startsWith(`${name}[`) || field.startsWith(`${name}.`)))
+  return found ? message.replace(found[0], found[1]) : message
+}
+
+/** Why the module could not even be loaded: the deepest cause, since those above it only guess. */
+function deepest(error) {
+  let cause = error
+  while (cause.cause instanceof Error) cause = cause.cause
+  return cause === error ? [] : [`Because: ${cause.message.split('\n')[0]}`]
+}
