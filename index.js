@@ -1,6 +1,6 @@
 'use strict'
 
-const native = load()
+const native = require('./native.js')
 
 /**
  * Provisions one VM for one job. What it takes and returns: `index.d.ts`.
@@ -440,36 +440,4 @@ function describe(error) {
   } catch {
     return typeof error
   }
-}
-
-/** The generated loader blames a bug of npm for a missing module; the usual reasons are others. */
-function load() {
-  try {
-    return require('./native.js')
-  } catch (cause) {
-    throw new Error(`provision-vm has no native module for this place: ${whyNot(process.platform, process.arch)}`, { cause })
-  }
-}
-
-function whyNot(platform, arch) {
-  const place = `${platform}-${arch}`
-  const kinds = { linux: ['-gnu', '-musl'], darwin: [''], win32: ['-msvc'] }[platform]
-  if (!kinds || !['x64', 'arm64'].includes(arch)) {
-    return `there is none for ${place}, only for Linux, macOS and Windows on x64 and arm64`
-  }
-  const isThere = (module) => {
-    try {
-      return Boolean(require.resolve(module))
-    } catch {
-      return false
-    }
-  }
-  const homes = kinds.flatMap((kind) => [`./provision-vm.${place}${kind}.node`, `provision-vm-${place}${kind}/package.json`])
-  if (process.env.NAPI_RS_NATIVE_LIBRARY_PATH || homes.some(isThere)) {
-    return `the one for ${place} is there, but Node.js ${process.versions.node} cannot or may not load it; its cause says more`
-  }
-  return (
-    `the one for ${place} is not installed. npm has it as an optional dependency: install without --omit=optional, ` +
-    'and with a lock file that knows this platform. In a clone of the repository, npm run build makes it'
-  )
 }

@@ -15,7 +15,7 @@ const NAPI = path.join(ROOT, 'node_modules', '@napi-rs', 'cli', 'dist', 'cli.js'
 const ARGS = [
   ...['build', '--platform', '--release', '--package', 'provision-vm-native'],
   ...['--manifest-path', 'native/Cargo.toml', '--package-json-path', 'package.json'],
-  ...['--output-dir', '.', '--js', 'native.js', '--dts', 'native.d.ts'],
+  ...['--output-dir', '.', '--no-js', '--dts', 'native.d.ts'],
 ]
 
 const CARGO = process.env.CARGO_HOME ?? path.join(homedir(), '.cargo')
