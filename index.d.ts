@@ -170,6 +170,11 @@ export declare function plan(params: ProvisionVMParams, options?: ProvisionOptio
 export declare function doctor(what?: { region?: string | null | undefined } | null, options?: ProvisionOptions | null): Promise<Diagnosis>
 
 /**
+ * What this process has done so far, of all calls: for a dashboard. It costs next to nothing, and nothing is reset.
+ */
+export declare function getMetrics(): Metrics
+
+/**
  * Orders a server in Hetzner's own words, as the app's old module did. The label `attempt` is added to yours: by it an
  * order whose answer is lost is found again instead of placed twice. If the call fails or is aborted, the server is
  * deleted again, or named in `leftovers`. It belongs to no job: `provisionVM` and `reap` leave it alone.
@@ -441,6 +446,13 @@ export interface CallOptions {
    * it, so that a CI log can mask it. For `scripts/provision.js`; keep what it gets out of logs.
    */
   onSecret?: ((secret: string) => unknown) | null | undefined
+  /**
+   * Called with each span of the call as it ends: one for the call, one for each of its steps, one for each request. They are as OTLP has
+   * them in JSON, so a collector takes them as they are. Without it none are made.
+   */
+  onSpan?: ((span: Span) => unknown) | null | undefined
+  /** The span that those of the call are to be part of: a `traceparent` of W3C Trace Context. It needs `onSpan`. */
+  traceparent?: string | null | undefined
   /** Where settings are read, at the time of the call. Default: `process.env`. */
   env?: Readonly<Record<string, string | undefined>> | null | undefined
   /**
@@ -463,6 +475,40 @@ export interface CallOptions {
   tailscaleClientSecret?: string | null | undefined
   /** Instead of `TAILSCALE_API_URL`: the address of the API with its path. */
   tailscaleApiUrl?: string | null | undefined
+}
+
+/** Something that took its time, in the JSON of OTLP. Attributes have the names of OpenTelemetry's conventions, and ours begin with `provision_vm.`. */
+export interface Span {
+  /** 32 hexadecimal digits. */
+  traceId: string
+  /** 16 hexadecimal digits. */
+  spanId: string
+  /** That of the span it is part of, or empty. */
+  parentSpanId: string
+  /** The function, the step, or what a request is for, such as `create server`. */
+  name: string
+  /** 3 for a request, 1 for all else. */
+  kind: 1 | 3
+  /** Nanoseconds since 1970, by this machine's clock. */
+  startTimeUnixNano: string
+  /** Nanoseconds since 1970. */
+  endTimeUnixNano: string
+  /** What else is said of it. No secret, no header, no body and no query is in it. */
+  attributes: { key: string; value: { stringValue: string } | { intValue: string } }[]
+  /** `{ code: 2, message }` if it failed, else empty. */
+  status: { code?: 2; message?: string }
+}
+
+/** What a process has done so far. */
+export interface Metrics {
+  /** Calls that have not ended. */
+  underway: number
+  /** Those that have, by function and outcome. Of `provisionMany` the call as a whole counts, not its jobs. */
+  calls: { function: string; outcome: 'ok' | ProvisionErrorCode; count: number; seconds: number }[]
+  /** Requests by host, method and outcome: the status of the answer, or why there was none, such as `timeout`. */
+  requests: { host: string; method: string; outcome: string; count: number; seconds: number }[]
+  /** How many of them repeated one that had failed. */
+  retries: number
 }
 
 /** A machine that has not joined, whose reports are asked for. */
@@ -706,7 +752,7 @@ export type Step =
   | 'remove'
 
 /** One thing that happened. `message` says it to people, `detail` to programs, told apart by `detail.kind`. */
-export interface ProgressEvent extends Omit<NativeEvent, 'detail'> {
+export interface ProgressEvent extends Omit<NativeEvent, 'detail' | 'span'> {
   step: Step
   detail: EventDetail
 }

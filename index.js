@@ -9,7 +9,7 @@ const native = require('./native.js')
  * all below, because the stacks of Bun go back through awaits only.
  */
 async function provisionVM(params, options) {
-  return await call(native.provisionVm, { params: toData(params) }, options)
+  return await call('provisionVM', native.provisionVm, { params: toData(params) }, options)
 }
 
 /**
@@ -58,27 +58,27 @@ async function callForMany(jobs, options, onJob) {
     onJob(job)
     return job
   }
-  return await call(native.provisionMany, { jobs: data }, options, settle)
+  return await call('provisionMany', native.provisionMany, { jobs: data }, options, settle)
 }
 
 /** Finds what dead attempts left, and finishes or removes it. What it takes and returns: `index.d.ts`. */
 async function reap(options) {
-  return await call(native.reap, {}, options)
+  return await call('reap', native.reap, {}, options)
 }
 
 /** Removes what stands for a job, with all that hangs on it. What it takes and returns: `index.d.ts`. */
 async function deprovisionVM(target, options) {
-  return await call(native.deprovisionVm, { target: toData(target) }, options)
+  return await call('deprovisionVM', native.deprovisionVm, { target: toData(target) }, options)
 }
 
 /** Removes what runs of a workflow left of a job. What it takes and returns: `index.d.ts`. */
 async function cleanUpRun(target, options) {
-  return await call(native.cleanUpRun, { target: toData(target) }, options)
+  return await call('cleanUpRun', native.cleanUpRun, { target: toData(target) }, options)
 }
 
 /** Looks where a job stands. What it takes and returns: `index.d.ts`. */
 async function getProvisioning(target, options) {
-  return await call(native.getProvisioning, { target: toData(target) }, options)
+  return await call('getProvisioning', native.getProvisioning, { target: toData(target) }, options)
 }
 
 // The functions of the app's old modules, by their old names. What they take and return: `index.d.ts`.
@@ -106,12 +106,12 @@ const doctor = (what, options) => look('doctor', toData(what) ?? {}, options)
 
 /** One look at more than a job. */
 async function look(survey, params, options) {
-  return JSON.parse(await call(native.survey, { survey, params }, options))
+  return JSON.parse(await call(survey === 'list' ? 'listVMs' : survey, native.survey, { survey, params }, options))
 }
 
 /** One operation by its name. */
 async function perform(operation, args, options) {
-  const text = await call(native.perform, { operation, args: toData(args) }, options)
+  const text = await call(operation, native.perform, { operation, args: toData(args) }, options)
   // Nothing was found, or there is nothing to say.
   return text === undefined || text === null ? undefined : JSON.parse(text)
 }
@@ -140,19 +140,34 @@ function joined(polling, options) {
  * One call of the core: data in, data out, with what JavaScript alone can do around it. With `settle` it is one for many jobs,
  * which is told how each of them ended and returns what `onSettled` hears.
  */
-async function call(run, what, options, settle) {
+async function call(name, run, what, options, settle) {
+  const count = begin(name)
+  try {
+    const value = await perceive(name, run, what, options, settle)
+    count('ok')
+    return value
+  } catch (error) {
+    count(error.code ?? 'INTERNAL')
+    throw error
+  }
+}
+
+async function perceive(name, run, what, options, settle) {
   const kinds = settle ? { ...OWN_OPTIONS, onSettled: OWN_OPTIONS.onProgress } : OWN_OPTIONS
-  const { signal, onProgress, onSecret, onSettled, bootReports, env, logger, others } = takeOptions(options, kinds)
-  const input = JSON.stringify({ ...what, options: toData(others), env: pickSettings(env) })
+  const { signal, onProgress, onSecret, onSpan, onSettled, traceparent, bootReports, env, logger, others } = takeOptions(options, kinds)
+  const trace = onSpan && { name, parent: traceparent }
+  const input = JSON.stringify({ ...what, options: toData(others), env: pickSettings(env), trace })
   // Some loggers with methods are functions themselves.
   const takesLines = logger && hasMethods(logger, 'info', 'warn')
   const log = guard('logger', (event) =>
     takesLines ? logger[event.level](`[${event.scope}] ${event.message}`) : logger(event),
   )
   const report = guard('onProgress', onProgress)
+  const tellSpan = guard('onSpan', onSpan)
   const onEvent = (event) => {
     // `null` says that everything has arrived.
     if (event === null) return
+    if (event.span !== undefined) return tellSpan(JSON.parse(event.span))
     if (logger) log(event)
     if (onProgress) report(event)
   }
@@ -161,7 +176,7 @@ async function call(run, what, options, settle) {
     if (secret !== null) tellSecret(secret)
   }
   // Where nobody listens, nothing is said.
-  const ears = [logger || onProgress ? onEvent : null, onSecret ? onMinted : null]
+  const ears = [logger || onProgress || onSpan ? onEvent : null, onSecret ? onMinted : null]
 
   const tellSettled = guard('onSettled', onSettled)
   const arrivals = []
@@ -186,6 +201,27 @@ async function call(run, what, options, settle) {
   } finally {
     signal?.removeEventListener('abort', abort)
   }
+}
+
+/** Calls of this process by function and outcome, and those that are under way. */
+const calls = new Map()
+let underway = 0
+
+/** Counts a call; what it returns is told how it ended. */
+function begin(name) {
+  const began = performance.now()
+  underway += 1
+  return (outcome) => {
+    underway -= 1
+    const key = `${name} ${outcome}`
+    const known = calls.get(key) ?? { function: name, outcome, count: 0, seconds: 0 }
+    calls.set(key, { ...known, count: known.count + 1, seconds: known.seconds + (performance.now() - began) / 1000 })
+  }
+}
+
+/** What this process has done so far. What is in it: `index.d.ts`. */
+function getMetrics() {
+  return { underway, calls: [...calls.values()].map((it) => ({ ...it })), ...JSON.parse(native.countRequests()) }
 }
 
 /** How long to wait for what a caller kept of a machine's reports. */
@@ -263,6 +299,7 @@ module.exports = {
   listVMs,
   plan,
   doctor,
+  getMetrics,
   createServer,
   waitForAction,
   deleteServer,
@@ -298,6 +335,8 @@ const OWN_OPTIONS = {
   signal: ['an AbortSignal', isSignal],
   onProgress: ['a function', (it) => typeof it === 'function'],
   onSecret: ['a function', (it) => typeof it === 'function'],
+  onSpan: ['a function', (it) => typeof it === 'function'],
+  traceparent: ['a string', (it) => typeof it === 'string'],
   bootReports: ['a function', (it) => typeof it === 'function'],
   env: ['an object', (it) => typeof it === 'object' && Object.keys(it).length >= 0],
   logger: ['false, a function, or an object with info and warn', isLogger],

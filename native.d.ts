@@ -67,6 +67,9 @@ export interface CleanUpReport {
  */
 export declare function cleanUpRun(input: string, cancel: Cancel, onEvent?: ((event: ProgressEvent | null) => void) | null, onSecret?: ((secret: string | null) => void) | null): Promise<CleaningUp>
 
+/** What this process has asked of the clouds so far, as JSON text: `{ requests, retries }`. */
+export declare function countRequests(): string
+
 /** How a removal ended: with a value or with a fault. */
 export interface Deprovisioning {
   /** What was found, and what became of it. */
@@ -271,6 +274,8 @@ export interface ProgressEvent {
   serverIp?: string
   /** The address in the tailnet, as soon as it is known. */
   tailscaleIp?: string
+  /** Nothing that happened, but a span that ended, as JSON text. */
+  span?: string
 }
 
 /**

@@ -33,6 +33,7 @@ interface Functions {
   findDeviceByIp(ip: string, options?: t.CallOptions | null): Promise<t.TailscaleDevice | undefined>
   generateCloudInitConfig(params: t.CloudInitParams, options?: t.CloudInitOptions | null): string
   generateSnapshotCloudInitConfig(params: t.CloudInitParams, options?: t.CloudInitOptions | null): string
+  getMetrics(): t.Metrics
   isProvisionError(error: unknown): error is t.ProvisionFailure
 }
 type PollingToo = (t.Polling & t.CallOptions) | null
@@ -85,6 +86,8 @@ interface CallOptions {
   signal?: AbortSignal | Nothing
   onProgress?: ((event: t.ProgressEvent) => unknown) | Nothing
   onSecret?: ((secret: string) => unknown) | Nothing
+  onSpan?: ((span: t.Span) => unknown) | Nothing
+  traceparent?: string | Nothing
   env?: Readonly<Record<string, string | undefined>> | Nothing
   logger?: t.Logger | ((event: t.ProgressEvent) => unknown) | false | Nothing
   timeoutMs?: number | Nothing

@@ -48,7 +48,7 @@ pub async fn perform(
     #[napi(ts_arg_type = "((event: ProgressEvent | null) => void) | null")] on_event: Option<Callback<ProgressEvent>>,
     #[napi(ts_arg_type = "((secret: string | null) => void) | null")] on_secret: Option<Callback<String>>,
 ) -> Answered {
-    let listener = Listener { on_event, on_secret };
+    let listener = Listener::new(on_event, on_secret);
     let outcome = call(input, cancel.into(), listener, read, |what, settings, process, cancel, listener| async move {
         process.perform(&what, &settings, cancel, listener).await
     });

@@ -126,7 +126,7 @@ pub async fn deprovision_vm(
     #[napi(ts_arg_type = "((event: ProgressEvent | null) => void) | null")] on_event: Option<Callback<ProgressEvent>>,
     #[napi(ts_arg_type = "((secret: string | null) => void) | null")] on_secret: Option<Callback<String>>,
 ) -> Deprovisioning {
-    let listener = Listener { on_event, on_secret };
+    let listener = Listener::new(on_event, on_secret);
     let outcome =
         call(input, cancel.into(), listener, read_target, |what, settings, process, cancel, listener| async move {
             process.deprovision(&what, &settings, cancel, listener).await
@@ -146,7 +146,7 @@ pub async fn clean_up_run(
     #[napi(ts_arg_type = "((event: ProgressEvent | null) => void) | null")] on_event: Option<Callback<ProgressEvent>>,
     #[napi(ts_arg_type = "((secret: string | null) => void) | null")] on_secret: Option<Callback<String>>,
 ) -> CleaningUp {
-    let listener = Listener { on_event, on_secret };
+    let listener = Listener::new(on_event, on_secret);
     let outcome =
         call(input, cancel.into(), listener, read_run, |what, settings, process, cancel, listener| async move {
             process.clean_up(&what, &settings, cancel, listener).await
@@ -166,7 +166,7 @@ pub async fn get_provisioning(
     #[napi(ts_arg_type = "((event: ProgressEvent | null) => void) | null")] on_event: Option<Callback<ProgressEvent>>,
     #[napi(ts_arg_type = "((secret: string | null) => void) | null")] on_secret: Option<Callback<String>>,
 ) -> Looking {
-    let listener = Listener { on_event, on_secret };
+    let listener = Listener::new(on_event, on_secret);
     let outcome =
         call(input, cancel.into(), listener, read_job, |what, settings, process, cancel, listener| async move {
             process.status(&what, &settings, cancel, listener).await

@@ -1,7 +1,7 @@
 //! Many jobs in one call.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use napi::threadsafe_function::ThreadsafeFunctionCallMode;
 use napi_derive::napi;
@@ -16,7 +16,7 @@ use super::provision::call;
 use super::settings::Purpose;
 use crate::provision::{
     Audience, CancellationToken, Cause, Event, Many, Observer, Outcome, Params, Progress, ProvisionError, Provisioner,
-    Settings, Summary,
+    Settings, Summary, Tracer,
 };
 use crate::secret::Secret;
 
@@ -81,7 +81,7 @@ pub async fn provision_many(
     #[napi(ts_arg_type = "((secret: string | null) => void) | null")] on_secret: Option<Callback<String>>,
     #[napi(ts_arg_type = "(job: SettledJob | null) => void")] on_settled: Callback<SettledJob>,
 ) -> Summarized {
-    let listener = Listener { on_event, on_secret };
+    let listener = Listener::new(on_event, on_secret);
     let on_settled = Arc::new(on_settled);
     let teller = on_settled.clone();
     let run = |what: Jobs,
@@ -89,7 +89,7 @@ pub async fn provision_many(
                process: Provisioner,
                cancel: CancellationToken,
                listener: Arc<Listener>| async move {
-        let hall = Hall { listener, on_settled: teller };
+        let hall = Hall { listener, on_settled: teller, traced: Mutex::default() };
         Ok(process.provision_many(what.jobs, &settings, what.many, cancel, &hall).await)
     };
     let outcome = call(input, cancel.into(), listener, read, run).await;
@@ -105,14 +105,23 @@ pub async fn provision_many(
 struct Hall {
     listener: Arc<Listener>,
     on_settled: Arc<Callback<SettledJob>>,
+    /// The spans of the jobs that have not settled, where spans are asked for.
+    traced: Mutex<BTreeMap<usize, Arc<Tracer>>>,
 }
 
 impl Audience for Hall {
     fn observer(&self, job: usize) -> Arc<dyn Observer> {
-        Arc::new(Seat { listener: self.listener.clone(), index: count(job) })
+        let tracer = self.listener.part("provisionVM");
+        if let Some(tracer) = &tracer {
+            self.traced().insert(job, tracer.clone());
+        }
+        Arc::new(Seat { listener: self.listener.clone(), index: count(job), tracer })
     }
 
     fn settled(&self, job: usize, outcome: Outcome) {
+        if let Some(tracer) = self.traced().remove(&job) {
+            tracer.end(outcome.as_ref().err().map(|error| (error.cause.code().as_str(), error.to_string())));
+        }
         let outcome = outcome.map(|done| Progress::Ready(Box::new(done))).map_err(|error| {
             let error = *error;
             Box::new(ProvisionError { cause: at_its_place(error.cause, job), ..error })
@@ -127,6 +136,13 @@ impl Audience for Hall {
 struct Seat {
     listener: Arc<Listener>,
     index: u32,
+    tracer: Option<Arc<Tracer>>,
+}
+
+impl Hall {
+    fn traced(&self) -> MutexGuard<'_, BTreeMap<usize, Arc<Tracer>>> {
+        self.traced.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Observer for Seat {
@@ -136,6 +152,10 @@ impl Observer for Seat {
 
     fn secret(&self, secret: &Secret) {
         self.listener.secret(secret);
+    }
+
+    fn tracer(&self) -> Option<Arc<Tracer>> {
+        self.tracer.clone()
     }
 }
 

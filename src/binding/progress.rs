@@ -1,11 +1,14 @@
 //! Events and minted secrets, handed to JavaScript in order and without waiting for it.
 
+use std::sync::{Arc, OnceLock};
+
 use napi::Status;
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi_derive::napi;
+use serde_json::{Value, json};
 
 use super::output::{Price, milliseconds, number};
-use crate::provision::{Detail, Event, Observer};
+use crate::provision::{Attribute, Detail, Event, Observer, Span, TraceContext, Tracer};
 use crate::secret::Secret;
 
 /// One thing that happened, for `onProgress` and the log.
@@ -37,6 +40,8 @@ pub struct ProgressEvent {
     pub server_ip: Option<String>,
     /// The address in the tailnet, as soon as it is known.
     pub tailscale_ip: Option<String>,
+    /// Nothing that happened, but a span that ended, as JSON text.
+    pub span: Option<String>,
 }
 
 impl From<Event> for ProgressEvent {
@@ -54,8 +59,49 @@ impl From<Event> for ProgressEvent {
             server_id: event.known.server_id.map(number),
             server_ip: event.known.server_ip.map(|ip| ip.to_string()),
             tailscale_ip: event.known.tailscale_ip.map(|ip| ip.to_string()),
+            span: None,
         }
     }
+}
+
+impl From<Span> for ProgressEvent {
+    fn from(span: Span) -> Self {
+        Self {
+            index: None,
+            step: String::new(),
+            scope: String::new(),
+            level: String::new(),
+            message: String::new(),
+            detail: EventDetail::default(),
+            attempt: None,
+            elapsed_ms: 0.0,
+            server_name: None,
+            server_id: None,
+            server_ip: None,
+            tailscale_ip: None,
+            span: Some(otlp(&span)),
+        }
+    }
+}
+
+/// A span as OTLP writes it in JSON: what collectors take, and what JavaScript hands on.
+fn otlp(span: &Span) -> String {
+    let value = |value: &Attribute| match value {
+        Attribute::Text(text) => json!({ "stringValue": text }),
+        // In OTLP's JSON 64 bits are text.
+        Attribute::Number(number) => json!({ "intValue": number.to_string() }),
+    };
+    let attributes: Vec<Value> =
+        span.attributes.iter().map(|(key, it)| json!({ "key": key, "value": value(it) })).collect();
+    // SPAN_KIND_CLIENT and SPAN_KIND_INTERNAL; STATUS_CODE_ERROR and STATUS_CODE_UNSET.
+    let kind = if span.is_client { 3 } else { 1 };
+    let status = span.error.as_ref().map_or_else(|| json!({}), |why| json!({ "code": 2, "message": why }));
+    json!({
+        "traceId": span.trace, "spanId": span.id, "parentSpanId": span.parent.as_deref().unwrap_or_default(),
+        "name": span.name, "kind": kind, "attributes": attributes, "status": status,
+        "startTimeUnixNano": span.began.as_nanos().to_string(), "endTimeUnixNano": span.ended.as_nanos().to_string(),
+    })
+    .to_string()
 }
 
 /// What an event says, as data. Which fields there are, its kind decides; `index.d.ts` has them by kind.
@@ -125,11 +171,41 @@ pub(super) type Callback<T> = ThreadsafeFunction<Option<T>, (), Option<T>, Statu
 
 /// Hands everything to two callbacks, where there is somebody who listens.
 pub(super) struct Listener {
-    pub on_event: Option<Callback<ProgressEvent>>,
-    pub on_secret: Option<Callback<String>>,
+    on_event: Option<Callback<ProgressEvent>>,
+    on_secret: Option<Callback<String>>,
+    /// Set once it is known that spans are asked for.
+    tracer: OnceLock<Arc<Tracer>>,
 }
 
 impl Listener {
+    pub(super) fn new(on_event: Option<Callback<ProgressEvent>>, on_secret: Option<Callback<String>>) -> Arc<Self> {
+        Arc::new(Self { on_event, on_secret, tracer: OnceLock::new() })
+    }
+
+    /// From here on the call is traced, as a part of somebody's span if that is named.
+    pub(super) fn trace(self: &Arc<Self>, name: String, within: Option<TraceContext>) {
+        let tracer = self.new_tracer(name, within);
+        // It is set but once.
+        let _ = self.tracer.set(tracer);
+    }
+
+    /// The spans of a part of the call, which hear the same ears.
+    pub(super) fn part(self: &Arc<Self>, name: &str) -> Option<Arc<Tracer>> {
+        let context = self.tracer.get()?.context().clone();
+        Some(self.new_tracer(name.to_owned(), Some(context)))
+    }
+
+    fn new_tracer(self: &Arc<Self>, name: String, within: Option<TraceContext>) -> Arc<Tracer> {
+        // The tracer is the listener's own, and must not keep it alive.
+        let ears = Arc::downgrade(self);
+        let hear = move |span: Span| {
+            if let Some(listener) = ears.upgrade() {
+                listener.hears(|| span.into());
+            }
+        };
+        Arc::new(Tracer::begin(name, within, Box::new(hear)))
+    }
+
     /// Tells what happened, if anybody wants to hear it.
     pub(super) fn hears(&self, event: impl FnOnce() -> ProgressEvent) {
         if let Some(on_event) = &self.on_event {
@@ -158,5 +234,9 @@ impl Observer for Listener {
         if let Some(on_secret) = &self.on_secret {
             on_secret.call(Some(secret.expose().to_owned()), ThreadsafeFunctionCallMode::NonBlocking);
         }
+    }
+
+    fn tracer(&self) -> Option<Arc<Tracer>> {
+        self.tracer.get().cloned()
     }
 }

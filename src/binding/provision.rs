@@ -11,7 +11,7 @@ use super::output::{Reaping, Settled};
 use super::progress::{Callback, Listener, ProgressEvent};
 use super::{log, settings};
 use crate::provision::settings::{BoxFuture, Network};
-use crate::provision::{CancellationToken, Cause, Progress, ProvisionError, Provisioner, Settings};
+use crate::provision::{CancellationToken, Cause, Observer, Progress, ProvisionError, Provisioner, Settings};
 
 /// One client per way to the network, shared by all calls of the process: it holds the connections.
 static CLIENTS: Mutex<BTreeMap<Network, Provisioner>> = Mutex::new(BTreeMap::new());
@@ -27,7 +27,7 @@ pub async fn provision_vm(
     #[napi(ts_arg_type = "((event: ProgressEvent | null) => void) | null")] on_event: Option<Callback<ProgressEvent>>,
     #[napi(ts_arg_type = "((secret: string | null) => void) | null")] on_secret: Option<Callback<String>>,
 ) -> Settled {
-    let listener = Listener { on_event, on_secret };
+    let listener = Listener::new(on_event, on_secret);
     let outcome =
         call(input, cancel.into(), listener, input::read, |what, settings, process, cancel, listener| async move {
             if what.waits {
@@ -48,7 +48,7 @@ pub async fn reap(
     #[napi(ts_arg_type = "((event: ProgressEvent | null) => void) | null")] on_event: Option<Callback<ProgressEvent>>,
     #[napi(ts_arg_type = "((secret: string | null) => void) | null")] on_secret: Option<Callback<String>>,
 ) -> Reaping {
-    let listener = Listener { on_event, on_secret };
+    let listener = Listener::new(on_event, on_secret);
     let outcome = call(
         input,
         cancel.into(),
@@ -73,18 +73,20 @@ pub(super) async fn call<
 >(
     input: String,
     cancel: CancellationToken,
-    listener: Listener,
+    listener: Arc<Listener>,
     read: fn(&str) -> Result<Input<I>, Cause>,
     run: impl FnOnce(I, Settings, Provisioner, CancellationToken, Arc<Listener>) -> F + Send + 'static,
 ) -> Result<T, Box<ProvisionError>> {
-    let listener = Arc::new(listener);
     let kept = Arc::new(Mutex::new(None));
     let (told, keep) = (listener.clone(), kept.clone());
     let work = async move {
         let read = read(&input).map_err(ProvisionError::at_the_door);
         // The text holds the secrets of the environment; it is not kept for the length of the job.
         drop(input);
-        let Input { what, mut settings, network, log_filter } = read?;
+        let Input { what, mut settings, network, log_filter, trace } = read?;
+        if let Some((name, within)) = trace {
+            told.trace(name, within);
+        }
         let process = prepare(&mut settings, network, log_filter.as_deref())?;
         let done = run(what, settings, process, cancel, told).await?;
         *keep.lock().unwrap_or_else(PoisonError::into_inner) = Some(done);
@@ -123,6 +125,9 @@ async fn carry_out(
     listener: &Listener,
 ) -> Result<(), Box<ProvisionError>> {
     let outcome = tokio::spawn(work).await.unwrap_or_else(|_| Err(broken_down()));
+    if let Some(tracer) = listener.tracer() {
+        tracer.end(outcome.as_ref().err().map(|error| (error.cause.code().as_str(), error.to_string())));
+    }
     listener.flush().await;
     outcome
 }

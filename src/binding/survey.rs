@@ -3,7 +3,7 @@
 
 use napi_derive::napi;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::cancel::Token;
 use super::drop_in::Answered;
@@ -13,7 +13,16 @@ use super::output::milliseconds;
 use super::progress::{Callback, Listener, ProgressEvent};
 use super::provision::call;
 use super::settings::Purpose;
-use crate::provision::{self, Cause, Params, Patient, ProvisionError};
+use crate::provision::{self, Cause, Params, Patient, ProvisionError, metrics};
+
+/// What this process has asked of the clouds so far, as JSON text: `{ requests, retries }`.
+#[napi(js_name = "countRequests", catch_unwind)]
+pub fn count_requests() -> String {
+    let requests = metrics::requests().into_iter().map(|(kind, tally)| {
+        json!({ "host": kind.host, "method": kind.method, "outcome": kind.outcome, "count": tally.count, "seconds": tally.time.as_secs_f64() })
+    });
+    json!({ "requests": requests.collect::<Vec<_>>(), "retries": metrics::retries() }).to_string()
+}
 
 /// What is asked.
 enum Survey {
@@ -31,7 +40,7 @@ pub async fn survey(
     #[napi(ts_arg_type = "((event: ProgressEvent | null) => void) | null")] on_event: Option<Callback<ProgressEvent>>,
     #[napi(ts_arg_type = "((secret: string | null) => void) | null")] on_secret: Option<Callback<String>>,
 ) -> Answered {
-    let listener = Listener { on_event, on_secret };
+    let listener = Listener::new(on_event, on_secret);
     let outcome = call(input, cancel.into(), listener, read, |what, settings, process, cancel, listener| async move {
         match what {
             Survey::List => process.list(&settings, cancel, listener).await.and_then(|list| text(&VmList::from(list))),

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::candidate::CandidateAttempt;
@@ -9,7 +10,7 @@ use super::job::Job;
 use super::leftover::{Kind, Leftover};
 use crate::hetzner::Price;
 use crate::secret::Secret;
-use crate::transport::Left;
+use crate::transport::{Left, Tracer};
 
 /// Where a job, or another call, stands. The order is that of the work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -197,6 +198,11 @@ pub trait Observer: Send + Sync {
 
     /// A secret was minted; a log should mask it from now on. Comes before anything else could print it.
     fn secret(&self, secret: &Secret);
+
+    /// What hears of spans, if anybody asked for them.
+    fn tracer(&self) -> Option<Arc<Tracer>> {
+        None
+    }
 }
 
 /// Tells a listener something. One that breaks down must not take the job with it, nor the other listeners.

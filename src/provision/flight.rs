@@ -17,7 +17,7 @@ use super::event::{Event, Observer, quietly};
 use super::settings::Settings;
 use super::{Outcome, Params};
 use crate::secret::Secret;
-use crate::transport::{Instant, now, sleep_until};
+use crate::transport::{Instant, Tracer, now, sleep_until};
 
 /// The flights of a process.
 #[derive(Default)]
@@ -220,5 +220,10 @@ impl Observer for Cabin {
         for listener in self.listeners() {
             quietly(|| listener.secret(secret));
         }
+    }
+
+    /// That of the call which began it: the others wait for what that one does.
+    fn tracer(&self) -> Option<Arc<Tracer>> {
+        self.listeners().first().and_then(|listener| listener.tracer())
     }
 }

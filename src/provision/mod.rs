@@ -89,6 +89,7 @@ use crate::hetzner::{Hetzner, Project, Server};
 use crate::secret::Secret;
 use crate::tailscale::Tailscale;
 use crate::transport::{Admission, Chain, Chance, Clock, Dial, Left, Live, RateBudget, RetryBudget, Transport};
+pub use crate::transport::{Attribute, Span, TraceContext, Tracer, metrics};
 use settings::Network;
 
 /// What to provision.
@@ -266,6 +267,7 @@ impl Provisioner {
         run.waits = terms.waits;
         run.allowance = terms.allowance;
         run.limit(terms.timeout);
+        run.note_job();
         run.say(
             Scope::ProvisionVm,
             format!("Provisioning {} in {} for job {}", job.name, run.locations().join(", "), job.id),
@@ -318,7 +320,7 @@ impl Provisioner {
         let (clock, witness) = (Arc::new(Clock::default()), Arc::new(Clock::default()));
         let chain = |clock: &Arc<Clock>, rate: &Arc<RateBudget>, common: &Arc<Clock>| {
             let (transport, chance, budget) = (self.transport.clone(), self.chance.clone(), self.budget.clone());
-            Chain::new(transport, clock.clone(), chance, budget, rate.clone(), common.clone())
+            Chain::new(transport, clock.clone(), chance, budget, rate.clone(), common.clone()).traced(observer.tracer())
         };
         let tailnet = self.shared.tailnet(settings);
         let mut to_hetzner = chain(&clock, project.rate(), project.clock());

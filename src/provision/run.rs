@@ -393,8 +393,20 @@ impl<'a> Run<'a> {
         self.end_step();
         self.notes().step = step;
         tracing::debug!(step = step.as_str(), "step");
+        if let Some(tracer) = self.observer.tracer() {
+            tracer.enter(step.as_str());
+        }
         if let Some(title) = step.title() {
             self.tell(Scope::ProvisionVm, title, Detail::Step);
+        }
+    }
+
+    /// Says in the call's span which job it is about.
+    pub(super) fn note_job(&self) {
+        if let Some(tracer) = self.observer.tracer() {
+            tracer.note("provision_vm.job_id", self.job.id.as_str());
+            tracer.note("provision_vm.agent_id", self.job.agent.as_str());
+            tracer.note("provision_vm.server_name", self.job.name.as_str());
         }
     }
 

@@ -8,10 +8,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
+use super::metrics;
 use super::retry::{self, Judge, Opinion, Patience, Repeat};
 use super::{
-    Admission, Chance, Clock, Fate, Instant, Pass, RateBudget, RetryBudget, Transport, TransportError, Urgency, sleep,
-    timeout_at,
+    Admission, Chance, Clock, Fate, Instant, Pass, RateBudget, RetryBudget, Tracer, Transport, TransportError, Urgency,
+    sleep, timeout_at,
 };
 
 /// The longest that a shared look may take.
@@ -56,6 +57,7 @@ pub struct Chain {
     budget: Arc<RetryBudget>,
     rate: Arc<RateBudget>,
     admission: Option<Arc<Admission>>,
+    tracer: Option<Arc<Tracer>>,
     sent: AtomicU32,
 }
 
@@ -69,13 +71,19 @@ impl Chain {
         rate: Arc<RateBudget>,
         common: Arc<Clock>,
     ) -> Self {
-        Self { transport, clock, common, chance, budget, rate, admission: None, sent: AtomicU32::new(0) }
+        Self { transport, clock, common, chance, budget, rate, admission: None, tracer: None, sent: AtomicU32::new(0) }
     }
 
     /// The same for a job that was let in: what it asks for was reserved.
     #[must_use]
     pub fn admitted(self, admission: Arc<Admission>) -> Self {
         Self { admission: Some(admission), ..self }
+    }
+
+    /// The same, with each request told to somebody.
+    #[must_use]
+    pub fn traced(self, tracer: Option<Arc<Tracer>>) -> Self {
+        Self { tracer, ..self }
     }
 
     /// What its token may ask for.
@@ -211,6 +219,7 @@ impl Chain {
                 return Err(error);
             }
             tracing::debug!(operation, tried, %error, ?pause, "trying again");
+            metrics::retried();
             before = Some(error);
             sleep(pause).await;
         }
@@ -233,7 +242,13 @@ impl Chain {
         tracing::debug!(operation = call.operation, method = %call.request.method(), path = call.request.uri().path(), "request");
         let limit = deadline.min(now + call.attempt_limit);
         let answer = timeout_at(limit, self.transport.exchange(call.request.clone())).await;
-        let answer = match answer.unwrap_or_else(|| Err(TransportError::Timeout { host: host.clone() })) {
+        let answer = answer.unwrap_or_else(|| Err(TransportError::Timeout { host: host.clone() }));
+        let outcome = answer.as_ref().map(|answer| answer.status().as_u16());
+        metrics::requested(&host, call.request.method(), outcome, self.clock.now().duration_since(now));
+        if let Some(tracer) = &self.tracer {
+            tracer.requested(call.operation, &call.request, now, outcome);
+        }
+        let answer = match answer {
             Ok(answer) => answer,
             Err(error) => {
                 if error.fate() == Fate::NotSent {

@@ -162,6 +162,12 @@ fn wall_unix() -> i64 {
     now.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }
 
+/// The time since 1970 by this machine's clock: for what people read beside other logs, and never to decide by.
+#[expect(clippy::disallowed_methods, reason = "for spans, which are compared with those of other programs")]
+pub(super) fn unix_time() -> Duration {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default()
+}
+
 /// Now, for deadlines and waits, for who has no clock of a cloud's.
 #[expect(clippy::disallowed_methods, reason = "the one reader of the monotonic clock")]
 pub fn now() -> Instant {

@@ -107,6 +107,23 @@ impl TransportError {
         }
     }
 
+    /// The kind of failure in a word, for those who count.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Refused { .. } => "refused",
+            Self::Dns { .. } => "dns",
+            Self::Connect { .. } => "connect",
+            Self::ConnectTimeout { .. } => "connect_timeout",
+            Self::Certificate { .. } => "certificate",
+            Self::Broken { .. } => "broken",
+            Self::Timeout { .. } => "timeout",
+            Self::OutOfTime { .. } => "out_of_time",
+            Self::OverBudget { .. } => "over_budget",
+            Self::TooLarge { .. } => "too_large",
+            Self::Redirect { .. } => "redirect",
+        }
+    }
+
     /// Whether the same request may fare better a moment later.
     pub fn is_passing(&self) -> bool {
         !matches!(

@@ -29,10 +29,12 @@ mod error;
 mod fetched;
 mod live;
 mod look;
+pub mod metrics;
 mod rate;
 pub mod request;
 pub mod retry;
 mod tls;
+mod trace;
 mod upstream_text;
 
 use bytes::Bytes;
@@ -52,6 +54,7 @@ pub use look::Looks;
 pub use rate::{Admission, Left, Pass, RateBudget, Urgency};
 pub use request::{BaseUrl, BaseUrlError};
 pub use retry::{Judge, Opinion, Pace, Patience, Repeat};
+pub use trace::{Attribute, Span, TraceContext, Tracer};
 pub use upstream_text::{clean, id_in};
 
 /// Answers above this size are refused before they are held in memory (fault G28). A tailnet of 5,000 devices with

@@ -1,0 +1,250 @@
+//! Spans, for who watches many services at once: one for a call, one for each of its steps, one for each request.
+//!
+//! The ids are those of W3C Trace Context, the names of attributes those of OpenTelemetry's conventions for HTTP clients. Who does not ask
+//! for them pays nothing: there is no tracer. No span holds a header, a body or a query.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::clock::{Chance, Instant, now, unix_time};
+use super::{TransportError, chain};
+
+/// The place in somebody's trace that a call belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TraceContext {
+    /// The trace: 32 hexadecimal digits.
+    pub trace: String,
+    /// The span above: 16 hexadecimal digits.
+    pub span: String,
+}
+
+impl TraceContext {
+    /// Reads a `traceparent`, such as `00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01` (W3C Trace Context, 3.2).
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.trim().split('-');
+        let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        let is_hex = |text: &str, length| {
+            text.len() == length && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+        };
+        let is_sound = is_hex(version, 2) && is_hex(trace, 32) && is_hex(span, 16) && is_hex(flags, 2);
+        // Of a version to come the first four parts are the same. Zeros alone are no id.
+        let is_known = version != "ff" && (version != "00" || parts.next().is_none());
+        let is_set = [trace, span].iter().all(|id| id.bytes().any(|byte| byte != b'0'));
+        (is_sound && is_known && is_set).then(|| Self { trace: trace.to_owned(), span: span.to_owned() })
+    }
+}
+
+/// Something that took its time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// The trace that it belongs to.
+    pub trace: String,
+    /// Its own id.
+    pub id: String,
+    /// The span that it is part of.
+    pub parent: Option<String>,
+    /// What was done.
+    pub name: String,
+    /// Whether somebody else was asked.
+    pub is_client: bool,
+    /// When it began, since 1970 by this machine's clock.
+    pub began: Duration,
+    /// When it ended.
+    pub ended: Duration,
+    /// What else is to be said of it.
+    pub attributes: Vec<(&'static str, Attribute)>,
+    /// Why it failed.
+    pub error: Option<String>,
+}
+
+/// The value of an attribute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Attribute {
+    /// A text.
+    Text(String),
+    /// A number.
+    Number(u64),
+}
+
+impl From<&str> for Attribute {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+/// Hears of spans as they end.
+type Ear = Box<dyn Fn(Span) + Send + Sync>;
+
+/// The spans of one call.
+pub struct Tracer {
+    context: TraceContext,
+    parent: Option<String>,
+    name: String,
+    /// The same moment by both clocks, so that lengths are those of the monotonic one.
+    began: (Instant, Duration),
+    chance: Chance,
+    state: Mutex<State>,
+    ear: Ear,
+}
+
+#[derive(Default)]
+struct State {
+    step: Option<(String, &'static str, Instant)>,
+    attributes: Vec<(&'static str, Attribute)>,
+    has_ended: bool,
+}
+
+impl Tracer {
+    /// Begins the span of a call, within somebody's or as a trace of its own.
+    pub fn begin(name: String, within: Option<TraceContext>, ear: Ear) -> Self {
+        let chance = Chance::from_system();
+        let (trace, parent) = match within {
+            Some(TraceContext { trace, span }) => (trace, Some(span)),
+            None => (format!("{}{}", chance.id(), chance.id()), None),
+        };
+        let context = TraceContext { trace, span: chance.id() };
+        Self { context, parent, name, began: (now(), unix_time()), chance, state: Mutex::default(), ear }
+    }
+
+    /// Where something belongs that is part of this call.
+    pub fn context(&self) -> &TraceContext {
+        &self.context
+    }
+
+    /// Says something of the call as a whole.
+    pub fn note(&self, name: &'static str, value: impl Into<Attribute>) {
+        let mut state = self.state();
+        state.attributes.retain(|(known, _)| *known != name);
+        state.attributes.push((name, value.into()));
+    }
+
+    /// The step before ends, and this one begins.
+    pub fn enter(&self, step: &'static str) {
+        let begun = (self.chance.id(), step, now());
+        let ended = self.state().step.replace(begun);
+        self.tell_step(ended);
+    }
+
+    /// The call ends, with this code if it failed. What comes after it, such as an undo that goes on, is not told.
+    pub fn end(&self, error: Option<(&str, String)>) {
+        let (step, attributes) = {
+            let mut state = self.state();
+            if std::mem::replace(&mut state.has_ended, true) {
+                return;
+            }
+            (state.step.take(), std::mem::take(&mut state.attributes))
+        };
+        self.tell_step(step);
+        let code = error.as_ref().map(|(code, _)| ("error.type", Attribute::from(*code)));
+        (self.ear)(Span {
+            trace: self.context.trace.clone(),
+            id: self.context.span.clone(),
+            parent: self.parent.clone(),
+            name: self.name.clone(),
+            is_client: false,
+            began: self.began.1,
+            ended: self.time_of(now()),
+            attributes: attributes.into_iter().chain(code).collect(),
+            error: error.map(|(_, message)| message),
+        });
+    }
+
+    /// A request that began then has had its answer, or has got none.
+    pub(super) fn requested(
+        &self,
+        operation: &'static str,
+        request: &http::Request<bytes::Bytes>,
+        began: Instant,
+        outcome: Result<u16, &TransportError>,
+    ) {
+        let (uri, mut attributes) = (request.uri(), Vec::with_capacity(6));
+        let path = format!("{}://{}{}", uri.scheme_str().unwrap_or_default(), chain::host_of(uri), uri.path());
+        attributes.push(("http.request.method", request.method().as_str().into()));
+        attributes.push(("server.address", uri.host().unwrap_or_default().into()));
+        if let Some(port) = uri.port_u16().or_else(|| (uri.scheme_str() == Some("https")).then_some(443)) {
+            attributes.push(("server.port", Attribute::Number(port.into())));
+        }
+        attributes.push(("url.full", Attribute::Text(path)));
+        let error = match outcome {
+            Ok(status) => {
+                attributes.push(("http.response.status_code", Attribute::Number(status.into())));
+                (status >= 400).then(|| (status.to_string(), format!("the answer is {status}")))
+            }
+            Err(error) => Some((error.kind().to_owned(), error.to_string())),
+        };
+        if let Some((kind, _)) = &error {
+            attributes.push(("error.type", kind.as_str().into()));
+        }
+        let parent = self.state().step.as_ref().map_or_else(|| self.context.span.clone(), |(id, ..)| id.clone());
+        let error = error.map(|(_, message)| message);
+        self.tell(self.chance.id(), parent, operation, (began, now()), true, attributes, error);
+    }
+
+    fn tell_step(&self, step: Option<(String, &'static str, Instant)>) {
+        let Some((id, name, began)) = step else { return };
+        self.tell(id, self.context.span.clone(), name, (began, now()), false, Vec::new(), None);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a span has that many parts")]
+    fn tell(
+        &self,
+        id: String,
+        parent: String,
+        name: &'static str,
+        (began, ended): (Instant, Instant),
+        is_client: bool,
+        attributes: Vec<(&'static str, Attribute)>,
+        error: Option<String>,
+    ) {
+        (self.ear)(Span {
+            trace: self.context.trace.clone(),
+            id,
+            parent: Some(parent),
+            name: name.to_owned(),
+            is_client,
+            began: self.time_of(began),
+            ended: self.time_of(ended),
+            attributes,
+            error,
+        });
+    }
+
+    fn time_of(&self, moment: Instant) -> Duration {
+        self.began.1 + moment.saturating_duration_since(self.began.0)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Tracer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tracer").field("context", &self.context).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_traceparent_is_read_as_the_recommendation_says() {
+        let (trace, span) = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7");
+        let zero = "0".repeat(32);
+        for (text, is_read) in [
+            (format!("00-{trace}-{span}-01"), true),
+            (format!(" 00-{trace}-{span}-00 "), true),
+            (format!("01-{trace}-{span}-01-more"), true),
+            (format!("00-{trace}-{span}-01-more"), false),
+            (format!("ff-{trace}-{span}-01"), false),
+            (format!("00-{zero}-{span}-01"), false),
+            (format!("00-{trace}-{}-01", &zero[..16]), false),
+            (format!("00-{}-{span}-01", trace.to_uppercase()), false),
+            (format!("00-{trace}-{span}"), false),
+            (String::new(), false),
+        ] {
+            assert_eq!(TraceContext::parse(&text).is_some(), is_read, "{text}");
+        }
+    }
+}
