@@ -285,6 +285,19 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_wrong_timeout_is_no_matter_where_an_option_stands_for_it() {
+        let wrong = |options: Value| {
+            call(|input| {
+                input["env"]["PROVISION_TIMEOUT_SECONDS"] = json!("soon");
+                input["options"] = options.clone();
+            })
+        };
+        let settings = wrong(json!({ "timeoutMs": 5000 })).unwrap_or_else(|cause| panic!("{cause}")).settings;
+        assert_eq!((settings.timeout, settings.lifetime), (Duration::from_secs(5), Duration::from_secs(600)));
+        assert!(wrong(json!({})).is_err() && wrong(json!({ "finishWithinMs": 60_000 })).is_err());
+    }
+
     fn reporting(env: &mut Value, url: &str, secret: &str) {
         (env["BOOT_REPORT_URL"], env["BOOT_REPORT_SECRET"]) = (json!(url), json!(secret));
     }

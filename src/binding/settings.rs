@@ -241,9 +241,11 @@ pub(super) fn read(environment: &Environment, options: Options, purpose: Purpose
             Some(timeout) => timeout,
             None => timeout(environment)?,
         },
-        lifetime: match options.lifetime {
-            Some(lifetime) => lifetime,
-            None => timeout(environment)?,
+        lifetime: match (options.lifetime, timeout(environment)) {
+            (Some(lifetime), _) => lifetime,
+            // A variable that an option stands for is not looked at.
+            (None, Err(_)) if options.timeout.is_some() => USUAL_TIMEOUT,
+            (None, variable) => variable?,
         },
         reach: options.reach,
         report: if is_provision { reporting(environment)? } else { None },
