@@ -7,7 +7,6 @@ const { readFileSync } = require('node:fs')
 const path = require('node:path')
 const { test } = require('node:test')
 
-const { plan } = require('..')
 const { runCli } = require('./support/cli.js')
 const { ROOT, startCloud } = require('./support/simulator.js')
 
@@ -22,17 +21,15 @@ const shown = [...PAGE.matchAll(/^ {4}\$ provision-vm (.*)\n((?: {4}.*\n|\n(?= {
 /** How long something took, and what is counted or drawn anew in each world, is nobody's promise. */
 function lasting(command, text) {
   if (command.startsWith('doctor')) {
-    // The words of a check are the core's; the page shows which there are and how they stand.
-    const checks = text.split('\n').map((line) => /^(ok|warning|failed|skipped) +([\w-]+) /.exec(line)?.slice(1)).filter(Boolean)
-    return checks.filter(([, name]) => name !== 'clock').join('\n')
+    // How far the clocks are apart depends on how long the world has run.
+    const checks = text.split('\n').filter((line) => /^(?:ok|warning|failed|skipped) /.test(line) && !/ clock /.test(line))
+    return checks.join('\n').replace(/\d+ of 3600/, '# of 3600')
   }
   return text.replace(/ *\b\d+ (s|min)\b/g, ' # $1').replace(/"requests":\{.*?\}|"nodeId":".*?"/g, '#')
 }
 
-const skip = typeof plan !== 'function' && 'the native module has no listVMs, plan and doctor yet'
-
-test('each command of docs/cli.md prints what stands below it', { skip }, async (t) => {
-  const cloud = await startCloud({ timeScale: 10 })
+test('each command of docs/cli.md prints what stands below it', async (t) => {
+  const cloud = await startCloud({ timeScale: 10, epoch: Math.floor(Date.now() / 1000) })
   t.after(() => cloud.stop())
   assert.ok(shown.length > 12)
   for (const [command, output] of shown.filter(([command]) => !command.startsWith('simulate'))) {

@@ -3,9 +3,9 @@
 // The terminal's door as a process of its own, against a local cloud: output, errors, exit codes, and what exists afterwards.
 
 const assert = require('node:assert/strict')
+const { open } = require('node:fs/promises')
 const { after, before, beforeEach, describe, it } = require('node:test')
 
-const { plan: realPlan } = require('..')
 const { provisionArgs, readJson, runCli } = require('./support/cli.js')
 const { leftIn, newJob, startCloud } = require('./support/simulator.js')
 
@@ -14,8 +14,14 @@ before(async () => (cloud = await startCloud()))
 beforeEach(() => cloud.reset())
 after(() => cloud.stop())
 
-/** The functions that look over all jobs came later than the rest. */
-const skip = typeof realPlan !== 'function' && 'the native module has no listVMs, plan and doctor yet'
+it('does not take an answer that cannot be written for a success', async (t) => {
+  const full = await open('/dev/full', 'w').catch(() => undefined)
+  if (!full) return t.skip('there is no /dev/full')
+  const { code, stderr } = await runCli(cloud, ['list', '--json'], { stdout: full.fd }).ended
+  await full.close()
+  assert.equal(code, 1)
+  assert.match(stderr, /^error: the answer could not be written: .*ENOSPC/m)
+})
 
 /** Runs a command, which must show no secret. */
 async function run(args, how) {
@@ -113,7 +119,7 @@ describe('failures have exit codes, codes and hints, in words and as JSON', () =
   }
 })
 
-describe('what looks over all', { skip }, () => {
+describe('what looks over all', () => {
   it('list has each job with its age and cost', async () => {
     const [one, two] = [newJob(), newJob()]
     assert.equal((await run(['list'])).stdout, 'No VMs.\n')

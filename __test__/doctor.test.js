@@ -72,6 +72,9 @@ const CASES = [
   ['an auth key by hand', { key: { reusable: false, ephemeral: true, tags: ['tag:agent'] } }, (key) => ({ TAILSCALE_AUTH_KEY: key }), ['auth-key', 'warning'], /TAILSCALE_AUTH_KEY/, /migration/],
   ['a secret for boot reports that is too short', {}, { BOOT_REPORT_URL: 'https://app.example/boot', BOOT_REPORT_SECRET: 'short' },
     ['settings', 'failed', 'CONFIG'], /BOOT_REPORT_SECRET/, /./],
+  ['a proxy that is none', {}, { HTTPS_PROXY: 'socks5://127.0.0.1:9' }, ['settings', 'failed', 'CONFIG'], /HTTPS_PROXY/, /./],
+  ['a timeout that is no number', {}, { PROVISION_TIMEOUT_SECONDS: 'soon' }, ['settings', 'failed', 'CONFIG'], /PROVISION_TIMEOUT_SECONDS/, /./],
+  ['certificates that cannot be read', {}, { NODE_EXTRA_CA_CERTS: '/nowhere.pem' }, ['settings', 'warning'], /nowhere\.pem/, /heeded/],
 ]
 
 describe('doctor', () => {
@@ -133,6 +136,14 @@ describe('doctor', () => {
     assert.deepEqual([verdicts.hetzner, verdicts.tailscale, verdicts.devices], ['skipped', 'ok', 'ok'])
   })
 
+  test('does not take an odd refusal of an id that nobody has for a lack of permission', async () => {
+    const odd = (json) => ({ answer: { status: 400, json, apply: false } })
+    const error = { error: { code: 'invalid_input', message: 'invalid id', details: null } }
+    await cloud.fault({ api: 'hetzner', method: 'PUT', path: '/servers/*', times: 1, kind: odd(error) })
+    await cloud.fault({ api: 'tailscale', method: 'DELETE', path: '/device/*', times: 1, kind: odd({ message: 'invalid device ID' }) })
+    assert.deepEqual(complaints(await examine()), [])
+  })
+
   test('refuses what it is not to be asked, and ends when it is given up', async () => {
     const refused = await examine({}, { region: 5 }).catch((error) => error)
     assert.deepEqual([refused.code, refused.field], ['INVALID_INPUT', 'params.region'])
@@ -150,7 +161,6 @@ describe('doctor', () => {
   })
 
   test('is no stranger to a project in which jobs run', async () => {
-    await cloud.configure({ machine: { boot_seconds: [1, 1] } }).catch(() => {})
     await provisionVM(newJob(), { env: cloud.env(), logger: false, wait: false })
     assert.deepEqual(complaints(await examine()), [])
   })

@@ -95,6 +95,15 @@ for (const [name, newKey, options] of [
   })
 }
 
+test('a server that has no curve of ours is told apart from one that is not there', async (t) => {
+  if (whyNoCertificates()) return t.skip(whyNoCertificates())
+  const { ca, port } = await startFront(t, { minVersion: 'TLSv1.3', ecdhCurve: 'X25519' })
+  const env = cloud.env({ HETZNER_API_URL: `https://localhost:${port}/v1`, NODE_EXTRA_CA_CERTS: ca })
+  const refused = await failure(provisionVM(newJob(), { env, logger: false }))
+  assert.deepEqual([refused.code, refused.retryable], ['TLS', false])
+  assert.match(refused.message, /speaks no TLS that is spoken here/)
+})
+
 test('a proxy may ask for TLS and a password, and what it refuses is said to be its refusal', async (t) => {
   if (whyNoCertificates()) return t.skip(whyNoCertificates())
   const { ca, tls, port } = await startFront(t)

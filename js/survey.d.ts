@@ -39,11 +39,14 @@ export interface VM {
   expiresInMs?: number
   /** What it costs, where Hetzner says so. */
   price?: Price
-  /** What it has cost by now at that price, in the currency of the project: hours begun, at most the month's price for each month. */
+  /**
+   * What it has cost by now at that price, in the currency of the project, net: hours begun, at most the month's price for each month. What
+   * Hetzner charges beside the server, such as its public IPv4 address, is not in it.
+   */
   costSoFar?: string
 }
 
-/** What a call of `provisionVM` would do now. */
+/** What a call of `provisionVM` would do now. Ids of firewalls, networks and placement groups show only in the order whether they exist. */
 export interface Plan {
   /**
    * `create`: order a server. `return`: hand over the one that stands ready. `finish`: finish one that an earlier call began.

@@ -13,12 +13,12 @@ const { ROOT } = require('./simulator.js')
 const PROGRAM = path.join(ROOT, 'js', 'cli', 'main.js')
 
 /** Runs a command as a shell would. Nobody sits at its terminal. */
-function runCli(cloud, args, { env = {} } = {}) {
+function runCli(cloud, args, { env = {}, stdout: to = 'pipe' } = {}) {
   const all = { PATH: process.env.PATH, ...(cloud ? cloud.env() : {}), ...env }
   for (const name of Object.keys(all)) if (all[name] === undefined) delete all[name]
-  const child = spawn(process.execPath, [PROGRAM, ...args], { env: all, stdio: ['ignore', 'pipe', 'pipe'] })
+  const child = spawn(process.execPath, [PROGRAM, ...args], { env: all, stdio: ['ignore', to, 'pipe'] })
   const said = { stdout: '', stderr: '' }
-  child.stdout.on('data', (chunk) => (said.stdout += chunk))
+  child.stdout?.on('data', (chunk) => (said.stdout += chunk))
   child.stderr.on('data', (chunk) => (said.stderr += chunk))
   const ended = once(child, 'close').then(([code, signal]) => ({ code, signal, ...said }))
   return { child, ended, said }

@@ -18,12 +18,12 @@ function catchSignals({ command, onActions, isIdle, warn }) {
   const known = { removed: new Set() }
   const onSignal = (name) => {
     if (!controller.signal.aborted) {
-      const changes = !command.isLook && !isIdle()
+      const changes = Boolean(command.givesUp) && !isIdle()
       const second = changes && !onActions ? '; a second signal ends at once and may leave something behind' : ''
       warn(`${name}: ${changes ? command.givesUp : 'giving up, nothing was changed'}${second}`)
       return controller.abort(name)
     }
-    const left = command.undoes ? `May be left behind: ${describeKnown(known)}` : command.isLook ? '' : 'Some of it may still be there.'
+    const left = command.undoes ? `May be left behind: ${describeKnown(known)}` : command.leaves ?? (command.isLook ? '' : 'Some of it may still be there.')
     if (onActions) return warn(`${name}: it goes on, unless it is cut short. ${left}`.trim())
     warn(`${name} again: ending at once. ${left}`.trim())
     process.exit(EXIT[name])

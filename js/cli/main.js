@@ -24,8 +24,19 @@ const COMMANDS = {
 
 /** Runs one command and gives the exit code. `load` gives the module; the streams are those of the process unless a test has its own. */
 async function main(args, { load = loadModule, env = process.env, stdin, stdout, stderr } = process) {
-  // A reader that went away is no reason to leave a machine half made.
-  for (const stream of [stdout, stderr]) stream.on('error', () => {})
+  let lost
+  // A reader that went away is no reason to leave a machine half made. But an answer that could not be written is no success.
+  stderr.on('error', () => {})
+  stdout.on('error', (error) => (lost ??= error))
+  const code = await runCommand(args, { load, env, stdin, stdout, stderr })
+  // Only a stream of Node.js tells when all of it is written, or why not.
+  if (stdout.writableLength !== undefined) await new Promise((resolve) => stdout.write('', resolve))
+  if (!lost || lost.code === 'EPIPE' || code !== EXIT.ok) return code
+  stderr.write(`error: the answer could not be written: ${lost.message}\n`)
+  return EXIT.failed
+}
+
+async function runCommand(args, { load, env, stdin, stdout, stderr }) {
   const terminal = openTerminal({ stdin, stdout, stderr, env, asJson: wantsJson(args) })
   let request
   try {

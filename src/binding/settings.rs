@@ -359,7 +359,9 @@ fn timeout(environment: &Environment) -> Result<Duration, Cause> {
 pub(super) fn network(environment: &Environment) -> Result<Network, Cause> {
     let proxy = |names: &[&'static str]| match environment.first(names) {
         None => Ok(None),
-        Some((name, text)) => Proxy::parse(text).map(Some).ok_or_else(|| refuse(name, "is not the address of a proxy")),
+        Some((name, text)) => {
+            Proxy::parse(text).map(Some).ok_or_else(|| refuse(name, "is not the address of an http: or https: proxy"))
+        }
     };
     Ok(Network {
         proxy: proxy(&["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"])?,

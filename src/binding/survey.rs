@@ -91,14 +91,23 @@ fn read_doctor(input: &Value) -> Result<Input<Survey>, Cause> {
     let region = input::read_region(&fields)?;
     let healthy = Patient { region, complaint: None, knows_hetzner: true, knows_tailscale: true };
     let (options, _) = input::read_options(input.get("options"), &[])?;
-    let ask = |patient, options, purpose| input::complete(input, Survey::Doctor(Box::new(patient)), options, purpose);
-    let complaint = match ask(healthy.clone(), options, Purpose::Provision) {
+    let ask = |input: &Value, patient, options, purpose| {
+        input::complete(input, Survey::Doctor(Box::new(patient)), options, purpose)
+    };
+    let complaint = match ask(input, healthy.clone(), options, Purpose::Provision) {
         Err(cause @ Cause::Setting { .. }) => cause,
         outcome => return outcome,
     };
     let apart = |purpose| {
-        let (options, _) = input::read_options(input.get("options"), &[])?;
-        ask(healthy.clone(), options, purpose)
+        let mut input = input.clone();
+        loop {
+            let (options, _) = input::read_options(input.get("options"), &[])?;
+            match ask(&input, healthy.clone(), options, purpose) {
+                // What both need, such as a proxy, is looked past, or nothing else could be told.
+                Err(Cause::Setting { setting, .. }) if is_shared(&setting) && drop_setting(&mut input, &setting) => {}
+                outcome => return outcome,
+            }
+        }
     };
     let (hetzner, tailscale) = (apart(Purpose::Hetzner), apart(Purpose::Tailscale));
     let patient = Patient {
@@ -118,6 +127,17 @@ fn read_doctor(input: &Value) -> Result<Input<Survey>, Cause> {
     };
     read.what = Survey::Doctor(Box::new(patient));
     Ok(read)
+}
+
+/// Whether a setting is no cloud's own.
+fn is_shared(setting: &str) -> bool {
+    !["HETZNER_", "TAILSCALE_", "ACTIONS_"].iter().any(|prefix| setting.starts_with(prefix))
+}
+
+/// Takes a variable out of the environment; whether it was there.
+fn drop_setting(input: &mut Value, setting: &str) -> bool {
+    let environment = input.get_mut("env").and_then(Value::as_object_mut);
+    environment.is_some_and(|environment| environment.remove(setting).is_some())
 }
 
 #[derive(Serialize)]

@@ -139,6 +139,15 @@ impl HetznerError {
         self.has_status(401..=401) && !self.is_unsigned()
     }
 
+    /// The request itself is what is refused: not who asks, nor how often.
+    pub(super) fn is_of_the_request(&self) -> bool {
+        self.has_status(400..=499)
+            && !self.is_unsigned()
+            && !self.is_unauthorized()
+            && !self.is_forbidden()
+            && !self.is_rate_limited()
+    }
+
     /// The project's quota is used up.
     pub fn is_over_quota(&self) -> bool {
         self.is(&["resource_limit_exceeded"])

@@ -114,14 +114,14 @@ impl Hetzner {
     }
 
     /// Asks for a change that can change nothing: of the labels of a server that is not there. A token that may only read is refused
-    /// before Hetzner looks for the server.
+    /// before Hetzner looks for the server; any other refusal of this request says that it may write.
     ///
     /// # Errors
     ///
     /// One that [`HetznerError::is_unauthorized`] or [`HetznerError::is_forbidden`], if the token may only read.
     pub async fn try_to_write(&self, within: Within) -> Result<(), HetznerError> {
         match self.replace_labels(NOBODY, &super::Labels::new(), within).await {
-            Err(error) if error.is_not_found() => Ok(()),
+            Err(error) if error.is_of_the_request() => Ok(()),
             outcome => outcome.map(drop),
         }
     }

@@ -155,7 +155,14 @@ impl Doctor<'_> {
     async fn examine(&self) -> Result<Diagnosis, Failure> {
         self.run.enter(Step::Read);
         let settings = match &self.patient.complaint {
-            None => Check::ok("settings", "All settings are there and can be read"),
+            None => match self.run.notes().warnings.as_slice() {
+                [] => Check::ok("settings", "All settings are there and can be read"),
+                warnings => Check::warning(
+                    "settings",
+                    warnings.join("; "),
+                    "Correct the setting, or take it away; until then it is not heeded.",
+                ),
+            },
             Some(cause) => Check::failed("settings", cause, None),
         };
         // A key is made in there, which is no matter for a guard: it has an undo of its own.

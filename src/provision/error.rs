@@ -375,7 +375,7 @@ fn transport_code(error: &TransportError) -> Code {
         | TransportError::Dns { .. }
         | TransportError::Connect { .. }
         | TransportError::ConnectTimeout { .. } => Code::Unreachable,
-        TransportError::Certificate { .. } => Code::Tls,
+        TransportError::Certificate { .. } | TransportError::Handshake { .. } => Code::Tls,
         TransportError::Broken { .. } | TransportError::Timeout { .. } => Code::Upstream,
         TransportError::OverBudget { .. } => Code::RateLimited,
         TransportError::OutOfTime { .. } => Code::Deadline,

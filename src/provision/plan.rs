@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::adopt::{self, Standing};
 use super::candidate::{CandidateAttempt, choose};
 use super::error::{Cause, ProvisionError};
-use super::event::{Observer, Step};
+use super::event::{Observer, Scope, Step};
 use super::job::{Job, TAG};
 use super::run::{Doing, Run};
 use super::settings::{IdOrName, Settings};
@@ -137,6 +137,11 @@ async fn draw_up(run: &Run<'_>) -> Result<Plan, Cause> {
         },
         Err(candidate) => Planned { candidate, price: None, is_in_stock: false },
     });
+    let candidates: Vec<Planned> = candidates.collect();
+    let orders = matches!(intent, Intent::Create | Intent::Replace);
+    if orders && candidates.iter().all(|planned| planned.candidate.refused.is_some()) {
+        run.warn(Scope::Hetzner, "Nothing can be ordered: each server type is left out");
+    }
     Ok(Plan {
         intent,
         server_name: run.job.name.clone(),
@@ -144,7 +149,7 @@ async fn draw_up(run: &Run<'_>) -> Result<Plan, Cause> {
         image: settings.source.image().clone(),
         uses_snapshot: settings.source.is_snapshot(),
         locations: run.locations().into_iter().map(str::to_owned).collect(),
-        candidates: candidates.collect(),
+        candidates,
         tags: std::iter::once(TAG.to_owned()).chain(settings.extras.tags.iter().cloned()).collect(),
         ephemeral: settings.ephemeral,
         warnings: std::mem::take(&mut run.notes().warnings),

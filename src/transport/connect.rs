@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use http::Uri;
+use http::header::{HeaderMap, HeaderValue, USER_AGENT};
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::proxy::Tunnel;
@@ -21,10 +22,13 @@ use tower_service::Service;
 
 use super::chain::host_of;
 use super::clock::now;
+use super::live::OUR_NAME;
 use super::request::with_plain_host;
 use super::{TransportError, clean, timeout_at, tls};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// A connection that says nothing for so long is asked whether it is still there.
+const PROBE: Duration = Duration::from_secs(15);
 const LOOPBACK: &str = "localhost,127.0.0.0/8,::1";
 /// What we speak, in the order of our preference.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
@@ -85,6 +89,12 @@ impl Connector {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
+        // Of several addresses each gets its share of this, so that a dead one does not use all of it up.
+        tcp.set_connect_timeout(Some(CONNECT_LIMIT));
+        // HTTP/2 asks for signs of life itself; this is for what is idle, and for HTTP/1.1.
+        tcp.set_keepalive(Some(PROBE));
+        tcp.set_keepalive_interval(Some(PROBE));
+        tcp.set_keepalive_retries(Some(3));
         let except = network.no_proxy.as_deref().unwrap_or_default();
         let proxies = network.proxy.as_ref().map_or_else(|| Matcher::builder().build(), |proxy| proxy.matcher(except));
         let proxies = Arc::new(proxies);
@@ -145,7 +155,9 @@ impl Service<Uri> for Way {
             let opening = self.tcp.call(to);
             return Box::pin(async move { Ok(MaybeHttpsStream::Http(opening.await?)) });
         };
-        let mut tunnel = Tunnel::new(proxy.uri().clone(), self.to_proxy.clone());
+        // Some proxies let nobody through who does not say what he is.
+        let name = HeaderMap::from_iter([(USER_AGENT, HeaderValue::from_static(OUR_NAME))]);
+        let mut tunnel = Tunnel::new(proxy.uri().clone(), self.to_proxy.clone()).with_headers(name);
         if let Some(credentials) = proxy.basic_auth() {
             tunnel = tunnel.with_auth(credentials.clone());
         }
@@ -158,6 +170,9 @@ impl Service<Uri> for Way {
 fn unconnected(host: String, error: &(dyn Error + 'static)) -> TransportError {
     if let Some(certificate) = certificate_error(error) {
         return TransportError::Certificate { host, why: clean(&certificate.to_string()) };
+    }
+    if let Some(tls) = tls_error(error).filter(|tls| has_nothing_in_common(tls)) {
+        return TransportError::Handshake { host, why: clean(&tls.to_string()) };
     }
     let is =
         |kind| sources(error).any(|source| source.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == kind));
@@ -174,8 +189,22 @@ fn unconnected(host: String, error: &(dyn Error + 'static)) -> TransportError {
     TransportError::Connect { host, why: reason(error) }
 }
 
+fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    sources(error).find_map(|source| source.downcast_ref::<rustls::Error>())
+}
+
+/// The other side speaks no cipher, curve, signature or version of ours (`tls.rs`). That does not pass by itself.
+fn has_nothing_in_common(tls: &rustls::Error) -> bool {
+    use rustls::AlertDescription::{HandshakeFailure, InsufficientSecurity, ProtocolVersion};
+    matches!(
+        tls,
+        rustls::Error::PeerIncompatible(_)
+            | rustls::Error::AlertReceived(HandshakeFailure | InsufficientSecurity | ProtocolVersion)
+    )
+}
+
 fn certificate_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
-    sources(error).find_map(|source| source.downcast_ref::<rustls::Error>()).filter(|tls| {
+    tls_error(error).filter(|tls| {
         matches!(
             tls,
             rustls::Error::InvalidCertificate(_)

@@ -48,6 +48,14 @@ pub enum TransportError {
         /// The TLS library's reason.
         why: String,
     },
+    /// No cipher, curve or version is common to both sides. Never tried again. `TLS`.
+    #[error("{host} speaks no TLS that is spoken here: {why}")]
+    Handshake {
+        /// Host and port that were asked.
+        host: String,
+        /// The TLS library's reason.
+        why: String,
+    },
     /// The connection broke after the request, or a part of it, was sent. `UPSTREAM`.
     #[error("the connection to {host} broke before the answer was complete: {why}")]
     Broken {
@@ -99,6 +107,7 @@ impl TransportError {
             | Self::Connect { .. }
             | Self::ConnectTimeout { .. }
             | Self::Certificate { .. }
+            | Self::Handshake { .. }
             | Self::OverBudget { .. }
             | Self::OutOfTime { .. } => Fate::NotSent,
             Self::Broken { .. } | Self::Timeout { .. } | Self::TooLarge { .. } | Self::Redirect { .. } => {
@@ -115,6 +124,7 @@ impl TransportError {
             Self::Connect { .. } => "connect",
             Self::ConnectTimeout { .. } => "connect_timeout",
             Self::Certificate { .. } => "certificate",
+            Self::Handshake { .. } => "handshake",
             Self::Broken { .. } => "broken",
             Self::Timeout { .. } => "timeout",
             Self::OutOfTime { .. } => "out_of_time",
@@ -128,7 +138,11 @@ impl TransportError {
     pub fn is_passing(&self) -> bool {
         !matches!(
             self,
-            Self::Certificate { .. } | Self::TooLarge { .. } | Self::Redirect { .. } | Self::OutOfTime { .. }
+            Self::Certificate { .. }
+                | Self::Handshake { .. }
+                | Self::TooLarge { .. }
+                | Self::Redirect { .. }
+                | Self::OutOfTime { .. }
         )
     }
 }

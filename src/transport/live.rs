@@ -45,7 +45,7 @@ const MOST_IDLE: usize = 4;
 /// How long requests wait for the first one to a host to open the connection that they will share.
 const HEAD_START: Duration = Duration::from_secs(2);
 /// How we name ourselves to the APIs.
-const OUR_NAME: &str = concat!("provision-vm/", env!("CARGO_PKG_VERSION"));
+pub(super) const OUR_NAME: &str = concat!("provision-vm/", env!("CARGO_PKG_VERSION"));
 
 /// The real exchange. Holds a pool of connections; cheap to build, best shared.
 #[derive(Debug)]

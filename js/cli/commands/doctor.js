@@ -21,6 +21,8 @@ provision-vm doctor --json | jq '.checks[] | select(.verdict == "failed")'
     region: { value: 'REGION', says: 'whether this region or location sells what is needed; all of them if not given' },
   },
   isLook: true,
+  givesUp: 'giving up, and revoking the auth key that was made to see whether one can be',
+  leaves: 'An auth key that nobody has may be left behind. It ends by itself within a minute.',
   underway: 'Checking the set-up',
   exitCodes: `Exit codes:
   0              healthy; there may be warnings

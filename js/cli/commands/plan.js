@@ -43,11 +43,13 @@ const ACTIONS = {
 }
 
 function describe(plan, { jobId }, to) {
-  const { action, serverName, serverId, image, usesSnapshot, locations, candidates, price, tags, ephemeral, warnings } = plan
+  const { action, serverName, serverId, image, usesSnapshot, locations, candidates, price, tags, ephemeral } = plan
   // Where a server stands already, what would be ordered is beside the point.
   const orders = action === 'create' || action === 'replace'
+  const isVain = orders && candidates.every(({ refused }) => refused)
+  const would = `${to.style('bold', 'It would')} ${ACTIONS[action]?.(jobId) ?? action}`
   return [
-    `${to.style('bold', 'It would')} ${ACTIONS[action]?.(jobId) ?? action}`,
+    isVain ? `${would}, ${to.style('red', 'and fail: nothing can be ordered')}` : would,
     '',
     ...facts(
       [
@@ -61,8 +63,8 @@ function describe(plan, { jobId }, to) {
       to,
     ),
     ...(orders && candidates.length > 0 ? ['', ...table(columnsFor(candidates), candidates, to)] : []),
+    // Warnings were told as they came.
     ...footnote(orders && price),
-    ...(warnings.length > 0 ? ['', ...warnings.map((text) => `${to.style('yellow', 'warning:')} ${text}`)] : []),
   ]
 }
 

@@ -15,7 +15,8 @@ const command = {
     'package provision-vm-local-cloud.',
   examples: `
 provision-vm simulate > cloud.env &    ten times as fast as real
-. ./cloud.env                          in the shell that is to use it
+until [ -s cloud.env ]; do sleep 1; done; . ./cloud.env
+                                       in the shell that is to use it
 provision-vm provision job-42 --agent 550e8400-e29b
 
 provision-vm simulate --port 4100 --time-scale 1
@@ -39,6 +40,8 @@ provision-vm simulate --json           { url, env }, on one line
       const cloud = await openLocalCloud({ port: flags.port, timeScale: flags['time-scale'], seed: flags.seed })
       terminal.answer({ url: cloud.url, env: cloud.settings }, () => exportsOf(cloud.settings))
       if (!terminal.asJson) terminal.complain([`${terminal.errorStyle('green', 'The local cloud is at')} ${cloud.url}. Ctrl-C ends it.`])
+      const scale = flags['time-scale'] ?? 10
+      if (!terminal.asJson && scale > 1) terminal.complain([`Time passes ${scale} times as fast in it, so its clock runs ahead of this machine's.`])
       const failure = await Promise.race([interruption.came, cloud.lost])
       await cloud.close()
       // Its answer was given: where that is JSON, there is no room for a second document.
