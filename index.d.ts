@@ -170,7 +170,7 @@ export declare function plan(params: ProvisionVMParams, options?: ProvisionOptio
 export declare function doctor(what?: { region?: string | null | undefined } | null, options?: ProvisionOptions | null): Promise<Diagnosis>
 
 /**
- * What this process has done so far, of all calls: for a dashboard. It costs next to nothing, and nothing is reset.
+ * What has been done so far, for a dashboard: calls of this thread, requests of this process. It costs next to nothing, and nothing is reset.
  */
 export declare function getMetrics(): Metrics
 
@@ -451,7 +451,7 @@ export interface CallOptions {
    * them in JSON, so a collector takes them as they are. Without it none are made.
    */
   onSpan?: ((span: Span) => unknown) | null | undefined
-  /** The span that those of the call are to be part of: a `traceparent` of W3C Trace Context. It needs `onSpan`. */
+  /** The span that those of the call are to be part of: a `traceparent` of W3C Trace Context. One that cannot be read is as good as none. */
   traceparent?: string | null | undefined
   /** Where settings are read, at the time of the call. Default: `process.env`. */
   env?: Readonly<Record<string, string | undefined>> | null | undefined

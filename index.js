@@ -155,7 +155,7 @@ async function call(name, run, what, options, settle) {
 async function perceive(name, run, what, options, settle) {
   const kinds = settle ? { ...OWN_OPTIONS, onSettled: OWN_OPTIONS.onProgress } : OWN_OPTIONS
   const { signal, onProgress, onSecret, onSpan, onSettled, traceparent, bootReports, env, logger, others } = takeOptions(options, kinds)
-  const trace = onSpan && { name, parent: traceparent }
+  const trace = onSpan && { name, parent: toData(traceparent) }
   const input = JSON.stringify({ ...what, options: toData(others), env: pickSettings(env), trace })
   // Some loggers with methods are functions themselves.
   const takesLines = logger && hasMethods(logger, 'info', 'warn')

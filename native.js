@@ -57,7 +57,8 @@ function load() {
 }
 
 function whyNot(place, isElsewhere) {
-  if (obstacle && (isElsewhere || !obstacle.isAbsent)) {
+  if (isElsewhere) return 'NAPI_RS_NATIVE_LIBRARY_PATH names one that cannot be loaded; its cause says more'
+  if (obstacle && !obstacle.isAbsent) {
     return `the one for ${place} is there, but Node.js ${process.versions.node} cannot or may not load it; its cause says more`
   }
   if (!(place in MODULES)) return `there is none for ${place}, only for Linux, macOS and Windows on x64 and arm64`

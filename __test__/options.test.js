@@ -208,6 +208,13 @@ test('a machine that is told where to report joins as any other', async () => {
   assert.ok(text.includes(bootReportUrl) && !text.includes('sixteen-letters!'))
 })
 
+test('spans are told as parts of the trace that is named', async () => {
+  const spans = []
+  const traceparent = '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01'
+  await provisionVM(newJob(), quiet({ onSpan: (span) => spans.push(span), traceparent }))
+  assert.deepEqual([...new Set(spans.map(({ traceId }) => traceId))], ['4bf92f3577b34da6a3ce929d0e0e4736'])
+})
+
 test('RUST_LOG says which diagnostic lines are printed', async () => {
   const source = `require('provision-vm').listDevices({ logger: false }).then(() => {})`
   const run = async (filter) => {

@@ -42,7 +42,9 @@ function moduleSystems() {
 
 /** Whichever function fails, its error is a whole one, and its stack leads to the app. */
 async function errors() {
-  const { ProvisionError, isProvisionError, default: _, 'module.exports': __, ...functions } = namespace
+  // What only counts does not fail.
+  const { ProvisionError, isProvisionError, getMetrics, default: _, 'module.exports': __, ...functions } = namespace
+  assert.equal(getMetrics().underway, 0)
   for (const [name, call] of Object.entries(functions)) {
     const error = await failureOf(async () => {
       const outcome = call(5, 5, 5)

@@ -18,8 +18,6 @@ pub(super) struct Input<T> {
     pub network: Network,
     /// The filter for diagnostic lines, if any is asked for.
     pub log_filter: Option<String>,
-    /// If spans are asked for: what the call is called, and what it is part of.
-    pub trace: Option<(String, Option<TraceContext>)>,
 }
 
 /// What may stand in the options, apart from what `index.js` keeps for itself.
@@ -91,21 +89,18 @@ pub(super) fn complete<T>(input: &Value, what: T, options: Options, purpose: Pur
     let environment = Environment::read(input.get("env"))?.overlay(input.get("options"))?;
     let network = settings::network(&environment)?;
     let log_filter = environment.get("PROVISION_VM_LOG").or_else(|| environment.get("RUST_LOG")).map(str::to_owned);
-    let (trace, settings) = (read_trace(input)?, settings::read(&environment, options, purpose)?);
-    Ok(Input { what, settings, network, log_filter, trace })
+    Ok(Input { what, settings: settings::read(&environment, options, purpose)?, network, log_filter })
 }
 
-/// What `index.js` says of spans: `{ name, parent }`, if somebody listens to them.
-fn read_trace(input: &Value) -> Result<Option<(String, Option<TraceContext>)>, Cause> {
-    let Some(trace) = input.get("trace").filter(|trace| !trace.is_null()) else { return Ok(None) };
-    let text = |name| trace.get(name).and_then(Value::as_str);
-    let unreadable = || {
-        let why =
-            "must be a traceparent as W3C Trace Context has it: version, trace, span and flags, with hyphens between";
-        Cause::Input { field: "options.traceparent".to_owned(), why: why.to_owned() }
-    };
-    let within = text("parent").map(|parent| TraceContext::parse(parent).ok_or_else(unreadable)).transpose()?;
-    Ok(Some((text("name").unwrap_or("provision-vm").to_owned(), within)))
+/// What `index.js` says of spans, if somebody listens to them: what the call is called, and what it is part of. A `traceparent` that cannot
+/// be read comes from outside as a rule, and must not stop a call: then it is a trace of its own (W3C Trace Context, 3.2).
+pub(super) fn read_trace(text: &str) -> Option<(String, Option<TraceContext>)> {
+    if !text.contains("\"trace\":{") {
+        return None;
+    }
+    let input = parse(text).ok()?;
+    let text = |name| input.get("trace")?.get(name)?.as_str();
+    Some((text("name")?.to_owned(), text("parent").and_then(TraceContext::parse)))
 }
 
 pub(super) fn read_params(value: Option<&Value>) -> Result<Params, Cause> {

@@ -80,13 +80,13 @@ pub(super) async fn call<
     let kept = Arc::new(Mutex::new(None));
     let (told, keep) = (listener.clone(), kept.clone());
     let work = async move {
+        if let Some((name, within)) = input::read_trace(&input) {
+            told.trace(name, within);
+        }
         let read = read(&input).map_err(ProvisionError::at_the_door);
         // The text holds the secrets of the environment; it is not kept for the length of the job.
         drop(input);
-        let Input { what, mut settings, network, log_filter, trace } = read?;
-        if let Some((name, within)) = trace {
-            told.trace(name, within);
-        }
+        let Input { what, mut settings, network, log_filter } = read?;
         let process = prepare(&mut settings, network, log_filter.as_deref())?;
         let done = run(what, settings, process, cancel, told).await?;
         *keep.lock().unwrap_or_else(PoisonError::into_inner) = Some(done);
@@ -126,7 +126,7 @@ async fn carry_out(
 ) -> Result<(), Box<ProvisionError>> {
     let outcome = tokio::spawn(work).await.unwrap_or_else(|_| Err(broken_down()));
     if let Some(tracer) = listener.tracer() {
-        tracer.end(outcome.as_ref().err().map(|error| (error.cause.code().as_str(), error.to_string())));
+        tracer.end(outcome.as_ref().err().map(|error| (error.cause.code().as_str(), error.story())));
     }
     listener.flush().await;
     outcome

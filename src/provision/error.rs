@@ -451,6 +451,11 @@ impl ProvisionError {
         if self.is_retryable() { self.cause.retry_after().max(held) } else { None }
     }
 
+    /// What was tried, and all that is below it, in one line.
+    pub fn story(&self) -> String {
+        self.cause.chain()
+    }
+
     /// The texts of the causes below the first, outermost first.
     pub fn causes(&self) -> Vec<String> {
         let first = std::error::Error::source(&self.cause);

@@ -101,7 +101,7 @@ impl TailscaleError {
 
     /// The request itself is what is refused: not who asks, nor how often.
     pub fn is_of_the_request(&self) -> bool {
-        matches!(self, Self::Refused { status: 400 | 402 | 404..=428 | 430..=499, .. }) && !self.is_unsigned()
+        matches!(self, Self::Refused { status: 400 | 404 | 410 | 422, .. }) && !self.is_unsigned()
     }
 
     /// The tags of a key are not this credential's to give. The API uses one text for all its causes.

@@ -171,8 +171,14 @@ impl Chain {
     where
         E: From<TransportError> + Judge + std::fmt::Display + Send,
     {
+        let tried = AtomicU32::new(0);
         let attempt = || -> Attempt<'_, E> {
-            Box::pin(async { self.attempt(call, within).await.map_err(E::from).and_then(|answer| keep(&answer)) })
+            Box::pin(async {
+                if tried.fetch_add(1, Ordering::Relaxed) > 0 {
+                    metrics::retried();
+                }
+                self.attempt(call, within).await.map_err(E::from).and_then(|answer| keep(&answer))
+            })
         };
         self.persist(call.operation, call.repeat, within, &attempt).await
     }
@@ -219,7 +225,6 @@ impl Chain {
                 return Err(error);
             }
             tracing::debug!(operation, tried, %error, ?pause, "trying again");
-            metrics::retried();
             before = Some(error);
             sleep(pause).await;
         }
@@ -239,14 +244,16 @@ impl Chain {
             admission.spends();
         }
         let in_flight = self.rate.sends(now);
+        // What it is part of: when it ends, its call may be elsewhere.
+        let within_step = self.tracer.as_ref().map(|tracer| tracer.here());
         tracing::debug!(operation = call.operation, method = %call.request.method(), path = call.request.uri().path(), "request");
         let limit = deadline.min(now + call.attempt_limit);
         let answer = timeout_at(limit, self.transport.exchange(call.request.clone())).await;
         let answer = answer.unwrap_or_else(|| Err(TransportError::Timeout { host: host.clone() }));
         let outcome = answer.as_ref().map(|answer| answer.status().as_u16());
         metrics::requested(&host, call.request.method(), outcome, self.clock.now().duration_since(now));
-        if let Some(tracer) = &self.tracer {
-            tracer.requested(call.operation, &call.request, now, outcome);
+        if let Some((tracer, step)) = self.tracer.as_ref().zip(within_step) {
+            tracer.requested(call.operation, step, &call.request, now, outcome);
         }
         let answer = match answer {
             Ok(answer) => answer,

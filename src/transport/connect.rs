@@ -193,7 +193,7 @@ fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> 
     sources(error).find_map(|source| source.downcast_ref::<rustls::Error>())
 }
 
-/// The other side speaks no cipher, curve, signature or version of ours (`tls.rs`). That does not pass by itself.
+/// The other side speaks no cipher, curve, signature or version of ours (`tls.rs`), or says so.
 fn has_nothing_in_common(tls: &rustls::Error) -> bool {
     use rustls::AlertDescription::{HandshakeFailure, InsufficientSecurity, ProtocolVersion};
     matches!(

@@ -48,7 +48,8 @@ pub enum TransportError {
         /// The TLS library's reason.
         why: String,
     },
-    /// No cipher, curve or version is common to both sides. Never tried again. `TLS`.
+    /// No cipher, curve or version is common to both sides. Tried again all the same, since what balances load may say so while it
+    /// changes. `TLS`.
     #[error("{host} speaks no TLS that is spoken here: {why}")]
     Handshake {
         /// Host and port that were asked.
@@ -138,11 +139,7 @@ impl TransportError {
     pub fn is_passing(&self) -> bool {
         !matches!(
             self,
-            Self::Certificate { .. }
-                | Self::Handshake { .. }
-                | Self::TooLarge { .. }
-                | Self::Redirect { .. }
-                | Self::OutOfTime { .. }
+            Self::Certificate { .. } | Self::TooLarge { .. } | Self::Redirect { .. } | Self::OutOfTime { .. }
         )
     }
 }

@@ -149,10 +149,16 @@ impl Tracer {
         });
     }
 
+    /// The id of the step that the call is at, or of the call.
+    pub(super) fn here(&self) -> String {
+        self.state().step.as_ref().map_or_else(|| self.context.span.clone(), |(id, ..)| id.clone())
+    }
+
     /// A request that began then has had its answer, or has got none.
     pub(super) fn requested(
         &self,
         operation: &'static str,
+        parent: String,
         request: &http::Request<bytes::Bytes>,
         began: Instant,
         outcome: Result<u16, &TransportError>,
@@ -175,7 +181,6 @@ impl Tracer {
         if let Some((kind, _)) = &error {
             attributes.push(("error.type", kind.as_str().into()));
         }
-        let parent = self.state().step.as_ref().map_or_else(|| self.context.span.clone(), |(id, ..)| id.clone());
         let error = error.map(|(_, message)| message);
         self.tell(self.chance.id(), parent, operation, (began, now()), true, attributes, error);
     }
