@@ -121,8 +121,13 @@ describe('the packed package', () => {
       return (await run(process.execPath, ['--eval', code], { cwd: app, env: { PATH: process.env.PATH, ...env } })).stdout
     }
     assert.match(await complaint(), /the one for \S+ is not installed\. npm has it as an optional dependency: install without --omit=optional/)
-    assert.match(await complaint('', { NAPI_RS_NATIVE_LIBRARY_PATH: '/none.node' }), /the one for \S+ is there, but Node\.js \S+ cannot or may not load it/)
+    assert.match(await complaint('', { NAPI_RS_NATIVE_LIBRARY_PATH: '/none.node' }), /NAPI_RS_NATIVE_LIBRARY_PATH names one that cannot be loaded/)
     const elsewhere = "Object.defineProperty(process, 'arch', { value: 'riscv64' }); "
     assert.match(await complaint(elsewhere), /there is none for \w+-riscv64, only for Linux, macOS and Windows on x64 and arm64/)
+    const broken = path.join(app, 'node_modules', platform.name)
+    mkdirSync(broken)
+    writeFileSync(path.join(broken, 'package.json'), '{ "main": "broken.node" }')
+    writeFileSync(path.join(broken, 'broken.node'), 'no library')
+    assert.match(await complaint(), /the one for \S+ is there, but Node\.js \S+ cannot or may not load it/)
   })
 })
