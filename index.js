@@ -100,13 +100,13 @@ const findDeviceByIp = (ip, options) => perform('findDeviceByIp', { ip }, option
 const generateCloudInitConfig = (params, options) => renderFirstBoot(params, options, false)
 const generateSnapshotCloudInitConfig = (params, options) => renderFirstBoot(params, options, true)
 
-const listVMs = (options) => look('list', {}, options)
+const listVMs = (options) => look('listVMs', {}, options)
 const plan = (params, options) => look('plan', toData(params), options)
 const doctor = (what, options) => look('doctor', toData(what) ?? {}, options)
 
 /** One look at more than a job. */
 async function look(survey, params, options) {
-  return JSON.parse(await call(survey === 'list' ? 'listVMs' : survey, native.survey, { survey, params }, options))
+  return JSON.parse(await call(survey, native.survey, { survey, params }, options))
 }
 
 /** One operation by its name. */

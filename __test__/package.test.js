@@ -67,6 +67,7 @@ test('what is meant is in it, and nothing else', () => {
     'scripts/support/delivery.js',
     'scripts/support/display.js',
     'scripts/support/heartbeat.js',
+    'scripts/support/known.js',
     'scripts/support/message.js',
     'scripts/support/progress.js',
     'scripts/support/run.js',

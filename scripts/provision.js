@@ -5,6 +5,7 @@
 
 const { beginGroup, endGroup, hideSettings, openOutputs, printError } = require('./support/actions.js')
 const { answerArguments, asData, openDisplay } = require('./support/display.js')
+const { describeKnown, note, nothingKnown } = require('./support/known.js')
 const { openProgress } = require('./support/progress.js')
 const { readRun } = require('./support/run.js')
 const { appendSummary, summarizeProvision } = require('./support/summary.js')
@@ -76,7 +77,7 @@ async function main(args, env) {
   const complain = (complaint) => display.warn(complaint)
   const outputs = openOutputs(env.GITHUB_OUTPUT, complain)
   const progress = openProgress(env.PROVISION_PROGRESS_FILE, longestMs(env), complain)
-  const known = { removed: new Set() }
+  const known = nothingKnown()
   const interruption = catchSignals(display, known, onActions)
   const events = []
 
@@ -133,20 +134,6 @@ function passwordOf(address) {
 function longestMs({ PROVISION_TIMEOUT_SECONDS: seconds }) {
   // What is no number the core refuses, and then nothing lasts.
   return (Number(seconds) || USUAL_TIMEOUT_SECONDS) * 1000 + BEYOND_TIMEOUT_MS
-}
-
-/** What is there by now, as far as the events tell, for whoever ends the script in the middle of it. */
-function note(known, { serverId, serverName, serverIp, detail }) {
-  Object.assign(known, { name: serverName ?? known.name, id: serverId ?? known.id, ip: serverIp ?? known.ip })
-  if (detail.kind === 'removed') known.removed.add(detail.resource)
-}
-
-function describeKnown({ name, id, ip, removed }) {
-  if (!name) return 'nothing'
-  const server = id ? `server ${id} (${name}, ${ip})` : `a server named ${name}`
-  const all = { server, device: 'its device', auth_key: 'its auth key' }
-  const left = Object.keys(all).filter((kind) => !removed.has(kind))
-  return left.map((kind) => all[kind]).join(', ') || 'nothing'
 }
 
 /** The message, with the variable that a person can change instead of the argument that this script made of it. */

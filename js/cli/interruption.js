@@ -2,6 +2,7 @@
 
 // Signals, as scripts/provision.js has them: the first gives the work up, the second ends the process whatever the undo is doing.
 
+const { describeKnown, note, nothingKnown } = require('../../scripts/support/known.js')
 const { EXIT } = require('./failure.js')
 
 /** What ends a command after its undo. A closed terminal says SIGHUP. */
@@ -15,7 +16,7 @@ const SIGNALS = ['SIGHUP', 'SIGINT', 'SIGTERM']
  */
 function catchSignals({ command, onActions, isIdle, warn }) {
   const controller = new AbortController()
-  const known = { removed: new Set() }
+  const known = nothingKnown()
   const onSignal = (name) => {
     if (!controller.signal.aborted) {
       const changes = Boolean(command.givesUp) && !isIdle()
@@ -37,17 +38,3 @@ function catchSignals({ command, onActions, isIdle, warn }) {
 }
 
 module.exports = { SIGNALS, catchSignals }
-
-/** What is there by now, as far as the events tell. */
-function note(known, { serverId, serverName, serverIp, detail }) {
-  Object.assign(known, { name: serverName ?? known.name, id: serverId ?? known.id, ip: serverIp ?? known.ip })
-  if (detail?.kind === 'removed') known.removed.add(detail.resource)
-}
-
-function describeKnown({ name, id, ip, removed }) {
-  if (!name) return 'nothing'
-  const server = id ? `server ${id} (${name}, ${ip})` : `a server named ${name}`
-  const all = { server, device: 'its device', auth_key: 'its auth key' }
-  const left = Object.keys(all).filter((kind) => !removed.has(kind))
-  return left.map((kind) => all[kind]).join(', ') || 'nothing'
-}
