@@ -45,10 +45,12 @@ async function keepBeating({ file, intervalMs, beat, signal }, ports = PORTS) {
 
 /** Ends the heartbeat of a work, and says how that went. When this returns there is none, and none can begin. */
 async function stopBeating(file, ports = PORTS) {
-  // First the file: a heartbeat that is only starting looks for it before its first beat.
+  // One that finds the file at once may be gone before it is looked for below.
+  const wasRunning = isRunning(readPid(file))
+  // Before any look that counts: a heartbeat that is only starting looks for the file before its first beat.
   replaceFile(stopFile(file), '')
   const pid = readPid(file)
-  if (!isRunning(pid)) return { stopped: false, killed: false }
+  if (!isRunning(pid)) return { stopped: wasRunning, killed: false }
   signalTo(pid, 'SIGTERM')
   if (await isGone(pid, 10_000, ports)) return { stopped: true, killed: false }
   signalTo(pid, 'SIGKILL')
