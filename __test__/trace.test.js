@@ -5,7 +5,7 @@
 const assert = require('node:assert/strict')
 const { after, before, beforeEach, test } = require('node:test')
 
-const { getMetrics, listVMs, provisionMany, provisionVM } = require('..')
+const { deprovisionVM, getMetrics, getProvisioning, listVMs, plan, provisionMany, provisionVM } = require('..')
 const { newJob, startCloud, usable } = require('./support/simulator.js')
 
 let cloud
@@ -82,6 +82,9 @@ test('what failed is marked, and the undo is a step', async () => {
   const root = spans.at(-1)
   assert.deepEqual([attributesOf(root)['error.type'], root.status.code], [error.code, 2])
   assert.ok(spans.some(({ name, kind }) => name === 'undo' && kind === 1))
+  const failed = spans.filter(({ kind, status }) => kind === 1 && status.code === 2)
+  assert.deepEqual(failed.map(({ name }) => name), ['wait', 'provisionVM'])
+  assert.match(failed[0].status.message, /join/)
   assert.ok(spans.some(({ name, kind }) => name === 'delete server' && kind === 3))
 
   const unset = await traced((options) => provisionVM(newJob(), options), { env: {} })
@@ -91,6 +94,58 @@ test('what failed is marked, and the undo is a step', async () => {
   const refused = await traced((options) => provisionVM(newJob(), options), { env: cloud.env({ HETZNER_API_TOKEN: 'wrong' }) })
   const [request] = refused.spans.filter(({ kind, status }) => kind === 3 && status.code === 2)
   assert.deepEqual([attributesOf(request)['http.response.status_code'], attributesOf(request)['error.type']], [401, '401'])
+})
+
+test('each call that is about a job says about which', async () => {
+  const job = newJob()
+  const ids = { 'provision_vm.job_id': job.jobId, 'provision_vm.agent_id': job.agentId }
+  for (const [call, wanted] of [
+    [(options) => plan(job, options), ids],
+    [(options) => getProvisioning(job, options), ids],
+    [(options) => deprovisionVM({ jobId: job.jobId }, options), { 'provision_vm.job_id': job.jobId }],
+    [(options) => provisionVM({ ...job, jobId: 'x'.repeat(64) }, options), { 'provision_vm.agent_id': job.agentId, 'error.type': 'INVALID_INPUT' }],
+  ]) {
+    const { spans } = await traced(call)
+    assert.deepEqual(attributesOf(spans.at(-1)), wanted, spans.at(-1).name)
+  }
+})
+
+test('a request that is given up is told and counted as such, and one that repeats another says so', async () => {
+  const count = ({ requests }) => requests.filter(({ outcome }) => outcome === 'cancelled').reduce((sum, { count }) => sum + count, 0)
+  const before = count(getMetrics())
+  await cloud.fault({ api: 'hetzner', method: 'GET', path: '/servers', times: 1, kind: 'hang_before_apply' })
+  const controller = new AbortController()
+  const call = traced((options) => listVMs(options), { signal: controller.signal })
+  await cloud.until(({ requests: { hetzner } }) => hetzner > 0)
+  controller.abort()
+  const { spans, error } = await call
+  const [request, step, root] = spans
+  assert.deepEqual([error.code, spans.map(({ name }) => name)], ['ABORTED', ['find servers', 'read', 'listVMs']])
+  assert.deepEqual([request, step, root].map(({ status }) => status.code), [2, 2, 2])
+  assert.equal(attributesOf(request)['error.type'], 'cancelled')
+  assert.equal(count(getMetrics()) - before, 1)
+
+  await cloud.reset()
+  await cloud.fault({ api: 'hetzner', method: 'GET', path: '/servers', times: 1, kind: 'reset_before_apply' })
+  const again = await traced((options) => listVMs(options))
+  const counts = again.spans.filter(({ kind }) => kind === 3).map((span) => attributesOf(span)['http.request.resend_count'])
+  assert.deepEqual(counts, [undefined, 1])
+})
+
+test('who joins a job and stays is told of it when the one who began has left', async () => {
+  const job = newJob()
+  const controller = new AbortController()
+  const onProgress = ({ detail }) => detail.kind === 'server' && controller.abort()
+  const first = traced((options) => provisionVM(job, options), { signal: controller.signal, onProgress })
+  const second = traced((options) => provisionVM(job, options), { traceparent })
+  const [left, stayed] = [await first, await second]
+  assert.deepEqual([left.error.code, stayed.error, stayed.value.reused], ['ABORTED', undefined, false])
+  const steps = ({ spans }) => spans.filter(({ kind }) => kind === 1).map(({ name }) => name)
+  assert.ok(steps(left).includes('server') && !steps(left).includes('ready'), steps(left).join())
+  assert.deepEqual(steps(stayed).slice(-3), ['verify', 'ready', 'provisionVM'])
+  const requests = stayed.spans.filter(({ kind }) => kind === 3)
+  assert.ok(requests.length > 0 && requests.every(({ traceId }) => traceId === TRACE))
+  assert.equal(attributesOf(stayed.spans.at(-1))['provision_vm.job_id'], job.jobId)
 })
 
 test('each of many jobs has a span of its own within that of the call', async () => {

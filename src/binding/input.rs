@@ -92,15 +92,34 @@ pub(super) fn complete<T>(input: &Value, what: T, options: Options, purpose: Pur
     Ok(Input { what, settings: settings::read(&environment, options, purpose)?, network, log_filter })
 }
 
-/// What `index.js` says of spans, if somebody listens to them: what the call is called, and what it is part of. A `traceparent` that cannot
-/// be read comes from outside as a rule, and must not stop a call: then it is a trace of its own (W3C Trace Context, 3.2).
-pub(super) fn read_trace(text: &str) -> Option<(String, Option<TraceContext>)> {
+/// Longer than any id that a call accepts, and shorter than a token.
+const LONGEST_NOTED: usize = 63;
+
+/// What a call's span begins with.
+pub(super) struct Trace {
+    /// What the call is called.
+    pub name: String,
+    /// What it is part of. A `traceparent` that cannot be read comes from outside as a rule, and must not stop a call: then it is a trace
+    /// of its own (W3C Trace Context, 3.2).
+    pub within: Option<TraceContext>,
+    /// The job that it is about, by attributes.
+    pub job: Vec<(&'static str, String)>,
+}
+
+/// What `index.js` says of spans, if somebody listens to them.
+pub(super) fn read_trace(text: &str) -> Option<Trace> {
     if !text.contains("\"trace\":{") {
         return None;
     }
     let input = parse(text).ok()?;
-    let text = |name| input.get("trace")?.get(name)?.as_str();
-    Some((text("name")?.to_owned(), text("parent").and_then(TraceContext::parse)))
+    let text = |of: &str, name| input.get(of)?.get(name)?.as_str();
+    let of_job = |name| text("params", name).or_else(|| text("target", name)).filter(|id| id.len() <= LONGEST_NOTED);
+    let ids = [("provision_vm.job_id", of_job("jobId")), ("provision_vm.agent_id", of_job("agentId"))];
+    Some(Trace {
+        name: text("trace", "name")?.to_owned(),
+        within: text("trace", "parent").and_then(TraceContext::parse),
+        job: ids.into_iter().filter_map(|(name, id)| Some((name, id?.to_owned()))).collect(),
+    })
 }
 
 pub(super) fn read_params(value: Option<&Value>) -> Result<Params, Cause> {

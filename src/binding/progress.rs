@@ -7,6 +7,7 @@ use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi_derive::napi;
 use serde_json::{Value, json};
 
+use super::input::Trace;
 use super::output::{Price, milliseconds, number};
 use crate::provision::{Attribute, Detail, Event, Observer, Span, TraceContext, Tracer};
 use crate::secret::Secret;
@@ -183,8 +184,11 @@ impl Listener {
     }
 
     /// From here on the call is traced, as a part of somebody's span if that is named.
-    pub(super) fn trace(self: &Arc<Self>, name: String, within: Option<TraceContext>) {
+    pub(super) fn trace(self: &Arc<Self>, Trace { name, within, job }: Trace) {
         let tracer = self.new_tracer(name, within);
+        for (name, id) in job {
+            tracer.note(name, id.as_str());
+        }
         // It is set but once.
         let _ = self.tracer.set(tracer);
     }

@@ -80,8 +80,8 @@ pub(super) async fn call<
     let kept = Arc::new(Mutex::new(None));
     let (told, keep) = (listener.clone(), kept.clone());
     let work = async move {
-        if let Some((name, within)) = input::read_trace(&input) {
-            told.trace(name, within);
+        if let Some(trace) = input::read_trace(&input) {
+            told.trace(trace);
         }
         let read = read(&input).map_err(ProvisionError::at_the_door);
         // The text holds the secrets of the environment; it is not kept for the length of the job.

@@ -222,8 +222,8 @@ impl Observer for Cabin {
         }
     }
 
-    /// That of the call which began it: the others wait for what that one does.
+    /// That of the first on board who listens: the others wait for what that one does.
     fn tracer(&self) -> Option<Arc<Tracer>> {
-        self.listeners().first().and_then(|listener| listener.tracer())
+        self.lock().taken.iter().find_map(|(_, observer)| observer.tracer())
     }
 }

@@ -320,7 +320,9 @@ impl Provisioner {
         let (clock, witness) = (Arc::new(Clock::default()), Arc::new(Clock::default()));
         let chain = |clock: &Arc<Clock>, rate: &Arc<RateBudget>, common: &Arc<Clock>| {
             let (transport, chance, budget) = (self.transport.clone(), self.chance.clone(), self.budget.clone());
-            Chain::new(transport, clock.clone(), chance, budget, rate.clone(), common.clone()).traced(observer.tracer())
+            let observer = observer.clone();
+            Chain::new(transport, clock.clone(), chance, budget, rate.clone(), common.clone())
+                .traced(Box::new(move || observer.tracer()))
         };
         let tailnet = self.shared.tailnet(settings);
         let mut to_hetzner = chain(&clock, project.rate(), project.clock());

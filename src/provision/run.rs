@@ -386,6 +386,11 @@ impl<'a> Run<'a> {
 
     /// Notes that a step begins, and how long the one before took.
     pub(super) fn enter(&self, step: Step) {
+        self.proceed(step, None);
+    }
+
+    /// `why` the step before failed, if this one undoes it.
+    fn proceed(&self, step: Step, why: Option<String>) {
         // Entering a step again goes on with it.
         if self.notes().step == step {
             return;
@@ -394,7 +399,10 @@ impl<'a> Run<'a> {
         self.notes().step = step;
         tracing::debug!(step = step.as_str(), "step");
         if let Some(tracer) = self.observer.tracer() {
-            tracer.enter(step.as_str());
+            match why {
+                None => tracer.enter(step.as_str()),
+                Some(why) => tracer.undo(step.as_str(), why),
+            }
         }
         if let Some(title) = step.title() {
             self.tell(Scope::ProvisionVm, title, Detail::Step);
@@ -430,7 +438,7 @@ impl<'a> Run<'a> {
             notes.is_shut_out = false;
             notes.failed_at = Some(notes.step);
         }
-        self.enter(Step::Undo);
+        self.proceed(Step::Undo, Some(cause.to_string()));
         let detail = Detail::Undo(cause.to_string());
         self.tell(Scope::ProvisionVm, format!("Undoing what was begun: {cause}"), detail);
     }

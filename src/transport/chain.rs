@@ -8,11 +8,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
+use super::account::Account;
 use super::metrics;
 use super::retry::{self, Judge, Opinion, Patience, Repeat};
 use super::{
-    Admission, Chance, Clock, Fate, Instant, Pass, RateBudget, RetryBudget, Tracer, Transport, TransportError, Urgency,
-    sleep, timeout_at,
+    Admission, Chance, Clock, Fate, FindTracer, Instant, Pass, RateBudget, RetryBudget, Transport, TransportError,
+    Urgency, sleep, timeout_at,
 };
 
 /// The longest that a shared look may take.
@@ -57,7 +58,7 @@ pub struct Chain {
     budget: Arc<RetryBudget>,
     rate: Arc<RateBudget>,
     admission: Option<Arc<Admission>>,
-    tracer: Option<Arc<Tracer>>,
+    tracer: Option<FindTracer>,
     sent: AtomicU32,
 }
 
@@ -82,8 +83,8 @@ impl Chain {
 
     /// The same, with each request told to somebody.
     #[must_use]
-    pub fn traced(self, tracer: Option<Arc<Tracer>>) -> Self {
-        Self { tracer, ..self }
+    pub fn traced(self, find: FindTracer) -> Self {
+        Self { tracer: Some(find), ..self }
     }
 
     /// What its token may ask for.
@@ -174,10 +175,11 @@ impl Chain {
         let tried = AtomicU32::new(0);
         let attempt = || -> Attempt<'_, E> {
             Box::pin(async {
-                if tried.fetch_add(1, Ordering::Relaxed) > 0 {
+                let repetition = tried.fetch_add(1, Ordering::Relaxed);
+                if repetition > 0 {
                     metrics::retried();
                 }
-                self.attempt(call, within).await.map_err(E::from).and_then(|answer| keep(&answer))
+                self.attempt(call, repetition, within).await.map_err(E::from).and_then(|answer| keep(&answer))
             })
         };
         self.persist(call.operation, call.repeat, within, &attempt).await
@@ -230,7 +232,12 @@ impl Chain {
         }
     }
 
-    async fn attempt(&self, call: &Call, within: Within) -> Result<http::Response<Bytes>, TransportError> {
+    async fn attempt(
+        &self,
+        call: &Call,
+        repetition: u32,
+        within: Within,
+    ) -> Result<http::Response<Bytes>, TransportError> {
         let (host, deadline) = (host_of(call.request.uri()), within.deadline);
         if self.clock.now() >= deadline {
             return Err(TransportError::OutOfTime { host });
@@ -244,17 +251,12 @@ impl Chain {
             admission.spends();
         }
         let in_flight = self.rate.sends(now);
-        // What it is part of: when it ends, its call may be elsewhere.
-        let within_step = self.tracer.as_ref().map(|tracer| tracer.here());
+        let account = Account::open(call, repetition, &self.clock, self.tracer.as_ref());
         tracing::debug!(operation = call.operation, method = %call.request.method(), path = call.request.uri().path(), "request");
         let limit = deadline.min(now + call.attempt_limit);
         let answer = timeout_at(limit, self.transport.exchange(call.request.clone())).await;
         let answer = answer.unwrap_or_else(|| Err(TransportError::Timeout { host: host.clone() }));
-        let outcome = answer.as_ref().map(|answer| answer.status().as_u16());
-        metrics::requested(&host, call.request.method(), outcome, self.clock.now().duration_since(now));
-        if let Some((tracer, step)) = self.tracer.as_ref().zip(within_step) {
-            tracer.requested(call.operation, step, &call.request, now, outcome);
-        }
+        account.close(answer.as_ref());
         let answer = match answer {
             Ok(answer) => answer,
             Err(error) => {

@@ -5,8 +5,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::TransportError;
-
 /// Hosts beyond these are counted together: a process speaks to two or three.
 const MOST_HOSTS: usize = 64;
 
@@ -52,12 +50,19 @@ pub fn retries() -> u64 {
     RETRIES.load(Ordering::Relaxed)
 }
 
-pub(super) fn requested(host: &str, method: &http::Method, outcome: Result<u16, &TransportError>, took: Duration) {
+pub(super) fn requested(host: &str, method: &http::Method, outcome: Result<u16, &'static str>, took: Duration) {
     let mut requests = REQUESTS.lock().unwrap_or_else(PoisonError::into_inner);
-    let is_full = requests.len() >= MOST_HOSTS && !requests.keys().any(|kind| kind.host == host);
-    let outcome = outcome.map_or_else(|error| error.kind().to_owned(), |status| status.to_string());
+    let is_full = !requests.keys().any(|kind| kind.host == host) && count_hosts(&requests) >= MOST_HOSTS;
+    let outcome = outcome.map_or_else(str::to_owned, |status| status.to_string());
     let host = if is_full { "others" } else { host }.to_owned();
     requests.entry(Kind { host, method: method.as_str().to_owned(), outcome }).or_default().add(took);
+}
+
+/// They are in order.
+fn count_hosts(requests: &BTreeMap<Kind, Tally>) -> usize {
+    let mut hosts: Vec<&str> = requests.keys().map(|kind| kind.host.as_str()).collect();
+    hosts.dedup();
+    hosts.len()
 }
 
 pub(super) fn retried() {

@@ -3,11 +3,13 @@
 //! The ids are those of W3C Trace Context, the names of attributes those of OpenTelemetry's conventions for HTTP clients. Who does not ask
 //! for them pays nothing: there is no tracer. No span holds a header, a body or a query.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::fmt::Display;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::account::Account;
+use super::chain;
 use super::clock::{Chance, Instant, now, unix_time};
-use super::{TransportError, chain};
 
 /// The place in somebody's trace that a call belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +77,9 @@ impl From<&str> for Attribute {
 /// Hears of spans as they end.
 type Ear = Box<dyn Fn(Span) + Send + Sync>;
 
+/// Finds who hears of a request that begins now, if anybody asked for spans: a call that many wait for is told to one that is still there.
+pub type FindTracer = Box<dyn Fn() -> Option<Arc<Tracer>> + Send + Sync>;
+
 /// The spans of one call.
 pub struct Tracer {
     context: TraceContext,
@@ -89,9 +94,18 @@ pub struct Tracer {
 
 #[derive(Default)]
 struct State {
-    step: Option<(String, &'static str, Instant)>,
+    step: Option<Step>,
     attributes: Vec<(&'static str, Attribute)>,
     has_ended: bool,
+}
+
+/// A part of the call, one after another.
+struct Step {
+    id: String,
+    name: &'static str,
+    began: Instant,
+    /// It undoes what failed before it, and is not why the call fails.
+    is_undo: bool,
 }
 
 impl Tracer {
@@ -120,9 +134,24 @@ impl Tracer {
 
     /// The step before ends, and this one begins.
     pub fn enter(&self, step: &'static str) {
-        let begun = (self.chance.id(), step, now());
-        let ended = self.state().step.replace(begun);
-        self.tell_step(ended);
+        self.proceed(step, None);
+    }
+
+    /// The step before failed, and this one begins, which undoes it and those before it.
+    pub fn undo(&self, step: &'static str, why: String) {
+        self.proceed(step, Some(why));
+    }
+
+    fn proceed(&self, name: &'static str, why: Option<String>) {
+        let begun = Step { id: self.chance.id(), name, began: now(), is_undo: why.is_some() };
+        let ended = {
+            let mut state = self.state();
+            if state.has_ended {
+                return;
+            }
+            state.step.replace(begun)
+        };
+        self.tell_step(ended, why);
     }
 
     /// The call ends, with this code if it failed. What comes after it, such as an undo that goes on, is not told.
@@ -134,7 +163,9 @@ impl Tracer {
             }
             (state.step.take(), std::mem::take(&mut state.attributes))
         };
-        self.tell_step(step);
+        let why = error.as_ref().map(|(_, message)| message.clone());
+        let is_undo = step.as_ref().is_some_and(|step| step.is_undo);
+        self.tell_step(step, why.filter(|_| !is_undo));
         let code = error.as_ref().map(|(code, _)| ("error.type", Attribute::from(*code)));
         (self.ear)(Span {
             trace: self.context.trace.clone(),
@@ -151,43 +182,43 @@ impl Tracer {
 
     /// The id of the step that the call is at, or of the call.
     pub(super) fn here(&self) -> String {
-        self.state().step.as_ref().map_or_else(|| self.context.span.clone(), |(id, ..)| id.clone())
+        self.state().step.as_ref().map_or_else(|| self.context.span.clone(), |step| step.id.clone())
     }
 
-    /// A request that began then has had its answer, or has got none.
-    pub(super) fn requested(
-        &self,
-        operation: &'static str,
-        parent: String,
-        request: &http::Request<bytes::Bytes>,
-        began: Instant,
-        outcome: Result<u16, &TransportError>,
-    ) {
-        let (uri, mut attributes) = (request.uri(), Vec::with_capacity(6));
+    /// A request that began then, as the part of the call that `parent` is, has had its answer, or has got none and why.
+    pub(super) fn requested(&self, parent: String, asked: &Account<'_>, outcome: Result<u16, (&str, &dyn Display)>) {
+        if self.state().has_ended {
+            return;
+        }
+        let (request, mut attributes) = (&asked.call.request, Vec::with_capacity(7));
+        let uri = request.uri();
         let path = format!("{}://{}{}", uri.scheme_str().unwrap_or_default(), chain::host_of(uri), uri.path());
         attributes.push(("http.request.method", request.method().as_str().into()));
-        attributes.push(("server.address", uri.host().unwrap_or_default().into()));
-        if let Some(port) = uri.port_u16().or_else(|| (uri.scheme_str() == Some("https")).then_some(443)) {
-            attributes.push(("server.port", Attribute::Number(port.into())));
+        attributes.push(("server.address", uri.host().unwrap_or_default().trim_matches(['[', ']']).into()));
+        let usual = if uri.scheme_str() == Some("https") { 443 } else { 80 };
+        attributes.push(("server.port", Attribute::Number(uri.port_u16().unwrap_or(usual).into())));
+        if asked.repetition > 0 {
+            attributes.push(("http.request.resend_count", Attribute::Number(asked.repetition.into())));
         }
         attributes.push(("url.full", Attribute::Text(path)));
         let error = match outcome {
             Ok(status) => {
                 attributes.push(("http.response.status_code", Attribute::Number(status.into())));
-                (status >= 400).then(|| (status.to_string(), format!("the answer is {status}")))
+                // A redirect is not followed.
+                (status >= 300).then(|| (status.to_string(), format!("the answer is {status}")))
             }
-            Err(error) => Some((error.kind().to_owned(), error.to_string())),
+            Err((kind, why)) => Some((kind.to_owned(), why.to_string())),
         };
         if let Some((kind, _)) = &error {
             attributes.push(("error.type", kind.as_str().into()));
         }
         let error = error.map(|(_, message)| message);
-        self.tell(self.chance.id(), parent, operation, (began, now()), true, attributes, error);
+        self.tell(self.chance.id(), parent, asked.call.operation, (asked.began, now()), true, attributes, error);
     }
 
-    fn tell_step(&self, step: Option<(String, &'static str, Instant)>) {
-        let Some((id, name, began)) = step else { return };
-        self.tell(id, self.context.span.clone(), name, (began, now()), false, Vec::new(), None);
+    fn tell_step(&self, step: Option<Step>, error: Option<String>) {
+        let Some(Step { id, name, began, .. }) = step else { return };
+        self.tell(id, self.context.span.clone(), name, (began, now()), false, Vec::new(), error);
     }
 
     #[expect(clippy::too_many_arguments, reason = "a span has that many parts")]
