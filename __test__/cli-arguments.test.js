@@ -23,6 +23,7 @@ describe('a mistake is named, with what was probably meant, and ends with 2', ()
   for (const [args, ...words] of [
     [[], 'error: expected a command', 'Usage: provision-vm <command>'],
     [['destory'], 'unknown command "destory"', 'Did you mean destroy?'],
+    [['--timeout', '5', 'list'], 'expected a command before "5"', 'provision-vm list ...'],
     [['prov'], 'Did you mean provision?'],
     [['ls'], 'Did you mean list?'],
     [['rm', 'job-42'], 'Did you mean destroy?'],

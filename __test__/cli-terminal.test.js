@@ -48,6 +48,19 @@ describe('list', () => {
     assert.ok(stdout.includes('provision-vm reap'))
   })
 
+  it('fits in less as well, with fewer columns', async () => {
+    for (const [columns, titles, job] of [
+      [60, /^JOB +STATE +AGE +COST +AN HOUR +TYPE +WHERE$/, /^job-x+…x+-7 +expired/],
+      [40, /^JOB +STATE +AGE +COST$/, /^job-x*…x*-7 +expired/],
+    ]) {
+      const { stdout } = await runAtTerminal(['list'], { api: listing, columns })
+      const [head, ...rows] = lines(stdout)
+      assert.match(head, titles)
+      assert.match(rows[1], job)
+      assert.ok(lines(stdout).every((line) => line.length <= columns), stdout)
+    }
+  })
+
   it('has all of it where there is room, and where nobody watches', async () => {
     for (const how of [{ columns: 200 }, { stdout: { isTTY: false } }]) {
       const { stdout } = await runAtTerminal(['list'], { api: listing, ...how })

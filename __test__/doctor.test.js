@@ -51,6 +51,9 @@ const CASES = [
   ['an SSH key that the project does not have', {}, { HETZNER_SSH_KEY_ID: 'deploy' }, ['ssh-keys', 'failed', 'CONFIG'], /deploy/, /HETZNER_SSH_KEY_ID/],
   ['a snapshot that does not exist', {}, { HETZNER_SNAPSHOT_ID: '4711' }, ['image', 'failed', 'CONFIG'], /snapshot 4711/, /HETZNER_SNAPSHOT_ID/],
   ['an image that does not exist', { options: { image: 'ubuntu-2204' } }, {}, ['image', 'failed', 'CONFIG'], /ubuntu-2204/, /option image/],
+  ['a firewall and a network that do not exist', { options: { firewalls: [4711], networks: [4712] } }, {},
+    ['attachments', 'failed', 'CONFIG'], /no firewall 4711, no network 4712/, /firewalls, networks/],
+  ['a placement group that does not exist', { options: { placementGroup: 4713 } }, {}, ['attachments', 'failed', 'CONFIG'], /no placement group 4713/, /own project/],
   ['a server type that is not sold', { what: { region: 'us-east' }, options: { serverType: 'cx23' } }, {},
     ['server-types', 'failed', 'CONFIG'], /cx23: not sold in ash/, /serverTypes/],
   ['a region that nobody knows', { what: { region: 'mars' } }, {}, ['server-types', 'warning'], /"mars" is not known/, /us-east/],
@@ -117,11 +120,32 @@ describe('doctor', () => {
   test('has nothing to say of a sound set-up, and leaves nothing behind', async () => {
     const diagnosis = await examine({}, { region: 'us-east' })
     assert.deepEqual([complaints(diagnosis), diagnosis.healthy], [[], true])
-    assert.equal(diagnosis.checks.length, 14)
+    assert.equal(diagnosis.checks.length, 15)
     const { servers, devices, keys } = await cloud.world()
     assert.deepEqual([servers, devices, keys.filter(({ usable }) => usable)], [[], [], []])
     const writes = (await cloud.journal()).map(({ what }) => what).filter((what) => /^(POST|PUT|DELETE)/.test(what))
     assert.equal(writes.length, diagnosis.requests.hetzner + diagnosis.requests.tailscale - (await reads()), writes.join('\n'))
+  })
+
+  test('finds what a server is to be attached to, where it is there', async () => {
+    const make = async (kind, body) => {
+      const { HETZNER_API_URL, HETZNER_API_TOKEN } = cloud.env()
+      const headers = { authorization: `Bearer ${HETZNER_API_TOKEN}`, 'content-type': 'application/json' }
+      const answer = await fetch(`${HETZNER_API_URL}/${kind}`, { method: 'POST', headers, body: JSON.stringify(body) })
+      return Object.values(await answer.json()).find((it) => it?.id)?.id
+    }
+    const firewalls = [await make('firewalls', { name: 'closed', rules: [] })]
+    const networks = [await make('networks', { name: 'inner', ip_range: '10.0.0.0/16' })]
+    const placementGroup = await make('placement_groups', { name: 'apart', type: 'spread' })
+    const { checks } = await examine({}, {}, { firewalls, networks, placementGroup })
+    const { verdict, what } = checks.find(({ name }) => name === 'attachments')
+    assert.deepEqual([verdict, what], ['ok', '3 are asked for and there'])
+  })
+
+  test('sends nothing past a proxy that cannot be used', async () => {
+    const { checks } = await examine({ HTTPS_PROXY: 'socks5://127.0.0.1:9' })
+    assert.deepEqual(new Set(checks.map(({ verdict }) => verdict)), new Set(['failed', 'skipped']))
+    assert.equal(await cloud.requests(), 0)
   })
 
   test('looks on at the other cloud when one does not answer', async () => {

@@ -7,6 +7,8 @@ import type { JobStatus, ProvisionErrorCode } from '../index'
 export interface VMList {
   /** Each server that this package made, the oldest first. */
   vms: VM[]
+  /** What a person should know who takes this for all there is, such as a server with our label that nobody's job is on. */
+  warnings: string[]
   /** How many requests were made. */
   requests: Requests
 }
@@ -46,7 +48,7 @@ export interface VM {
   costSoFar?: string
 }
 
-/** What a call of `provisionVM` would do now. Ids of firewalls, networks and placement groups show only in the order whether they exist. */
+/** What a call of `provisionVM` would do now. Whether the image, the SSH keys and what it is attached to exist, `doctor` tells. */
 export interface Plan {
   /**
    * `create`: order a server. `return`: hand over the one that stands ready. `finish`: finish one that an earlier call began.
@@ -117,7 +119,7 @@ export interface Check {
 
 /**
  * `settings`: the environment and the options. `hetzner`: the API is reached and takes the token. `hetzner-write`: the token may
- * write. `ssh-keys`, `image`, `server-types`: what an order names is there. `project`: nobody else's servers are in it.
+ * write. `ssh-keys`, `image`, `attachments` (firewalls, networks, placement group), `server-types`: what an order names is there. `project`: nobody else's servers are in it.
  * `leftovers`: no dead attempt has left a server. `requests`: enough of the token's requests are left. `clock`: this machine's clock
  * is right. `tailscale`: the API is reached and takes the credential. `devices`: it may read and delete devices. `auth-key`: it may make
  * auth keys with our tags, which one is made for and revoked, or the one that is given is usable. `scopes`: it may do no more than that.
@@ -128,6 +130,7 @@ export type CheckName =
   | 'hetzner-write'
   | 'ssh-keys'
   | 'image'
+  | 'attachments'
   | 'server-types'
   | 'project'
   | 'leftovers'

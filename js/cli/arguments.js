@@ -38,7 +38,7 @@ function readArguments(args, commands) {
   if (at < 0) return readWithoutCommand(args)
   const [name, others] = [args[at], args.toSpliced(at, 1)]
   if (name === 'help') return readHelp(others, commands)
-  if (!Object.hasOwn(commands, name)) throw unknownCommand(name, commands)
+  if (!Object.hasOwn(commands, name)) throw unknownCommand(name, commands, others.slice(at))
   const command = commands[name]
   const spec = flagsOf(command)
   const { flags, operands } = readFlags(name, others, spec)
@@ -96,7 +96,10 @@ const OTHER_WORDS = {
   simulator: 'simulate',
 }
 
-function unknownCommand(name, commands) {
+/** What stands `behind` it may be the command, if the value of a flag was taken for one. */
+function unknownCommand(name, commands, behind = []) {
+  const command = behind.find((arg) => Object.hasOwn(commands, arg))
+  if (command) return new UsageError(`expected a command before ${JSON.stringify(name)}`, `Flags with values stand behind the command: provision-vm ${command} ...`)
   const meant = OTHER_WORDS[name] ?? nearest(name, Object.keys(commands))
   const hint = meant ? `Did you mean ${meant}?` : `There are ${Object.keys(commands).join(', ')}.`
   return new UsageError(`unknown command ${JSON.stringify(name)}`, `${hint} provision-vm --help says more.`)

@@ -7,8 +7,9 @@ const GAP = 2
 const SHORTEST = 8
 
 /**
- * A table. Each of `columns` has a `title` and gives the `text` of a row. In the width of a terminal those that can be `spared` are left
- * out, the last one first, and only then the `long` ones are shortened: an id that is cut cannot be typed again.
+ * A table. Each of `columns` has a `title` and gives the `text` of a row. In the width of a terminal those that are `spared` first are left
+ * out, the last one first, and only then the `long` ones are shortened: an id that is cut cannot be typed again. Where that is not enough
+ * either, those that are `spared` late are left out as well.
  */
 function table(columns, rows, { width, style }) {
   const all = columns.map((column) => measure(column, rows))
@@ -60,18 +61,24 @@ function measure(column, rows) {
 }
 
 function fit(columns, width) {
-  let shown = columns
-  const excess = () => shown.reduce((sum, { room }) => sum + room + GAP, -GAP) - width
-  while (excess() > 0 && shown.some(({ spared }) => spared)) {
-    const last = shown.findLast(({ spared }) => spared)
-    shown = shown.filter((column) => column !== last)
+  const excess = (shown) => shown.reduce((sum, { room }) => sum + room + GAP, -GAP) - width
+  const without = (when, shown) => {
+    const last = shown.findLast(({ spared }) => spared === when)
+    return last && shown.filter((column) => column !== last)
   }
-  while (excess() > 0) {
-    const longest = shown.filter(({ long, room }) => long && room > SHORTEST).sort((a, b) => b.room - a.room)[0]
-    if (!longest) return shown
-    shown = shown.map((column) => (column === longest ? { ...column, room: column.room - 1 } : column))
+  let whole = columns
+  for (let fewer = whole; fewer && excess(whole) > 0; fewer = without('first', whole)) whole = fewer
+  for (;;) {
+    let shown = whole
+    while (excess(shown) > 0) {
+      const longest = shown.filter(({ long, room }) => long && room > SHORTEST).sort((a, b) => b.room - a.room)[0]
+      if (!longest) break
+      shown = shown.map((column) => (column === longest ? { ...column, room: column.room - 1 } : column))
+    }
+    const fewer = excess(shown) > 0 && without('late', whole)
+    if (!fewer) return shown
+    whole = fewer
   }
-  return shown
 }
 
 /** Cut in its middle: ids often differ at their end only. */

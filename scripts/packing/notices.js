@@ -33,12 +33,14 @@ function notices(target, crates, { name, word } = { name: 'provision-vm', word: 
       else texts.set(fingerprint(text), { text, crates: [crate] })
     }
   }
+  // Alike ones side by side: within a packer's window they cost next to nothing.
+  const sorted = [...texts.values()].sort((a, b) => (a.text < b.text ? -1 : 1))
   return [
     `# What is linked into ${name} for ${target}`,
     `The ${word} is made of provision-vm itself (MIT, see LICENSE), of the standard library of Rust (MIT or Apache-2.0,
 https://www.rust-lang.org; the texts are those of libc, which is of the same authors)${target.includes('musl') ? ', of musl (MIT, https://musl.libc.org)' : ''}, and of these crates. Their texts follow, each once.`,
     crates.map(({ name, version, license, repository }) => `- ${name} ${version}: ${license}${repository ? `, ${repository}` : ''}`).join('\n'),
-    ...[...texts.values()].map(({ text, crates }) => `## ${crates.map(({ name }) => name).join(', ')}\n\n\`\`\`\`text\n${text}\n\`\`\`\``),
+    ...sorted.map(({ text, crates }) => `## ${crates.map(({ name }) => name).join(', ')}\n\n\`\`\`\`text\n${text}\n\`\`\`\``),
   ].join('\n\n')
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures_util::{FutureExt, TryFutureExt};
 use napi_derive::napi;
 
 use super::cancel::Token;
@@ -69,7 +70,7 @@ pub fn setting_names() -> Vec<String> {
 pub(super) async fn call<
     I: Send + 'static,
     T: Send + 'static,
-    F: Future<Output = Result<T, Box<ProvisionError>>> + Send,
+    F: Future<Output = Result<T, Box<ProvisionError>>> + Send + 'static,
 >(
     input: String,
     cancel: CancellationToken,
@@ -78,23 +79,66 @@ pub(super) async fn call<
     run: impl FnOnce(I, Settings, Provisioner, CancellationToken, Arc<Listener>) -> F + Send + 'static,
 ) -> Result<T, Box<ProvisionError>> {
     let kept = Arc::new(Mutex::new(None));
-    let (told, keep) = (listener.clone(), kept.clone());
-    let work = async move {
-        if let Some(trace) = input::read_trace(&input) {
-            told.trace(trace);
-        }
-        let read = read(&input).map_err(ProvisionError::at_the_door);
-        // The text holds the secrets of the environment; it is not kept for the length of the job.
-        drop(input);
-        let Input { what, mut settings, network, log_filter } = read?;
-        let process = prepare(&mut settings, network, log_filter.as_deref())?;
-        let done = run(what, settings, process, cancel, told).await?;
-        *keep.lock().unwrap_or_else(PoisonError::into_inner) = Some(done);
-        Ok(())
-    };
-    carry_out(Box::pin(work), &listener).await?;
+    let keep = kept.clone();
+    let read: Reader = Box::new(move |text| {
+        let Input { what, settings, network, log_filter } = read(text)?;
+        let what: Work = Box::new(move |settings, process, cancel, listener| {
+            let done = run(what, settings, process, cancel, listener);
+            done.map_ok(move |done| *keep.lock().unwrap_or_else(PoisonError::into_inner) = Some(done)).boxed()
+        });
+        Ok(Input { what, settings, network, log_filter })
+    });
+    carry_out(input, cancel, &listener, read).await?;
     let done = kept.lock().unwrap_or_else(PoisonError::into_inner).take();
     done.ok_or_else(broken_down)
+}
+
+/// Reads what a call brings, and makes of what it is about what is to be done. The same type for all calls, so what surrounds them is
+/// compiled once.
+type Reader = Box<dyn FnOnce(&str) -> Result<Input<Work>, Cause> + Send>;
+
+type Work = Box<
+    dyn FnOnce(
+            Settings,
+            Provisioner,
+            CancellationToken,
+            Arc<Listener>,
+        ) -> BoxFuture<'static, Result<(), Box<ProvisionError>>>
+        + Send,
+>;
+
+/// Runs a call as a task of its own, so that a panic in it becomes a fault, and waits until its listener has had everything.
+#[expect(clippy::disallowed_methods, reason = "the one place where tasks start")]
+async fn carry_out(
+    input: String,
+    cancel: CancellationToken,
+    listener: &Arc<Listener>,
+    read: Reader,
+) -> Result<(), Box<ProvisionError>> {
+    let outcome =
+        tokio::spawn(work(input, cancel, listener.clone(), read)).await.unwrap_or_else(|_| Err(broken_down()));
+    if let Some(tracer) = listener.tracer() {
+        tracer.end(outcome.as_ref().err().map(|error| (error.cause.code().as_str(), error.story())));
+    }
+    listener.flush().await;
+    outcome
+}
+
+async fn work(
+    input: String,
+    cancel: CancellationToken,
+    listener: Arc<Listener>,
+    read: Reader,
+) -> Result<(), Box<ProvisionError>> {
+    if let Some(trace) = input::read_trace(&input) {
+        listener.trace(trace);
+    }
+    let read = read(&input).map_err(ProvisionError::at_the_door);
+    // The text holds the secrets of the environment; it is not kept for the length of the job.
+    drop(input);
+    let Input { what, mut settings, network, log_filter } = read?;
+    let process = prepare(&mut settings, network, log_filter.as_deref())?;
+    what(settings, process, cancel, listener).await
 }
 
 /// What a call needs beside its settings: the client for its way to the network.
@@ -115,21 +159,6 @@ fn client(network: Network) -> Result<Provisioner, Box<ProvisionError>> {
     let client = Provisioner::live(&network)?;
     clients.insert(network, client.clone());
     Ok(client)
-}
-
-/// Runs a call as a task of its own, so that a panic in it becomes a fault, and waits until its listener has had everything. The same
-/// whatever the call is for, so it is compiled once.
-#[expect(clippy::disallowed_methods, reason = "the one place where tasks start")]
-async fn carry_out(
-    work: BoxFuture<'static, Result<(), Box<ProvisionError>>>,
-    listener: &Listener,
-) -> Result<(), Box<ProvisionError>> {
-    let outcome = tokio::spawn(work).await.unwrap_or_else(|_| Err(broken_down()));
-    if let Some(tracer) = listener.tracer() {
-        tracer.end(outcome.as_ref().err().map(|error| (error.cause.code().as_str(), error.story())));
-    }
-    listener.flush().await;
-    outcome
 }
 
 fn broken_down() -> Box<ProvisionError> {

@@ -103,8 +103,12 @@ fn read_doctor(input: &Value) -> Result<Input<Survey>, Cause> {
         loop {
             let (options, _) = input::read_options(input.get("options"), &[])?;
             match ask(&input, healthy.clone(), options, purpose) {
-                // What both need, such as a proxy, is looked past, or nothing else could be told.
-                Err(Cause::Setting { setting, .. }) if is_shared(&setting) && drop_setting(&mut input, &setting) => {}
+                // What both need is looked past, or nothing else could be told. But not a proxy: where one is wanted, no request may
+                // go out beside it.
+                Err(Cause::Setting { setting, .. })
+                    if is_shared(&setting)
+                        && (matches!(purpose, Purpose::Nothing) || !is_proxy(&setting))
+                        && drop_setting(&mut input, &setting) => {}
                 outcome => return outcome,
             }
         }
@@ -132,6 +136,10 @@ fn read_doctor(input: &Value) -> Result<Input<Survey>, Cause> {
 /// Whether a setting is no cloud's own.
 fn is_shared(setting: &str) -> bool {
     !["HETZNER_", "TAILSCALE_", "ACTIONS_"].iter().any(|prefix| setting.starts_with(prefix))
+}
+
+fn is_proxy(setting: &str) -> bool {
+    setting.to_ascii_lowercase().ends_with("_proxy")
 }
 
 /// Takes a variable out of the environment; whether it was there.
@@ -167,6 +175,7 @@ impl From<provision::Price> for Price {
 #[derive(Serialize)]
 struct VmList {
     vms: Vec<Vm>,
+    warnings: Vec<String>,
     requests: Requests,
 }
 
@@ -196,7 +205,8 @@ struct Vm {
 
 impl From<provision::VmList> for VmList {
     fn from(list: provision::VmList) -> Self {
-        Self { vms: list.vms.into_iter().map(Vm::from).collect(), requests: list.requests.into() }
+        let vms = list.vms.into_iter().map(Vm::from).collect();
+        Self { vms, warnings: list.warnings, requests: list.requests.into() }
     }
 }
 

@@ -5,7 +5,7 @@ use http::Method;
 use serde::Deserialize;
 
 use super::server::is_id;
-use super::{Hetzner, HetznerError, ServerId, decode};
+use super::{Hetzner, HetznerError, ServerId, decode, found};
 use crate::transport::{Document, Repeat, Within, clean};
 
 /// More ids in one request might be left out of the answer without a word.
@@ -137,11 +137,11 @@ impl Hetzner {
             let Begun { action } = decode(answer)?;
             Ok((Action::try_from(action)?, Document::of(answer)))
         };
-        match self.send("get action", Repeat::Safe, draft, within, read).await {
-            Ok(found) if found.0.id == id => Ok(Some(found)),
-            Ok(_) => Err(HetznerError::unreadable("get action", "the answer is about another action")),
-            Err(error) if error.is_not_found() => Ok(None),
-            Err(error) => Err(error),
+        match found(self.send("get action", Repeat::Safe, draft, within, read).await)? {
+            Some(found) if found.0.id != id => {
+                Err(HetznerError::unreadable("get action", "the answer is about another action"))
+            }
+            found => Ok(found),
         }
     }
 

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::Method;
 use serde::de::DeserializeOwned;
 
@@ -28,7 +29,7 @@ pub use error::{HetznerError, Refusal};
 pub use label::{is_label_key, is_label_value, selector};
 pub use order::{Attachments, CreateServer, Created, FirewallRef, Order, PublicNet};
 pub use primary_ip::{PrimaryIp, PrimaryIpId};
-pub use reference::Image;
+pub use reference::{Attachment, Image};
 pub use server::{Addresses, IdOrName, Labels, Server, ServerId};
 pub use server_type::{Offer, Price, ServerType};
 pub use wait::Project;
@@ -114,6 +115,16 @@ impl Hetzner {
         self.send(operation, Repeat::Safe, draft, within, decode)
     }
 
+    /// Reads one thing by its path; nothing if Hetzner does not know it.
+    fn find_one<'a, T: DeserializeOwned + Send + 'a>(
+        &'a self,
+        operation: &'static str,
+        path: &str,
+        within: Within,
+    ) -> impl Future<Output = Result<Option<T>, HetznerError>> + Send + 'a {
+        self.fetch(operation, self.draft(Method::GET, path, &[]), within).map(found)
+    }
+
     /// Reads all pages of a list. `items` takes the items and the next page's number out of one answer.
     async fn fetch_all<P: DeserializeOwned + Send, T>(
         &self,
@@ -144,6 +155,15 @@ impl Hetzner {
             return Ok(());
         }
         Err(HetznerError::refusal(answer, &self.token, self.chain.clock().cloud_unix()))
+    }
+}
+
+/// What was found, if Hetzner knows it.
+fn found<T>(outcome: Result<T, HetznerError>) -> Result<Option<T>, HetznerError> {
+    match outcome {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

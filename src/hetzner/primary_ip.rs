@@ -5,7 +5,7 @@ use std::fmt;
 use http::Method;
 use serde::Deserialize;
 
-use super::{Hetzner, HetznerError, ServerId};
+use super::{Hetzner, HetznerError, ServerId, found};
 use crate::transport::{Repeat, Within};
 
 /// The id of a primary IP.
@@ -39,20 +39,13 @@ struct WirePrimaryIp {
 impl Hetzner {
     /// The primary IP of this id, if it exists.
     pub async fn find_primary_ip(&self, id: PrimaryIpId, within: Within) -> Result<Option<PrimaryIp>, HetznerError> {
-        let draft = self.draft(Method::GET, &format!("/primary_ips/{id}"), &[]);
-        match self.fetch::<One>("get primary ip", draft, within).await {
-            Ok(One { primary_ip }) => Ok(Some(PrimaryIp { assignee: primary_ip.assignee_id.map(ServerId) })),
-            Err(error) if error.is_not_found() => Ok(None),
-            Err(error) => Err(error),
-        }
+        let found = self.find_one::<One>("get primary ip", &format!("/primary_ips/{id}"), within).await?;
+        Ok(found.map(|found| PrimaryIp { assignee: found.primary_ip.assignee_id.map(ServerId) }))
     }
 
     /// Deletes a primary IP. One that is not there counts as deleted.
     pub async fn delete_primary_ip(&self, id: PrimaryIpId, within: Within) -> Result<(), HetznerError> {
         let draft = self.draft(Method::DELETE, &format!("/primary_ips/{id}"), &[]);
-        match self.send("delete primary ip", Repeat::Safe, draft, within, |_| Ok(())).await {
-            Err(error) if !error.is_not_found() => Err(error),
-            _ => Ok(()),
-        }
+        found(self.send("delete primary ip", Repeat::Safe, draft, within, |_| Ok(())).await).map(drop)
     }
 }

@@ -1,8 +1,8 @@
-//! What an order refers to: SSH keys and images; and whether the token may order at all (`facts/hetzner.md` 2 and 4).
+//! What an order refers to: images, SSH keys, firewalls and others; and whether the token may order at all (`facts/hetzner.md` 2 and 4).
 
 use http::Method;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::{Hetzner, HetznerError, IdOrName, ServerId};
 use crate::transport::{Within, clean};
@@ -15,8 +15,6 @@ const NOBODY: ServerId = ServerId((1 << 53) - 1);
 /// What a server can be made from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
-    /// `system`, `snapshot` and others.
-    pub kind: String,
     /// `available`, `creating` or `unavailable`.
     pub status: String,
     /// `x86` or `arm`.
@@ -30,12 +28,21 @@ impl Image {
     }
 }
 
+/// What a server can be attached to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attachment {
+    /// A firewall.
+    Firewall,
+    /// A private network.
+    Network,
+    /// A placement group.
+    PlacementGroup,
+}
+
 #[derive(Deserialize)]
 struct WireImage {
     #[serde(default)]
     name: Option<String>,
-    #[serde(default, rename = "type")]
-    kind: Option<String>,
     #[serde(default)]
     status: Option<String>,
     #[serde(default)]
@@ -73,11 +80,7 @@ impl From<WireImage> for Image {
     fn from(wire: WireImage) -> Self {
         let text = |text: Option<String>, usual: &str| text.map_or_else(|| usual.to_owned(), |text| clean(&text));
         // Nothing said means nothing against it.
-        Self {
-            kind: text(wire.kind, ""),
-            status: text(wire.status, "available"),
-            architecture: text(wire.architecture, ARCHITECTURE),
-        }
+        Self { status: text(wire.status, "available"), architecture: text(wire.architecture, ARCHITECTURE) }
     }
 }
 
@@ -113,6 +116,22 @@ impl Hetzner {
         }
     }
 
+    /// Whether the project has what a server is to be attached to.
+    pub async fn has_attachment(&self, what: Attachment, id: u64, within: Within) -> Result<bool, HetznerError> {
+        let (kind, path) = match what {
+            Attachment::Firewall => ("firewall", "firewalls"),
+            Attachment::Network => ("network", "networks"),
+            Attachment::PlacementGroup => ("placement_group", "placement_groups"),
+        };
+        let path = format!("/{path}/{id}");
+        match self.find_one::<Value>("get attachment", &path, within).await? {
+            Some(found) if found.get(kind).is_none() => {
+                Err(HetznerError::unreadable("get attachment", "the answer is about something else"))
+            }
+            found => Ok(found.is_some()),
+        }
+    }
+
     /// Asks for a change that can change nothing: of the labels of a server that is not there. A token that may only read is refused
     /// before Hetzner looks for the server; any other refusal of this request says that it may write.
     ///
@@ -125,19 +144,6 @@ impl Hetzner {
             outcome => outcome.map(drop),
         }
     }
-
-    async fn find_one<T: DeserializeOwned + Send>(
-        &self,
-        operation: &'static str,
-        path: &str,
-        within: Within,
-    ) -> Result<Option<T>, HetznerError> {
-        match self.fetch(operation, self.draft(Method::GET, path, &[]), within).await {
-            Ok(found) => Ok(Some(found)),
-            Err(error) if error.is_not_found() => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -148,7 +154,7 @@ mod tests {
     fn an_image_of_which_little_is_said_counts_as_usable() {
         for (wire, is_usable) in [
             ("{}", true),
-            (r#"{"name":null,"type":"snapshot","status":"available","architecture":"x86"}"#, true),
+            (r#"{"name":null,"status":"available","architecture":"x86"}"#, true),
             (r#"{"status":"creating"}"#, false),
             (r#"{"architecture":"arm"}"#, false),
         ] {

@@ -9,7 +9,7 @@ use http::Method;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
-use super::{Hetzner, HetznerError, Meta, PrimaryIpId, decode};
+use super::{Hetzner, HetznerError, Meta, PrimaryIpId, decode, found};
 use crate::transport::{Repeat, Within, clean};
 
 /// The labels of a server. `PUT` replaces all of them.
@@ -237,13 +237,11 @@ impl Hetzner {
 
     /// The server of this id, if it exists.
     pub async fn find_server(&self, id: ServerId, within: Within) -> Result<Option<Server>, HetznerError> {
-        match self.fetch::<One>("get server", self.draft(Method::GET, &format!("/servers/{id}"), &[]), within).await {
-            Ok(One { server }) if server.id != id.0 => {
+        match self.find_one::<One>("get server", &format!("/servers/{id}"), within).await? {
+            Some(One { server }) if server.id != id.0 => {
                 Err(HetznerError::unreadable("get server", "the answer is about another server"))
             }
-            Ok(One { server }) => Server::try_from(server).map(Some),
-            Err(error) if error.is_not_found() => Ok(None),
-            Err(error) => Err(error),
+            found => found.map(|One { server }| server.try_into()).transpose(),
         }
     }
 
@@ -261,10 +259,7 @@ impl Hetzner {
     pub async fn delete_server(&self, id: ServerId, within: Within) -> Result<bool, HetznerError> {
         let draft = self.draft(Method::DELETE, &format!("/servers/{id}"), &[]);
         let read = |answer: &http::Response<Bytes>| decode::<WireDeleted>(answer).map(drop);
-        match self.send("delete server", Repeat::Safe, draft, within, read).await {
-            Err(error) if error.is_not_found() => Ok(false),
-            outcome => outcome.map(|()| true),
-        }
+        Ok(found(self.send("delete server", Repeat::Safe, draft, within, read).await)?.is_some())
     }
 }
 

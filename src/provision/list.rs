@@ -24,6 +24,8 @@ const HOURS_A_MONTH: u64 = 730;
 pub struct VmList {
     /// The oldest first.
     pub vms: Vec<Vm>,
+    /// What a person should know who takes this for all there is.
+    pub warnings: Vec<String>,
     /// Requests made to Hetzner and to Tailscale.
     pub requests: (u32, u32),
 }
@@ -85,10 +87,22 @@ async fn list(run: &Run<'_>) -> Result<VmList, Cause> {
         })
     };
     let now = run.clock.shown_unix();
-    let claims = servers.into_iter().filter_map(|server| Claim::read(&server).map(|claim| (server, claim)));
-    let mut vms: Vec<Vm> = claims.map(|(server, claim)| describe(server, claim, &types, now)).collect();
+    let mut vms = Vec::with_capacity(servers.len());
+    for server in servers {
+        match Claim::read(&server) {
+            Some(claim) => vms.push(describe(server, claim, &types, now)),
+            None => run.warn(
+                Scope::Hetzner,
+                format!("Server {} ({}) has this package's label, but not those of a job", server.name, server.id),
+            ),
+        }
+    }
     vms.sort_unstable_by_key(|vm| (std::cmp::Reverse(vm.age), vm.server.id));
-    Ok(VmList { vms, requests: (run.hetzner.sent(), run.tailscale.sent()) })
+    Ok(VmList {
+        vms,
+        warnings: std::mem::take(&mut run.notes().warnings),
+        requests: (run.hetzner.sent(), run.tailscale.sent()),
+    })
 }
 
 fn describe(server: Server, claim: Claim, types: &[ServerType], now: i64) -> Vm {

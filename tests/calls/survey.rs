@@ -6,7 +6,8 @@ use std::time::Duration;
 use crate::support::{Cloud, fault, params, settings, with_timeout};
 use provision_vm::hetzner::IdOrName;
 use provision_vm::provision::{
-    CancellationToken, Code, Diagnosis, Intent, Params, Patient, Plan, ProvisionError, Settings, Silent, State, Verdict,
+    CancellationToken, Code, Diagnosis, Intent, Params, Patient, Plan, ProvisionError, Settings, Silent, State,
+    Verdict, VmList,
 };
 use simulator::{Api, Config, FaultKind, PlantedServer};
 
@@ -87,11 +88,14 @@ async fn the_list_has_all_that_is_ours_and_what_it_has_cost() {
     assert_eq!((list().await.vms.len(), list().await.requests), (0, (1, 0)));
     let made = cloud.provision(&settings()).await.unwrap();
     cloud.world().plant_server(PlantedServer { name: "shop".to_owned(), ..Default::default() });
+    let labels = [("managed_by".to_owned(), "provision-vm".to_owned())].into();
+    cloud.world().plant_server(PlantedServer { name: "relabelled".to_owned(), labels, ..Default::default() });
     tokio::time::sleep(Duration::from_secs(2 * 3600)).await;
     let second = Params { job_id: "job-2".to_owned(), ..params() };
     let process = cloud.process(5);
     process.begin(&second, &settings(), CancellationToken::new(), Arc::new(Silent)).await.unwrap();
-    let vms = list().await.vms;
+    let VmList { vms, warnings, .. } = list().await;
+    assert!(matches!(&warnings[..], [warning] if warning.starts_with("Server relabelled (")), "{warnings:?}");
     let [ready, young] = vms.as_slice() else { panic!("{vms:?}") };
     assert_eq!((ready.state, ready.job.as_str(), ready.server.id), (State::Ready, "job-1", made.server.id));
     assert_eq!((ready.node_id.as_ref(), ready.price.as_ref()), (Some(&made.node_id), made.price.as_ref()));

@@ -1,23 +1,30 @@
 'use strict'
 
+const { optionsOf } = require('../arguments.js')
 const { checkCallback } = require('../callback-check.js')
 const { EXIT } = require('../failure.js')
+const { PROVISIONING_FLAGS } = require('../provisioning-flags.js')
 const { hang } = require('../table.js')
 
 const MARKS = { ok: ['✔', 'green'], warning: ['!', 'yellow'], failed: ['✖', 'red'], skipped: ['-', 'dim'] }
 
-module.exports = {
+const { agent: _, ...flags } = PROVISIONING_FLAGS
+
+const command = {
   usage: 'doctor',
   summary: 'is everything set up? what would stop a provision?',
   about:
-    'Checks all that a provisioning needs: settings, both APIs and what their credentials may do, keys, image, server types. It makes no ' +
-    'server; one auth key is made and revoked. Where CALLBACK_URL is set, the address of callbacks is checked too.',
+    'Checks all that a provisioning needs: settings, both APIs and what their credentials may do, keys, image, server types. With the flags ' +
+    'of a provision, what those name is checked. It makes no server; one auth key is made and revoked. Where CALLBACK_URL is set, the ' +
+    'address of callbacks is checked too.',
   examples: `
 provision-vm doctor
-provision-vm doctor --region eu-central
+provision-vm doctor --region eu-central --server-type cx33 --firewall 4711
 provision-vm doctor --json | jq '.checks[] | select(.verdict == "failed")'
 `,
+  // Those of a provision, since what they name has to be there too.
   flags: {
+    ...flags,
     region: { value: 'REGION', says: 'whether this region or location sells what is needed; all of them if not given' },
   },
   isLook: true,
@@ -33,13 +40,17 @@ provision-vm doctor --json | jq '.checks[] | select(.verdict == "failed")'
 
   async run({ flags, call, terminal, env }) {
     const what = flags.region === undefined ? {} : { region: flags.region }
-    const [diagnosis, callback] = await Promise.all([call((api, common) => api.doctor(what, common)), checkCallback(env)])
+    const options = optionsOf(command, flags)
+    const looking = call((api, common) => api.doctor(what, { ...options, ...common }))
+    const [diagnosis, callback] = await Promise.all([looking, checkCallback(env)])
     const checks = [...diagnosis.checks, ...(callback ? [callback] : [])]
     const all = { ...diagnosis, healthy: diagnosis.healthy && callback?.verdict !== 'failed', checks }
     terminal.answer(all, (to) => describe(all, to))
     return all.healthy ? EXIT.ok : EXIT.failed
   },
 }
+
+module.exports = command
 
 function describe({ healthy, checks }, to) {
   const room = Math.max(...checks.map(({ name }) => name.length))

@@ -1,7 +1,7 @@
 'use strict'
 
 const { EXIT } = require('../failure.js')
-const { table } = require('../table.js')
+const { table, wrap } = require('../table.js')
 const { CURRENCY, count, describeSum, describeTime } = require('../words.js')
 
 const COLOURS = { ready: 'green', creating: 'yellow', booting: 'yellow', expired: 'red' }
@@ -11,12 +11,12 @@ const COLUMNS = [
   { title: 'STATE', text: stateOf, colour: (vm) => COLOURS[vm.state] },
   { title: 'AGE', right: true, text: (vm) => describeTime(vm.ageMs) },
   { title: 'COST', right: true, text: (vm) => describeSum(vm.costSoFar) ?? '?' },
-  { title: 'AN HOUR', right: true, text: (vm) => describeSum(vm.price?.hourly) ?? '?' },
-  { title: 'TYPE', text: (vm) => vm.serverType },
-  { title: 'WHERE', text: (vm) => vm.location },
-  { title: 'SERVER', right: true, text: (vm) => String(vm.serverId) },
-  { title: 'ADDRESS', spared: true, text: (vm) => vm.serverIp },
-  { title: 'AGENT', spared: true, text: (vm) => vm.agentId },
+  { title: 'AN HOUR', right: true, spared: 'late', text: (vm) => describeSum(vm.price?.hourly) ?? '?' },
+  { title: 'TYPE', spared: 'late', text: (vm) => vm.serverType },
+  { title: 'WHERE', spared: 'late', text: (vm) => vm.location },
+  { title: 'SERVER', right: true, spared: 'late', text: (vm) => String(vm.serverId) },
+  { title: 'ADDRESS', spared: 'first', text: (vm) => vm.serverIp },
+  { title: 'AGENT', spared: 'first', text: (vm) => vm.agentId },
 ]
 
 module.exports = {
@@ -46,8 +46,8 @@ function describe(vms, to) {
   return [
     ...table(COLUMNS, vms, to),
     '',
-    `${count(vms.length, 'VM')}. COST is what each has cost so far, ${CURRENCY}.`,
-    ...(expired > 0 ? [`${count(expired, 'attempt')} died or ran out of time: provision-vm reap says what it would remove.`] : []),
+    ...wrap(`${count(vms.length, 'VM')}. COST is what each has cost so far, ${CURRENCY}.`, to.width),
+    ...(expired > 0 ? wrap(`${count(expired, 'attempt')} died or ran out of time: provision-vm reap says what it would remove.`, to.width) : []),
   ]
 }
 

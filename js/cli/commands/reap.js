@@ -9,7 +9,7 @@ const COLUMNS = [
   { title: 'JOB', long: true, text: (it) => it.jobId },
   { title: 'DEAD FOR', right: true, text: (it) => describeTime(it.deadForMs) },
   { title: 'SERVER', right: true, text: (it) => String(it.serverId) },
-  { title: 'NAME', spared: true, text: (it) => it.serverName },
+  { title: 'NAME', spared: 'first', text: (it) => it.serverName },
   { title: 'OUTCOME', long: true, text: outcomeOf, colour: (it) => (it.outcome === 'left' ? 'red' : undefined) },
 ]
 

@@ -7,7 +7,7 @@ use super::super::job::Claim;
 use super::super::region;
 use super::super::run::Doing;
 use super::{Check, Doctor};
-use crate::hetzner::Server;
+use crate::hetzner::{Attachment, HetznerError, Server};
 
 /// Below this share of the budget, in hundredths, a burst of jobs has to wait.
 const FEW_REQUESTS: u32 = 10;
@@ -18,8 +18,17 @@ const SERVER_TYPES: &str = "server-types";
 
 impl Doctor<'_> {
     pub(super) async fn hetzner(&self) -> Result<Vec<Check>, Cause> {
-        const REST: [&str; 8] =
-            ["hetzner-write", "ssh-keys", "image", "server-types", "project", "leftovers", "requests", "clock"];
+        const REST: [&str; 9] = [
+            "hetzner-write",
+            "ssh-keys",
+            "image",
+            "attachments",
+            "server-types",
+            "project",
+            "leftovers",
+            "requests",
+            "clock",
+        ];
         let servers = if self.patient.knows_hetzner {
             self.run.hetzner.list_servers(self.within()).await.doing("the servers could not be listed")
         } else {
@@ -42,6 +51,7 @@ impl Doctor<'_> {
             self.may_write().await,
             self.ssh_keys().await,
             self.image().await,
+            self.attachments().await,
             self.server_types().await,
             project(&servers),
             match dead {
@@ -67,10 +77,7 @@ impl Doctor<'_> {
                 let what = format!("The token may only read: {error}");
                 Check { code: Some(Code::Forbidden), ..Check::missing(NAME, what, hint) }
             }
-            Err(source) => {
-                let doing = "it could not be told whether the token may write";
-                Check::failed(NAME, &Cause::Hetzner { doing, source }, None)
-            }
+            Err(error) => unread(NAME, "it could not be told whether the token may write", error),
         }
     }
 
@@ -85,10 +92,7 @@ impl Doctor<'_> {
             match self.run.hetzner.has_ssh_key(key, self.within()).await {
                 Ok(true) => {}
                 Ok(false) => missing.push(key.to_string()),
-                Err(source) => {
-                    let cause = Cause::Hetzner { doing: "the SSH keys could not be read", source };
-                    return Check::failed(NAME, &cause, None);
-                }
+                Err(error) => return unread(NAME, "the SSH keys could not be read", error),
             }
         }
         if missing.is_empty() {
@@ -117,7 +121,36 @@ impl Doctor<'_> {
                 Check::missing(NAME, what, &hint)
             }
             Ok(None) => Check::missing(NAME, format!("There is no {word} {name}"), &hint),
-            Err(source) => Check::failed(NAME, &Cause::Hetzner { doing: "the image could not be read", source }, None),
+            Err(error) => unread(NAME, "the image could not be read", error),
+        }
+    }
+
+    async fn attachments(&self) -> Check {
+        const NAME: &str = "attachments";
+        if self.patient.complaint.is_some() {
+            return Check::skipped(NAME, "the settings cannot be read");
+        }
+        let wanted = &self.run.settings.extras.attachments;
+        let firewalls = wanted.firewalls.iter().map(|it| (Attachment::Firewall, it.firewall, "firewall"));
+        let networks = wanted.networks.iter().map(|id| (Attachment::Network, *id, "network"));
+        let group = wanted.placement_group.map(|id| (Attachment::PlacementGroup, id, "placement group"));
+        let wanted: Vec<_> = firewalls.chain(networks).chain(group).collect();
+        let mut missing = Vec::new();
+        for (what, id, word) in &wanted {
+            match self.run.hetzner.has_attachment(*what, *id, self.within()).await {
+                Ok(true) => {}
+                Ok(false) => missing.push(format!("{word} {id}")),
+                Err(error) => return unread(NAME, "what the server is to be attached to could not be read", error),
+            }
+        }
+        match (wanted.len(), missing.is_empty()) {
+            (0, _) => Check::ok(NAME, "No firewall, network or placement group is asked for"),
+            (all, true) => Check::ok(NAME, format!("{} asked for and there", count(all, "is", "are"))),
+            (_, false) => Check::missing(
+                NAME,
+                format!("The project has no {}", missing.join(", no ")),
+                "Name one that the token's own project has in the options firewalls, networks and placementGroup; Hetzner's console shows the id in the address of its page.",
+            ),
         }
     }
 
@@ -127,10 +160,7 @@ impl Doctor<'_> {
         // What other calls know of them may be a minute old.
         let types = match run.hetzner.list_server_types(self.within()).await {
             Ok(types) => types,
-            Err(source) => {
-                let cause = Cause::Hetzner { doing: "the server types could not be read", source };
-                return Check::failed(SERVER_TYPES, &cause, None);
-            }
+            Err(error) => return unread(SERVER_TYPES, "the server types could not be read", error),
         };
         let is_given = !extras.locations.is_empty();
         if self.patient.region.is_some() && !run.place.known && !is_given {
@@ -187,6 +217,11 @@ impl Doctor<'_> {
             }
         }
     }
+}
+
+/// What could not be looked at.
+fn unread(name: &'static str, doing: &'static str, source: HetznerError) -> Check {
+    Check::failed(name, &Cause::Hetzner { doing, source }, None)
 }
 
 /// Hetzner's tokens reach all of a project (fault Y39).
