@@ -6,7 +6,7 @@
 const { once } = require('node:events')
 const http = require('node:http')
 
-const { findProgram, launch, LocalCloudError, PATIENCE_MS } = require('./support/local-cloud-program.js')
+const { findProgram, launch, LocalCloudError, PATIENCE_MS, settingsOf } = require('./support/local-cloud-program.js')
 
 /** A machine that takes half a minute joins in three seconds, and the package may wait for an answer as long as 13 seconds. */
 const TIME_SCALE = 10
@@ -66,19 +66,11 @@ class LocalCloud {
   #stopping
 
   constructor(program, config) {
-    const { url, hetzner, hetznerToken, sshKeyId, tailscale, tailscaleClientId, tailscaleClientSecret } = program.greeting
+    const { url, hetzner, tailscale } = program.greeting
     this.#program = program
     this.#config = config
     this.urls = Object.freeze({ cloud: url, hetzner, tailscale })
-    this.env = Object.freeze({
-      HETZNER_API_URL: hetzner,
-      HETZNER_API_TOKEN: hetznerToken,
-      HETZNER_SSH_KEY_ID: sshKeyId,
-      TAILSCALE_API_URL: tailscale,
-      TAILSCALE_OAUTH_CLIENT_ID: tailscaleClientId,
-      TAILSCALE_OAUTH_CLIENT_SECRET: tailscaleClientSecret,
-      ...FOREIGN,
-    })
+    this.env = Object.freeze({ ...settingsOf(program.greeting), ...FOREIGN })
     // Older releases of Node.js 20 have no such symbol.
     if (Symbol.asyncDispose) Object.defineProperty(this, Symbol.asyncDispose, { value: () => this.stop() })
   }

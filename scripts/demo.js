@@ -4,8 +4,8 @@
 
 const { spawn } = require('node:child_process')
 const { once } = require('node:events')
-const { createInterface } = require('node:readline')
 
+const { startLocalCloud } = require('../js/local-cloud.js')
 const { SIMULATOR, setUp } = require('./setup.js')
 const { paint, seconds } = require('./support/display.js')
 
@@ -22,30 +22,20 @@ main().catch((error) => {
 async function main() {
   heading('Setting up')
   await setUp()
-  const cloud = await startCloud()
+  const cloud = await startLocalCloud({ program: SIMULATOR, timeScale: TIME_SCALE })
   try {
-    heading('Provisioning', `node scripts/provision.js, against ${cloud.url}, ${TIME_SCALE} times as fast as real`)
+    heading('Provisioning', `node scripts/provision.js, against ${cloud.urls.cloud}, ${TIME_SCALE} times as fast as real`)
     const result = await provision(cloud)
     heading('The result', 'the line that the script prints')
     for (const [name, value] of Object.entries(result)) console.log(`  ${style('dim', name.padEnd(13))} ${show(value)}`)
     heading('What exists in the local cloud now')
-    const world = await (await fetch(`${cloud.url}/_sim/world`)).json()
+    const world = await cloud.world()
     table('servers', world.servers, ['id', 'name', 'server_type', 'location', 'ipv4', 'status', 'state'])
     table('devices', world.devices, ['node_id', 'hostname', 'ip', 'tags', 'connected'])
     table('auth keys', world.keys, ['id', 'description', 'used', 'revoked', 'usable'])
   } finally {
-    cloud.end()
+    await cloud.stop()
   }
-}
-
-async function startCloud() {
-  // The cloud ends with its standard input, so it cannot outlive the demo. In a process group of its own it does not
-  // hear Ctrl-C, which would take away the cloud that the undo needs.
-  const args = ['--port', '0', '--time-scale', String(TIME_SCALE), '--exit-with-parent']
-  const child = spawn(SIMULATOR, args, { detached: true, stdio: ['pipe', 'pipe', 'inherit'] })
-  const lines = createInterface({ input: child.stdout })
-  const [line] = await Promise.race([once(lines, 'line'), once(child, 'error').then(([error]) => Promise.reject(error))])
-  return { ...JSON.parse(line), end: () => child.stdin.end() }
 }
 
 async function provision(cloud) {
@@ -54,15 +44,8 @@ async function provision(cloud) {
     JOB_ID: `demo-${Date.now().toString(36)}`,
     AGENT_ID: '7c9e6679-7425-40de-944b-e07fc1f90ae7',
     REGION: 'us-east',
-    HETZNER_API_URL: cloud.hetzner,
-    HETZNER_API_TOKEN: cloud.hetznerToken,
-    HETZNER_SSH_KEY_ID: cloud.sshKeyId,
-    TAILSCALE_API_URL: cloud.tailscale,
-    TAILSCALE_OAUTH_CLIENT_ID: cloud.tailscaleClientId,
-    TAILSCALE_OAUTH_CLIENT_SECRET: cloud.tailscaleClientSecret,
-    // What belongs to a real workflow or account has no place here.
-    TAILSCALE_AUTH_KEY: '',
-    HETZNER_SNAPSHOT_ID: '',
+    ...cloud.env,
+    // What belongs to a real workflow has no place here.
     GITHUB_OUTPUT: '',
     GITHUB_STEP_SUMMARY: '',
   }

@@ -7,6 +7,7 @@ const { createInterface } = require('node:readline')
 const { once } = require('node:events')
 const path = require('node:path')
 
+const { settingsOf } = require('../../js/support/local-cloud-program.js')
 const { ROOT, SIMULATOR } = require('../../scripts/setup.js')
 
 /**
@@ -35,16 +36,7 @@ class Cloud {
 
   /** Settings that point at this world. */
   env(more = {}) {
-    const { hetzner, hetznerToken, sshKeyId, tailscale, tailscaleClientId, tailscaleClientSecret } = this.greeting
-    return {
-      HETZNER_API_URL: hetzner,
-      HETZNER_API_TOKEN: hetznerToken,
-      HETZNER_SSH_KEY_ID: sshKeyId,
-      TAILSCALE_API_URL: tailscale,
-      TAILSCALE_OAUTH_CLIENT_ID: tailscaleClientId,
-      TAILSCALE_OAUTH_CLIENT_SECRET: tailscaleClientSecret,
-      ...more,
-    }
+    return { ...settingsOf(this.greeting), ...more }
   }
 
   async control(method, where, body) {

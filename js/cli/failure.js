@@ -2,6 +2,7 @@
 
 // What a failure is to a shell and to a person.
 
+const { why } = require('../../scripts/support/display.js')
 const { UsageError, flagsOf } = require('./arguments.js')
 const { wrap } = require('./table.js')
 const { describeTime } = require('./words.js')
@@ -26,7 +27,7 @@ function explain(error, { command, style, width }) {
   const lines = [
     ...(hint ? [hint] : []),
     ...(error.retryAfterMs ? [`Try again in ${describeTime(error.retryAfterMs, Math.ceil)}.`] : []),
-    ...(code ? [] : deepest(error)),
+    ...(code ? [] : why(error)),
     ...(requestIds.length > 0 ? [`Request: ${requestIds.join(', ')}`] : []),
     ...(makes && leftovers.length === 0 ? ['Nothing was left behind.'] : []),
     ...describeLeftovers(leftovers),
@@ -36,18 +37,12 @@ function explain(error, { command, style, width }) {
   return [`${style('red', 'error:')} ${style('bold', what)}`, ...lines.flatMap((line) => wrap(line, width - 2)).map((line) => `  ${line}`)]
 }
 
-/** An error for JSON: this package's as it is, of any other what `JSON.stringify` would leave out. */
-function dataOf(error) {
-  const { name, message, code } = error
-  return typeof error.toJSON === 'function' ? error : { name, message, ...(code === undefined ? {} : { code }) }
-}
-
 /** A line for each thing that is still there, or may be. */
 function describeLeftovers(leftovers) {
   return leftovers.map((left) => `Left behind: ${[left.kind.replace('_', ' '), left.id, left.name].filter(Boolean).join(' ')}: ${left.why}`)
 }
 
-module.exports = { EXIT, dataOf, describeLeftovers, exitCode, explain }
+module.exports = { EXIT, describeLeftovers, exitCode, explain }
 
 /** The message, with what a person typed instead of the argument that this program made of it. */
 function inFlags({ field, message }, command) {
@@ -59,11 +54,4 @@ function inFlags({ field, message }, command) {
   ]
   const found = names.find(([name, as]) => as && (field === name || field.startsWith(`${name}[`) || field.startsWith(`${name}.`)))
   return found ? message.replace(found[0], found[1]) : message
-}
-
-/** Why the module could not even be loaded: the deepest cause, since those above it only guess. */
-function deepest(error) {
-  let cause = error
-  while (cause.cause instanceof Error) cause = cause.cause
-  return cause === error ? [] : [`Because: ${cause.message.split('\n')[0]}`]
 }

@@ -5,8 +5,9 @@
 // what came of it; what is right to do is decided in the module. `--help` is its manual.
 
 const { hideSettings } = require('../../scripts/support/actions.js')
+const { asData } = require('../../scripts/support/display.js')
 const { readArguments } = require('./arguments.js')
-const { EXIT, dataOf, exitCode, explain } = require('./failure.js')
+const { EXIT, exitCode, explain } = require('./failure.js')
 const { catchSignals } = require('./interruption.js')
 const { manual, manualOf } = require('./manual.js')
 const { openTerminal } = require('./terminal.js')
@@ -48,7 +49,7 @@ async function runCommand(args, { load, env, stdin, stdout, stderr }) {
     // Who gives no command has not seen yet what there is.
     if (args.length === 0) terminal.complain([manual(COMMANDS)])
     const { errorStyle: style, errorWidth: width } = terminal
-    if (terminal.asJson) terminal.answer({ error: dataOf(error) })
+    if (terminal.asJson) terminal.answer({ error: asData(error) })
     else terminal.complain(explain(error, { command: COMMANDS[request?.name], style, width }))
     return exitCode(error)
   }

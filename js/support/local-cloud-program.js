@@ -65,7 +65,7 @@ async function launch(options, signal) {
   }
 }
 
-module.exports = { findProgram, launch, LocalCloudError, PATIENCE_MS }
+module.exports = { findProgram, launch, LocalCloudError, PATIENCE_MS, settingsOf }
 
 /** In a clone of the repository Cargo builds it, of which the latest counts. */
 function programOfClone() {
@@ -168,6 +168,18 @@ function late(given, over) {
       resolve()
     })
   })
+}
+
+/** The settings that point the package at the clouds which a program has greeted with. */
+function settingsOf({ hetzner, hetznerToken, sshKeyId, tailscale, tailscaleClientId, tailscaleClientSecret }) {
+  return {
+    HETZNER_API_URL: hetzner,
+    HETZNER_API_TOKEN: hetznerToken,
+    HETZNER_SSH_KEY_ID: sshKeyId,
+    TAILSCALE_API_URL: tailscale,
+    TAILSCALE_OAUTH_CLIENT_ID: tailscaleClientId,
+    TAILSCALE_OAUTH_CLIENT_SECRET: tailscaleClientSecret,
+  }
 }
 
 function greetingIn(line) {

@@ -174,7 +174,8 @@ function seconds(ms) {
 
 /** An error for a line of JSON: this package's as it is, of any other what `JSON.stringify` would leave out. */
 function asData(error) {
-  return error.code ? error : { name: error.name, message: error.message }
+  const { name, message, code } = error
+  return typeof error.toJSON === 'function' ? error : { name, message, ...(code === undefined ? {} : { code }) }
 }
 
 /** Answers the arguments of a script that takes none but `--help`, and gives the exit code. */
@@ -185,4 +186,4 @@ function answerArguments(args, script, manual) {
   return asked ? 0 : 2
 }
 
-module.exports = { answerArguments, asData, openDisplay, openPlainDisplay, paint, seconds }
+module.exports = { answerArguments, asData, openDisplay, openPlainDisplay, paint, seconds, why }
