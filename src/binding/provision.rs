@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use futures_util::{FutureExt, TryFutureExt};
 use napi_derive::napi;
 
 use super::cancel::Token;
@@ -83,8 +82,12 @@ pub(super) async fn call<
     let read: Reader = Box::new(move |text| {
         let Input { what, settings, network, log_filter } = read(text)?;
         let what: Work = Box::new(move |settings, process, cancel, listener| {
-            let done = run(what, settings, process, cancel, listener);
-            done.map_ok(move |done| *keep.lock().unwrap_or_else(PoisonError::into_inner) = Some(done)).boxed()
+            let run = run(what, settings, process, cancel, listener);
+            Box::pin(async move {
+                let done = run.await?;
+                *keep.lock().unwrap_or_else(PoisonError::into_inner) = Some(done);
+                Ok(())
+            })
         });
         Ok(Input { what, settings, network, log_filter })
     });

@@ -20,7 +20,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::FutureExt;
 use http::Method;
 use serde::de::DeserializeOwned;
 
@@ -122,7 +121,8 @@ impl Hetzner {
         path: &str,
         within: Within,
     ) -> impl Future<Output = Result<Option<T>, HetznerError>> + Send + 'a {
-        self.fetch(operation, self.draft(Method::GET, path, &[]), within).map(found)
+        let fetched = self.fetch(operation, self.draft(Method::GET, path, &[]), within);
+        async { found(fetched.await) }
     }
 
     /// Reads all pages of a list. `items` takes the items and the next page's number out of one answer.
