@@ -82,10 +82,22 @@ test('what failed is marked, and the undo is a step', async () => {
   const root = spans.at(-1)
   assert.deepEqual([attributesOf(root)['error.type'], root.status.code], [error.code, 2])
   assert.ok(spans.some(({ name, kind }) => name === 'undo' && kind === 1))
-  const failed = spans.filter(({ kind, status }) => kind === 1 && status.code === 2)
+  const failed = spans.filter(({ kind, status, name }) => kind === 1 && status.code === 2 && name !== 'undo')
   assert.deepEqual(failed.map(({ name }) => name), ['wait', 'provisionVM'])
   assert.match(failed[0].status.message, /join/)
   assert.ok(spans.some(({ name, kind }) => name === 'delete server' && kind === 3))
+
+  await cloud.reset()
+  await cloud.configure({ machine: { boot: 'never_joins' } })
+  const answer = { status: 403, json: { error: { code: 'forbidden', message: 'no', details: null } } }
+  await cloud.fault({ api: 'hetzner', method: 'DELETE', path: '/servers/*', times: 99, kind: { answer } })
+  const stays = await traced((options) => provisionVM(newJob(), options), { timeoutMs: 3000 })
+  const undone = await traced((options) => provisionVM(newJob(), options), { env: cloud.env({ HETZNER_SSH_KEY_ID: 'nobody' }) })
+  const whole = undone.spans.find(({ name, kind }) => name === 'undo' && kind === 1)
+  assert.deepEqual([undone.error.leftovers, whole.status], [[], {}])
+  const undo = stays.spans.find(({ name, kind }) => name === 'undo' && kind === 1)
+  assert.deepEqual(undo.status, { code: 2, message: `${stays.error.leftovers.length} left behind` })
+  assert.equal(attributesOf(stays.spans.at(-1))['provision_vm.leftovers'], stays.error.leftovers.length)
 
   const unset = await traced((options) => provisionVM(newJob(), options), { env: {} })
   assert.deepEqual(unset.spans.map((span) => [span.name, attributesOf(span)['error.type']]), [['provisionVM', 'CONFIG']])
@@ -135,17 +147,24 @@ test('a request that is given up is told and counted as such, and one that repea
 test('who joins a job and stays is told of it when the one who began has left', async () => {
   const job = newJob()
   const controller = new AbortController()
-  const onProgress = ({ detail }) => detail.kind === 'server' && controller.abort()
-  const first = traced((options) => provisionVM(job, options), { signal: controller.signal, onProgress })
+  // It leaves while the order is under way, whose answer comes to the one who stays.
+  await cloud.configure({ latency_ms: [20_000, 20_000] })
+  const first = traced((options) => provisionVM(job, options), { signal: controller.signal })
   const second = traced((options) => provisionVM(job, options), { traceparent })
-  const [left, stayed] = [await first, await second]
+  await cloud.untilAsked('POST /v1/servers')
+  controller.abort()
+  const left = await first
+  await cloud.configure({ latency_ms: [5, 10] })
+  const stayed = await second
   assert.deepEqual([left.error.code, stayed.error, stayed.value.reused], ['ABORTED', undefined, false])
   const steps = ({ spans }) => spans.filter(({ kind }) => kind === 1).map(({ name }) => name)
   assert.ok(steps(left).includes('server') && !steps(left).includes('ready'), steps(left).join())
   assert.deepEqual(steps(stayed).slice(-3), ['verify', 'ready', 'provisionVM'])
+  assert.deepEqual([left, stayed].map(({ spans }) => spans.filter(({ name }) => name === 'create server').length), [0, 1])
   const requests = stayed.spans.filter(({ kind }) => kind === 3)
   assert.ok(requests.length > 0 && requests.every(({ traceId }) => traceId === TRACE))
-  assert.equal(attributesOf(stayed.spans.at(-1))['provision_vm.job_id'], job.jobId)
+  const root = attributesOf(stayed.spans.at(-1))
+  assert.deepEqual([root['provision_vm.job_id'], root['provision_vm.server_name']], [job.jobId, stayed.value.serverName])
 })
 
 test('each of many jobs has a span of its own within that of the call', async () => {

@@ -120,7 +120,7 @@ impl Audience for Hall {
 
     fn settled(&self, job: usize, outcome: Outcome) {
         if let Some(tracer) = self.traced().remove(&job) {
-            tracer.end(outcome.as_ref().err().map(|error| (error.cause.code().as_str(), error.story())));
+            tracer.end(outcome.as_ref().err().map(|error| error.mishap()));
         }
         let outcome = outcome.map(|done| Progress::Ready(Box::new(done))).map_err(|error| {
             let error = *error;

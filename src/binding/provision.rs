@@ -121,7 +121,7 @@ async fn carry_out(
     let outcome =
         tokio::spawn(work(input, cancel, listener.clone(), read)).await.unwrap_or_else(|_| Err(broken_down()));
     if let Some(tracer) = listener.tracer() {
-        tracer.end(outcome.as_ref().err().map(|error| (error.cause.code().as_str(), error.story())));
+        tracer.end(outcome.as_ref().err().map(|error| error.mishap()));
     }
     listener.flush().await;
     outcome

@@ -12,7 +12,7 @@ use super::leftover::{Hold, Leftover};
 use crate::cloud_init::CloudInitError;
 use crate::hetzner::{HetznerError, Server};
 use crate::tailscale::TailscaleError;
-use crate::transport::{DialError, Judge, Opinion, TransportError, clean};
+use crate::transport::{DialError, Judge, Mishap, Opinion, TransportError, clean};
 
 /// What went wrong, at the level of the job.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -405,6 +405,11 @@ pub struct ProvisionError {
 }
 
 impl ProvisionError {
+    /// What spans say of it.
+    pub fn mishap(&self) -> Mishap {
+        Mishap { code: self.cause.code().as_str(), message: self.story(), left: self.leftovers.len() }
+    }
+
     /// A failure before anything was begun.
     pub fn at_the_door(cause: Cause) -> Box<Self> {
         Box::new(Self {

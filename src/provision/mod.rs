@@ -89,7 +89,7 @@ use crate::hetzner::{Hetzner, Project, Server};
 use crate::secret::Secret;
 use crate::tailscale::Tailscale;
 use crate::transport::{Admission, Chain, Chance, Clock, Dial, Left, Live, RateBudget, RetryBudget, Transport};
-pub use crate::transport::{Attribute, Span, TraceContext, Tracer, metrics};
+pub use crate::transport::{Attribute, Mishap, Span, TraceContext, Tracer, metrics};
 use settings::Network;
 
 /// What to provision.
@@ -248,6 +248,7 @@ impl Provisioner {
             }
             .boxed()
         };
+        note_job(&*observer, &params);
         self.flights.take(&params, settings, allowance.as_ref(), cancel, observer, depart).await
     }
 
@@ -267,7 +268,6 @@ impl Provisioner {
         run.waits = terms.waits;
         run.allowance = terms.allowance;
         run.limit(terms.timeout);
-        run.note_job();
         run.say(
             Scope::ProvisionVm,
             format!("Provisioning {} in {} for job {}", job.name, run.locations().join(", "), job.id),
@@ -456,6 +456,16 @@ async fn begin(run: &Run<'_>, saga: &Saga) -> Result<(Begun, Server), Cause> {
     let key_label = key.minted_id().map(|id| id.0.as_str());
     let (made, server) = server::create(run, saga, &attempt, &document, key_label).await?;
     Ok((Begun { made, key, attempt: attempt.id, started: attempt.started, known, reused: false }, server))
+}
+
+/// Says in the call's span which job it is about.
+fn note_job(observer: &dyn Observer, params: &Params) {
+    let Some(tracer) = observer.tracer() else { return };
+    if let Ok(job) = Job::new(&params.job_id, &params.agent_id) {
+        tracer.note("provision_vm.job_id", job.id.as_str());
+        tracer.note("provision_vm.agent_id", job.agent.as_str());
+        tracer.note("provision_vm.server_name", job.name.as_str());
+    }
 }
 
 /// What is left to do when the machine has joined.

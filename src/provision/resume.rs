@@ -22,7 +22,7 @@ use super::step::server::{self, Made};
 use super::step::wait::{self, Seen};
 use super::{
     Failure, Params, Progress, Provisioned, Provisioner, Settings, State, Terms, Underway, adopt, attempted, conclude,
-    hand_over, undone,
+    hand_over, note_job, undone,
 };
 use crate::hetzner::{ActionStatus, Server};
 use crate::tailscale::NodeId;
@@ -41,6 +41,7 @@ impl Provisioner {
         cancel: CancellationToken,
         observer: Arc<dyn Observer>,
     ) -> Result<Progress, Box<ProvisionError>> {
+        note_job(&*observer, params);
         let terms = Terms { timeout: settings.timeout, allowance: None, waits: false };
         self.settle_alone(params, settings, cancel, observer, terms).await
     }

@@ -409,15 +409,6 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Says in the call's span which job it is about.
-    pub(super) fn note_job(&self) {
-        if let Some(tracer) = self.observer.tracer() {
-            tracer.note("provision_vm.job_id", self.job.id.as_str());
-            tracer.note("provision_vm.agent_id", self.job.agent.as_str());
-            tracer.note("provision_vm.server_name", self.job.name.as_str());
-        }
-    }
-
     /// Notes how long the step took that ends now.
     pub(super) fn end_step(&self) {
         let now = self.clock.now();

@@ -14,19 +14,19 @@ pub(super) struct Account<'a> {
     pub(super) repetition: u32,
     pub(super) began: Instant,
     clock: &'a Clock,
+    find_tracer: Option<&'a FindTracer>,
     /// Who hears of it, and what it is part of: when it ends, its call may be elsewhere.
     told: Option<(Arc<Tracer>, String)>,
     is_closed: bool,
 }
 
 impl<'a> Account<'a> {
-    /// A request that is sent now.
-    pub(super) fn open(call: &'a Call, repetition: u32, clock: &'a Clock, find_tracer: Option<&FindTracer>) -> Self {
-        let told = find_tracer.and_then(|find| find()).map(|tracer| {
-            let here = tracer.here();
-            (tracer, here)
-        });
-        Self { call, repetition, began: clock.now(), clock, told, is_closed: false }
+    /// A request that is sent now, after so many that failed.
+    pub(super) fn open(call: &'a Call, repetition: u32, clock: &'a Clock, find_tracer: Option<&'a FindTracer>) -> Self {
+        if repetition > 0 {
+            metrics::retried();
+        }
+        Self { call, repetition, began: clock.now(), clock, find_tracer, told: listener(find_tracer), is_closed: false }
     }
 
     /// It has had its answer, or has got none.
@@ -41,10 +41,18 @@ impl<'a> Account<'a> {
         self.is_closed = true;
         let (request, took) = (&self.call.request, self.clock.now().saturating_duration_since(self.began));
         metrics::requested(&chain::host_of(request.uri()), request.method(), outcome.map_err(|(kind, _)| kind), took);
-        if let Some((tracer, step)) = self.told.take() {
+        // Who began it may have left, and others wait for the same.
+        let told = self.told.take().filter(|(tracer, _)| !tracer.has_ended()).or_else(|| listener(self.find_tracer));
+        if let Some((tracer, step)) = told {
             tracer.requested(step, self, outcome);
         }
     }
+}
+
+fn listener(find: Option<&FindTracer>) -> Option<(Arc<Tracer>, String)> {
+    let tracer = find.and_then(|find| find())?;
+    let here = tracer.here();
+    Some((tracer, here))
 }
 
 impl Drop for Account<'_> {

@@ -9,7 +9,6 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 use super::account::Account;
-use super::metrics;
 use super::retry::{self, Judge, Opinion, Patience, Repeat};
 use super::{
     Admission, Chance, Clock, Fate, FindTracer, Instant, Pass, RateBudget, RetryBudget, Transport, TransportError,
@@ -172,14 +171,10 @@ impl Chain {
     where
         E: From<TransportError> + Judge + std::fmt::Display + Send,
     {
-        let tried = AtomicU32::new(0);
+        let sent = AtomicU32::new(0);
         let attempt = || -> Attempt<'_, E> {
             Box::pin(async {
-                let repetition = tried.fetch_add(1, Ordering::Relaxed);
-                if repetition > 0 {
-                    metrics::retried();
-                }
-                self.attempt(call, repetition, within).await.map_err(E::from).and_then(|answer| keep(&answer))
+                self.attempt(call, &sent, within).await.map_err(E::from).and_then(|answer| keep(&answer))
             })
         };
         self.persist(call.operation, call.repeat, within, &attempt).await
@@ -235,7 +230,7 @@ impl Chain {
     async fn attempt(
         &self,
         call: &Call,
-        repetition: u32,
+        sent: &AtomicU32,
         within: Within,
     ) -> Result<http::Response<Bytes>, TransportError> {
         let (host, deadline) = (host_of(call.request.uri()), within.deadline);
@@ -251,7 +246,7 @@ impl Chain {
             admission.spends();
         }
         let in_flight = self.rate.sends(now);
-        let account = Account::open(call, repetition, &self.clock, self.tracer.as_ref());
+        let account = Account::open(call, sent.fetch_add(1, Ordering::Relaxed), &self.clock, self.tracer.as_ref());
         tracing::debug!(operation = call.operation, method = %call.request.method(), path = call.request.uri().path(), "request");
         let limit = deadline.min(now + call.attempt_limit);
         let answer = timeout_at(limit, self.transport.exchange(call.request.clone())).await;

@@ -55,7 +55,7 @@ pub use look::Looks;
 pub use rate::{Admission, Left, Pass, RateBudget, Urgency};
 pub use request::{BaseUrl, BaseUrlError};
 pub use retry::{Judge, Opinion, Pace, Patience, Repeat};
-pub use trace::{Attribute, FindTracer, Span, TraceContext, Tracer};
+pub use trace::{Attribute, FindTracer, Mishap, Span, TraceContext, Tracer};
 pub use upstream_text::{clean, id_in};
 
 /// Answers above this size are refused before they are held in memory (fault G28). A tailnet of 5,000 devices with

@@ -99,6 +99,17 @@ struct State {
     has_ended: bool,
 }
 
+/// How a call failed.
+#[derive(Debug)]
+pub struct Mishap {
+    /// Its code.
+    pub code: &'static str,
+    /// What was tried, and what happened.
+    pub message: String,
+    /// How many things may be left.
+    pub left: usize,
+}
+
 /// A part of the call, one after another.
 struct Step {
     id: String,
@@ -154,19 +165,33 @@ impl Tracer {
         self.tell_step(ended, why);
     }
 
-    /// The call ends, with this code if it failed. What comes after it, such as an undo that goes on, is not told.
-    pub fn end(&self, error: Option<(&str, String)>) {
-        let (step, attributes) = {
+    /// Whether the call is over, so that nothing more is told.
+    pub(super) fn has_ended(&self) -> bool {
+        self.state().has_ended
+    }
+
+    /// The call ends, as it failed if it did. What comes after it, such as an undo that goes on, is not told.
+    pub fn end(&self, failed: Option<Mishap>) {
+        let (step, mut attributes) = {
             let mut state = self.state();
             if std::mem::replace(&mut state.has_ended, true) {
                 return;
             }
             (state.step.take(), std::mem::take(&mut state.attributes))
         };
-        let why = error.as_ref().map(|(_, message)| message.clone());
         let is_undo = step.as_ref().is_some_and(|step| step.is_undo);
-        self.tell_step(step, why.filter(|_| !is_undo));
-        let code = error.as_ref().map(|(code, _)| ("error.type", Attribute::from(*code)));
+        let why = failed.as_ref().and_then(|Mishap { message, left, .. }| match (is_undo, left) {
+            (false, _) => Some(message.clone()),
+            (true, 0) => None,
+            (true, left) => Some(format!("{left} left behind")),
+        });
+        self.tell_step(step, why);
+        if let Some(Mishap { code, left, .. }) = &failed {
+            attributes.push(("error.type", (*code).into()));
+            if *left > 0 {
+                attributes.push(("provision_vm.leftovers", Attribute::Number(*left as u64)));
+            }
+        }
         (self.ear)(Span {
             trace: self.context.trace.clone(),
             id: self.context.span.clone(),
@@ -175,8 +200,8 @@ impl Tracer {
             is_client: false,
             began: self.began.1,
             ended: self.time_of(now()),
-            attributes: attributes.into_iter().chain(code).collect(),
-            error: error.map(|(_, message)| message),
+            attributes,
+            error: failed.map(|failed| failed.message),
         });
     }
 
@@ -187,7 +212,7 @@ impl Tracer {
 
     /// A request that began then, as the part of the call that `parent` is, has had its answer, or has got none and why.
     pub(super) fn requested(&self, parent: String, asked: &Account<'_>, outcome: Result<u16, (&str, &dyn Display)>) {
-        if self.state().has_ended {
+        if self.has_ended() {
             return;
         }
         let (request, mut attributes) = (&asked.call.request, Vec::with_capacity(7));
