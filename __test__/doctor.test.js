@@ -135,11 +135,20 @@ describe('doctor', () => {
       return Object.values(await answer.json()).find((it) => it?.id)?.id
     }
     const firewalls = [await make('firewalls', { name: 'closed', rules: [] })]
-    const networks = [await make('networks', { name: 'inner', ip_range: '10.0.0.0/16' })]
+    const subnets = [{ type: 'cloud', ip_range: '10.0.1.0/24', network_zone: 'eu-central' }]
+    const networks = [await make('networks', { name: 'inner', ip_range: '10.0.0.0/16', subnets })]
+    const empty = await make('networks', { name: 'empty', ip_range: '10.1.0.0/16' })
     const placementGroup = await make('placement_groups', { name: 'apart', type: 'spread' })
-    const { checks } = await examine({}, {}, { firewalls, networks, placementGroup })
-    const { verdict, what } = checks.find(({ name }) => name === 'attachments')
-    assert.deepEqual([verdict, what], ['ok', '3 are asked for and there'])
+    const look = async (what, options) => {
+      const { checks } = await examine({}, what, { placementGroup, firewalls, networks, ...options })
+      const { verdict, what: found } = checks.find(({ name }) => name === 'attachments')
+      return [verdict, found]
+    }
+    for (const region of [undefined, 'eu-west']) assert.deepEqual(await look({ region }), ['ok', '3 are asked for and there'])
+    const [network] = networks
+    assert.deepEqual(await look({ region: 'us-east' }), ['failed', `The network ${network} (eu-central) does not reach ash`])
+    assert.deepEqual(await look({}, { locations: ['ash', 'fsn1'] }), ['warning', `The network ${network} (eu-central) does not reach ash`])
+    assert.deepEqual(await look({}, { networks: [empty] }), ['failed', `Network ${empty} has no subnet, so no server fits in`])
   })
 
   test('sends nothing past a proxy that cannot be used', async () => {
@@ -156,6 +165,11 @@ describe('doctor', () => {
     const missing = await examine({ HETZNER_API_TOKEN: undefined, HETZNER_SSH_KEY_ID: undefined })
     assert.deepEqual(complaints(missing).map(({ name }) => name), ['settings'])
     assert.match(complaints(missing)[0].what, /HETZNER_API_TOKEN: is not set, and neither is HETZNER_SSH_KEY_ID/)
+    // One thing that is wrong hides no other.
+    const wrong = { TAILSCALE_OAUTH_CLIENT_SECRET: undefined, PROVISION_TIMEOUT_SECONDS: 'soon', HETZNER_SSH_KEY_ID: 'deploy' }
+    const several = await examine(wrong, {}, { image: 'ubuntu-2204', firewalls: [4711] })
+    assert.deepEqual(complaints(several).map(({ name }) => name), ['settings', 'ssh-keys', 'image', 'attachments'])
+    assert.match(several.checks[0].what, /TAILSCALE_OAUTH_CLIENT_SECRET: is not set; PROVISION_TIMEOUT_SECONDS: must be/)
     const verdicts = Object.fromEntries(missing.checks.map(({ name, verdict }) => [name, verdict]))
     assert.deepEqual([verdicts.hetzner, verdicts.tailscale, verdicts.devices], ['skipped', 'ok', 'ok'])
   })

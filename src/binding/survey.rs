@@ -89,37 +89,43 @@ fn read(text: &str) -> Result<Input<Survey>, Cause> {
 fn read_doctor(input: &Value) -> Result<Input<Survey>, Cause> {
     let fields = Fields::new("params", input.get("params"))?;
     let region = input::read_region(&fields)?;
-    let healthy = Patient { region, complaint: None, knows_hetzner: true, knows_tailscale: true };
+    let healthy =
+        Patient { region, complaints: Vec::new(), knows_hetzner: true, knows_order: true, knows_tailscale: true };
     let (options, _) = input::read_options(input.get("options"), &[])?;
-    let ask = |input: &Value, patient, options, purpose| {
-        input::complete(input, Survey::Doctor(Box::new(patient)), options, purpose)
+    let ask = |input: &Value, options, purpose| {
+        input::complete(input, Survey::Doctor(Box::new(healthy.clone())), options, purpose)
     };
-    let complaint = match ask(input, healthy.clone(), options, Purpose::Provision) {
+    let complaint = match ask(input, options, Purpose::Provision) {
         Err(cause @ Cause::Setting { .. }) => cause,
         outcome => return outcome,
     };
-    let apart = |purpose| {
+    let mut complaints = vec![complaint];
+    let mut apart = |purpose| {
         let mut input = input.clone();
         loop {
             let (options, _) = input::read_options(input.get("options"), &[])?;
-            match ask(&input, healthy.clone(), options, purpose) {
-                // What both need is looked past, or nothing else could be told. But not a proxy: where one is wanted, no request may
-                // go out beside it.
-                Err(Cause::Setting { setting, .. })
-                    if is_shared(&setting)
-                        && (matches!(purpose, Purpose::Nothing) || !is_proxy(&setting))
-                        && drop_setting(&mut input, &setting) => {}
+            let cause = match ask(&input, options, purpose) {
+                Err(cause @ Cause::Setting { .. }) => cause,
                 outcome => return outcome,
+            };
+            // What all need is looked past, or nothing else could be told. But not a proxy: where one is wanted, no request may go out
+            // beside it.
+            let Cause::Setting { setting, .. } = &cause else { return Err(cause) };
+            let may_go = is_shared(setting) && (purpose == Purpose::Nothing || !is_proxy(setting));
+            let goes_on = may_go && drop_setting(&mut input, setting);
+            // What is missing is named together.
+            if complaints.iter().all(|known| !known.to_string().contains(setting.as_str())) {
+                complaints.push(cause.clone());
+            }
+            if !goes_on {
+                return Err(cause);
             }
         }
     };
-    let (hetzner, tailscale) = (apart(Purpose::Hetzner), apart(Purpose::Tailscale));
-    let patient = Patient {
-        complaint: Some(complaint),
-        knows_hetzner: hetzner.is_ok(),
-        knows_tailscale: tailscale.is_ok(),
-        ..healthy.clone()
-    };
+    let order = apart(Purpose::Plan);
+    let knows_order = order.is_ok();
+    let (hetzner, tailscale) = (order.or_else(|_| apart(Purpose::Hetzner)), apart(Purpose::Tailscale));
+    let (knows_hetzner, knows_tailscale) = (hetzner.is_ok(), tailscale.is_ok());
     let mut read = match (hetzner, tailscale) {
         (Ok(mut both), Ok(tailscale)) => {
             both.settings.tailscale_url = tailscale.settings.tailscale_url;
@@ -129,6 +135,7 @@ fn read_doctor(input: &Value) -> Result<Input<Survey>, Cause> {
         (Ok(one), Err(_)) | (Err(_), Ok(one)) => one,
         (Err(_), Err(_)) => apart(Purpose::Nothing)?,
     };
+    let patient = Patient { complaints, knows_hetzner, knows_order, knows_tailscale, ..healthy };
     read.what = Survey::Doctor(Box::new(patient));
     Ok(read)
 }

@@ -28,7 +28,7 @@ pub use error::{HetznerError, Refusal};
 pub use label::{is_label_key, is_label_value, selector};
 pub use order::{Attachments, CreateServer, Created, FirewallRef, Order, PublicNet};
 pub use primary_ip::{PrimaryIp, PrimaryIpId};
-pub use reference::{Attachment, Image};
+pub use reference::{Attached, Attachment, Image};
 pub use server::{Addresses, IdOrName, Labels, Server, ServerId};
 pub use server_type::{Offer, Price, ServerType};
 pub use wait::Project;

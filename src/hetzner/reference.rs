@@ -39,6 +39,13 @@ pub enum Attachment {
     PlacementGroup,
 }
 
+/// Something that a server can be attached to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attached {
+    /// Of a network: the network zones of its subnets.
+    pub zones: Vec<String>,
+}
+
 #[derive(Deserialize)]
 struct WireImage {
     #[serde(default)]
@@ -116,20 +123,37 @@ impl Hetzner {
         }
     }
 
-    /// Whether the project has what a server is to be attached to.
-    pub async fn has_attachment(&self, what: Attachment, id: u64, within: Within) -> Result<bool, HetznerError> {
+    /// What a server is to be attached to, if the project has it.
+    pub async fn find_attachment(
+        &self,
+        what: Attachment,
+        id: u64,
+        within: Within,
+    ) -> Result<Option<Attached>, HetznerError> {
         let (kind, path) = match what {
             Attachment::Firewall => ("firewall", "firewalls"),
             Attachment::Network => ("network", "networks"),
             Attachment::PlacementGroup => ("placement_group", "placement_groups"),
         };
         let path = format!("/{path}/{id}");
-        match self.find_one::<Value>("get attachment", &path, within).await? {
-            Some(found) if found.get(kind).is_none() => {
-                Err(HetznerError::unreadable("get attachment", "the answer is about something else"))
-            }
-            found => Ok(found.is_some()),
-        }
+        let Some(found) = self.find_one::<Value>("get attachment", &path, within).await? else { return Ok(None) };
+        let found = found.get(kind).filter(|found| found.is_object());
+        let found =
+            found.ok_or_else(|| HetznerError::unreadable("get attachment", "the answer is about something else"))?;
+        let zone = |subnet: &Value| subnet.get("network_zone").and_then(Value::as_str).map(clean);
+        Ok(Some(Attached { zones: list(found, "subnets").iter().filter_map(zone).collect() }))
+    }
+
+    /// Each location with its network zone: a network reaches servers in the zones of its subnets alone.
+    pub async fn network_zones(&self, within: Within) -> Result<Vec<(String, String)>, HetznerError> {
+        // There are a handful of them.
+        let draft = self.draft(Method::GET, "/locations", &[("per_page", "50")]);
+        let found: Value = self.fetch("list locations", draft, within).await?;
+        let text = |place: &Value, field: &str| place.get(field).and_then(Value::as_str).map(clean);
+        Ok(list(&found, "locations")
+            .iter()
+            .filter_map(|place| Some((text(place, "name")?, text(place, "network_zone")?)))
+            .collect())
     }
 
     /// Asks for a change that can change nothing: of the labels of a server that is not there. A token that may only read is refused
@@ -144,6 +168,11 @@ impl Hetzner {
             outcome => outcome.map(drop),
         }
     }
+}
+
+/// A list that stands in a document; an empty one if there is none.
+fn list<'a>(document: &'a Value, field: &str) -> &'a [Value] {
+    document.get(field).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
 }
 
 #[cfg(test)]

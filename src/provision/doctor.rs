@@ -31,9 +31,11 @@ pub struct Patient {
     /// The region that is asked about; all that are known if it is none.
     pub region: Option<String>,
     /// Why the settings cannot be read as a whole. What each cloud needs of them may be readable all the same.
-    pub complaint: Option<Cause>,
+    pub complaints: Vec<Cause>,
     /// Whether the settings have what Hetzner needs.
     pub knows_hetzner: bool,
+    /// Whether they also say what a machine is made of, and with which key it joins.
+    pub knows_order: bool,
     /// Whether they have what Tailscale needs.
     pub knows_tailscale: bool,
 }
@@ -154,8 +156,8 @@ struct Doctor<'a> {
 impl Doctor<'_> {
     async fn examine(&self) -> Result<Diagnosis, Failure> {
         self.run.enter(Step::Read);
-        let settings = match &self.patient.complaint {
-            None => match self.run.notes().warnings.as_slice() {
+        let settings = match self.patient.complaints.as_slice() {
+            [] => match self.run.notes().warnings.as_slice() {
                 [] => Check::ok("settings", "All settings are there and can be read"),
                 warnings => Check::warning(
                     "settings",
@@ -163,7 +165,13 @@ impl Doctor<'_> {
                     "Correct the setting, or take it away; until then it is not heeded.",
                 ),
             },
-            Some(cause) => Check::failed("settings", cause, None),
+            [first, rest @ ..] => {
+                let mut found = Check::failed("settings", first, None);
+                for cause in rest {
+                    found.what = format!("{}; {}", found.what, cause.chain());
+                }
+                found
+            }
         };
         // A key is made in there, which is no matter for a guard: it has an undo of its own.
         let (hetzner, tailscale) = join(self.run.guard(self.hetzner()), self.tailscale()).await;

@@ -16,8 +16,13 @@ async fn plan(cloud: &Cloud, params: &Params, settings: &Settings) -> Result<Pla
 }
 
 async fn diagnose(cloud: &Cloud, cancel: CancellationToken) -> Result<Diagnosis, Box<ProvisionError>> {
-    let patient =
-        Patient { region: Some("us-east".to_owned()), complaint: None, knows_hetzner: true, knows_tailscale: true };
+    let patient = Patient {
+        region: Some("us-east".to_owned()),
+        complaints: Vec::new(),
+        knows_hetzner: true,
+        knows_order: true,
+        knows_tailscale: true,
+    };
     cloud.told(3).diagnose(&patient, &settings(), cancel, Arc::new(Silent)).await
 }
 
@@ -167,7 +172,13 @@ async fn the_doctor_reads_images_and_keys_by_id_and_by_name() {
     for (key, is_there) in [("4711", true), ("1", false), ("nobody", false)] {
         let settings = Settings { ssh_keys: vec![IdOrName::parse(key)], ..settings() };
         let cloud = Cloud::new(Config::default());
-        let patient = Patient { region: None, complaint: None, knows_hetzner: true, knows_tailscale: false };
+        let patient = Patient {
+            region: None,
+            complaints: Vec::new(),
+            knows_hetzner: true,
+            knows_order: true,
+            knows_tailscale: false,
+        };
         let found =
             cloud.told(3).diagnose(&patient, &settings, CancellationToken::new(), Arc::new(Silent)).await.unwrap();
         let verdict = |name| found.checks.iter().find(|check| check.name == name).unwrap().verdict;

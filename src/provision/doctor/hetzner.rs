@@ -84,7 +84,7 @@ impl Doctor<'_> {
     async fn ssh_keys(&self) -> Check {
         const NAME: &str = "ssh-keys";
         let keys = &self.run.settings.ssh_keys;
-        if self.patient.complaint.is_some() {
+        if !self.patient.knows_order {
             return Check::skipped(NAME, "the settings cannot be read");
         }
         let mut missing = Vec::new();
@@ -107,7 +107,7 @@ impl Doctor<'_> {
 
     async fn image(&self) -> Check {
         const NAME: &str = "image";
-        if self.patient.complaint.is_some() {
+        if !self.patient.knows_order {
             return Check::skipped(NAME, "the settings cannot be read");
         }
         let source = &self.run.settings.source;
@@ -127,7 +127,7 @@ impl Doctor<'_> {
 
     async fn attachments(&self) -> Check {
         const NAME: &str = "attachments";
-        if self.patient.complaint.is_some() {
+        if !self.patient.knows_order {
             return Check::skipped(NAME, "the settings cannot be read");
         }
         let wanted = &self.run.settings.extras.attachments;
@@ -135,23 +135,63 @@ impl Doctor<'_> {
         let networks = wanted.networks.iter().map(|id| (Attachment::Network, *id, "network"));
         let group = wanted.placement_group.map(|id| (Attachment::PlacementGroup, id, "placement group"));
         let wanted: Vec<_> = firewalls.chain(networks).chain(group).collect();
-        let mut missing = Vec::new();
+        let (mut missing, mut found) = (Vec::new(), Vec::new());
         for (what, id, word) in &wanted {
-            match self.run.hetzner.has_attachment(*what, *id, self.within()).await {
-                Ok(true) => {}
-                Ok(false) => missing.push(format!("{word} {id}")),
+            match self.run.hetzner.find_attachment(*what, *id, self.within()).await {
+                Ok(Some(attached)) if *what == Attachment::Network => found.push((*id, attached.zones)),
+                Ok(Some(_)) => {}
+                Ok(None) => missing.push(format!("{word} {id}")),
                 Err(error) => return unread(NAME, "what the server is to be attached to could not be read", error),
             }
         }
-        match (wanted.len(), missing.is_empty()) {
-            (0, _) => Check::ok(NAME, "No firewall, network or placement group is asked for"),
-            (all, true) => Check::ok(NAME, format!("{} asked for and there", count(all, "is", "are"))),
-            (_, false) => Check::missing(
+        if !missing.is_empty() {
+            return Check::missing(
                 NAME,
                 format!("The project has no {}", missing.join(", no ")),
                 "Name one that the token's own project has in the options firewalls, networks and placementGroup; Hetzner's console shows the id in the address of its page.",
-            ),
+            );
         }
+        match wanted.len() {
+            0 => Check::ok(NAME, "No firewall, network or placement group is asked for"),
+            _ if !found.is_empty() => self.reaches(NAME, wanted.len(), &found).await,
+            all => Check::ok(NAME, format!("{} asked for and there", count(all, "is", "are"))),
+        }
+    }
+
+    /// Whether networks reach the locations that are asked about: each has subnets in some network zones.
+    async fn reaches(&self, name: &'static str, wanted: usize, networks: &[(u64, Vec<String>)]) -> Check {
+        const HINT: &str =
+            "Add a subnet in the network zone of the location, or name another location in the option locations.";
+        let zones = match self.run.hetzner.network_zones(self.within()).await {
+            Ok(zones) => zones,
+            Err(error) => return unread(name, "the locations could not be read", error),
+        };
+        let mut apart = Vec::new();
+        let places = self.places().unwrap_or_default();
+        for (id, own) in networks {
+            if own.is_empty() {
+                return Check::missing(name, format!("Network {id} has no subnet, so no server fits in"), HINT);
+            }
+            let is_out = |place: &&&str| zones.iter().any(|(name, zone)| name == **place && !own.contains(zone));
+            let out: Vec<&str> = places.iter().filter(is_out).copied().collect();
+            let what = format!("network {id} ({}) does not reach {}", own.join(", "), out.join(", "));
+            if !out.is_empty() && out.len() == places.len() {
+                return Check::missing(name, format!("The {what}"), HINT);
+            }
+            if !out.is_empty() {
+                apart.push(what);
+            }
+        }
+        if apart.is_empty() {
+            return Check::ok(name, format!("{} asked for and there", count(wanted, "is", "are")));
+        }
+        Check::warning(name, format!("The {}", apart.join(", the ")), HINT)
+    }
+
+    /// The locations that are asked about, if any are.
+    fn places(&self) -> Option<Vec<&str>> {
+        let is_given = !self.run.settings.extras.locations.is_empty();
+        (self.patient.region.is_some() || is_given).then(|| self.run.locations())
     }
 
     /// Whether something can be ordered, in the region that is asked about or in each that is known.
@@ -166,7 +206,8 @@ impl Doctor<'_> {
         if self.patient.region.is_some() && !run.place.known && !is_given {
             return self.unknown_region();
         }
-        let locations = if self.patient.region.is_some() || is_given { run.locations() } else { region::locations() };
+        let locations: Vec<&str> = self.places().into_iter().flatten().collect();
+        let locations = if locations.is_empty() { region::locations() } else { locations };
         let now = run.clock.shown_unix();
         let choices =
             locations.into_iter().map(|place| (place, choose(&run.settings.server_types, &types, place, now)));

@@ -66,7 +66,7 @@ impl Doctor<'_> {
 
     async fn auth_key(&self) -> (Check, Vec<Leftover>) {
         const NAME: &str = "auth-key";
-        if self.patient.complaint.is_some() {
+        if !self.patient.knows_order {
             return (Check::skipped(NAME, "the settings cannot be read"), Vec::new());
         }
         if let Some(given) = &self.run.settings.auth_key {
