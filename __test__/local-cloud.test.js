@@ -129,6 +129,23 @@ describe('a local cloud', () => {
     const unknown = await refusal(cloud.fault({ kind: 'explode' }))
     assert.equal(unknown.code, 'REFUSED')
     assert.match(unknown.message, /unknown variant `explode`, expected one of `refuse`, `dns`, .*`stale_read`/)
+    for (const [call, why] of [
+      [() => cloud.fault({ path: 'servers', kind: 'refuse' }), /path: expected one that begins with \//],
+      [() => cloud.fault({ path: '/v1/servers', kind: 'refuse' }), /below the API's base/],
+      [() => cloud.fault({ method: 'GTE', kind: 'refuse' }), /method: expected one of GET/],
+      [() => cloud.fault({ times: 0, kind: 'refuse' }), /times: expected 1 or more/],
+      [() => cloud.removeServer(99), /there is no server 99/],
+      [() => cloud.powerOff('abc'), /there is no server abc/],
+      [() => cloud.advance(-5), /seconds: expected a number/],
+      [() => cloud.advance('x'), /seconds: expected a number/],
+      [() => cloud.addServer({ name: 'a', server_type: 'zzz' }), /server_type: there is no zzz/],
+      [() => cloud.addServer({ name: 'a', location: 'mars' }), /location: there is no mars/],
+    ]) {
+      const { code, message } = await refusal(call())
+      assert.equal(code, 'REFUSED', String(call))
+      assert.match(message, why)
+    }
+    assert.equal((await refusal(startLocalCloud('x'))).code, 'INVALID_OPTION')
     assert.match((await refusal(cloud.configure({ machines: {} }))).message, /unknown field `machines`/)
     const { code, message } = await refusal(startLocalCloud({ config: { machine: { boot: 'explodes' } } }))
     assert.deepEqual([code, /unknown variant `explodes`/.test(message)], ['REFUSED', true])

@@ -22,6 +22,7 @@ const FOREIGN = { HETZNER_SNAPSHOT_ID: '', TAILSCALE_AUTH_KEY: '', BOOT_REPORT_U
 
 /** Starts a local cloud. What it takes and returns: `local-cloud.d.ts`. */
 async function startLocalCloud(options) {
+  if (options != null && typeof options !== 'object') throw new LocalCloudError('INVALID_OPTION', 'expected an object of options')
   const { signal, config, ...rest } = readOptions(options ?? {})
   signal?.throwIfAborted()
   const program = await launch(rest, signal)
@@ -112,11 +113,11 @@ class LocalCloud {
   }
 
   async removeServer(id) {
-    await this.#control('DELETE', `servers/${Number(id)}`)
+    await this.#control('DELETE', `servers/${encodeURIComponent(id)}`)
   }
 
   async powerOff(id) {
-    await this.#control('POST', `servers/${Number(id)}/off`, {})
+    await this.#control('POST', `servers/${encodeURIComponent(id)}/off`, {})
   }
 
   async reset() {

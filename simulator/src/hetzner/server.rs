@@ -179,6 +179,20 @@ pub struct PlantedServer {
     pub protected: bool,
 }
 
+impl PlantedServer {
+    /// Refuses a type or a location that there is not.
+    pub(crate) fn check(self) -> Result<Self, String> {
+        let (server_type, location) = (self.server_type.as_deref(), self.location.as_deref());
+        if let Some(name) = server_type.filter(|name| Type::find(&json!(name)).is_none()) {
+            return Err(format!("server_type: there is no {name}"));
+        }
+        if let Some(name) = location.filter(|name| catalogue::find_location(&json!(name)).is_none()) {
+            return Err(format!("location: there is no {name}"));
+        }
+        Ok(self)
+    }
+}
+
 named!(Server);
 
 impl Hetzner {

@@ -25,7 +25,7 @@ impl Door {
             ("GET", ["journal"]) => json_reply(200, &json!({ "journal": self.world().journal() })),
             ("GET", ["config"]) => done(serde_json::to_value(self.world().config()).map_err(|e| e.to_string())),
             ("PATCH", ["config"]) => done(self.patch(body)),
-            ("POST", ["faults"]) => done(read::<Fault>(body).map(|fault| {
+            ("POST", ["faults"]) => done(read::<Fault>(body).and_then(Fault::check).map(|fault| {
                 self.world().inject(fault);
                 json!({})
             })),
@@ -33,13 +33,15 @@ impl Door {
                 self.world().clear_faults();
                 json_reply(200, &json!({}))
             }
-            ("POST", ["advance"]) => done(read::<Value>(body).map(|body| {
-                let seconds = body["seconds"].as_f64().unwrap_or_default().clamp(0.0, 1e9);
+            ("POST", ["advance"]) => done(read::<Value>(body).and_then(|body| {
+                let seconds = body["seconds"].as_f64().filter(|seconds| (0.0..=1e9).contains(seconds));
+                let seconds = seconds.ok_or("seconds: expected a number from 0 to 1000000000")?;
                 *self.jumped.lock().unwrap_or_else(PoisonError::into_inner) += Duration::from_secs_f64(seconds);
-                self.world().snapshot()
+                Ok(self.world().snapshot())
             })),
             ("POST", ["servers"]) => {
-                done(read::<PlantedServer>(body).map(|server| json!({ "id": self.world().plant_server(server) })))
+                let server = read::<PlantedServer>(body).and_then(PlantedServer::check);
+                done(server.map(|server| json!({ "id": self.world().plant_server(server) })))
             }
             ("POST", ["devices"]) => {
                 done(read::<PlantedDevice>(body).map(|device| json!({ "nodeId": self.world().plant_device(device) })))
@@ -53,10 +55,7 @@ impl Door {
                 json!({})
             })),
             ("GET", ["reach", ip, port]) => done(self.reach(ip, port)),
-            ("DELETE", ["servers", id]) => {
-                self.world().remove_server(id.parse().unwrap_or_default());
-                json_reply(200, &json!({}))
-            }
+            ("DELETE", ["servers", id]) => self.of_server(id, World::remove_server),
             ("POST", ["reset"]) => {
                 let config = self.world().config().clone();
                 let now = self.now();
@@ -93,13 +92,20 @@ impl Door {
                 },
                 Err(complaint) => done(Err(complaint)),
             },
-            ("POST", ["servers", server, "off"]) => {
-                self.world().power_off(id(server));
-                json_reply(200, &json!({}))
-            }
+            ("POST", ["servers", server, "off"]) => self.of_server(server, World::power_off),
             ("POST", ["first-boot"]) => done(read::<Document>(body).map(|document| document.first_boot())),
             _ => missing("no such control; see --help"),
         }
+    }
+
+    /// Does something to a server, if it is there.
+    fn of_server(&self, id: &str, what: impl FnOnce(&mut World, u64)) -> Response<Bytes> {
+        let mut world = self.world();
+        let Some(id) = world.servers().map(|server| server.id).find(|known| known.to_string() == id) else {
+            return missing(&format!("there is no server {id}"));
+        };
+        what(&mut world, id);
+        json_reply(200, &json!({}))
     }
 
     fn reach(&self, ip: &str, port: &str) -> Result<Value, String> {
