@@ -23,6 +23,10 @@ describe('a mistake is named, with what was probably meant, and ends with 2', ()
   for (const [args, ...words] of [
     [[], 'error: expected a command', 'Usage: provision-vm <command>'],
     [['destory'], 'unknown command "destory"', 'Did you mean destroy?'],
+    [['list', '--timeout', '0'], 'list: --timeout: must be more than 0 and at most 86400 seconds', 'list --help has all flags'],
+    [['reap', '--timeout', '90000'], '--timeout: must be more than 0'],
+    [['simulate', '--shell', 'cmd'], 'expected sh or powershell, got "cmd"'],
+    [['simulate', '--time-scale', '30'], 'simulate: --time-scale: at most 25', 'simulate --help has all flags'],
     [['--timeout', '5', 'list'], 'expected a command before "5"', 'provision-vm list ...'],
     [['prov'], 'Did you mean provision?'],
     [['ls'], 'Did you mean list?'],

@@ -44,7 +44,7 @@ describe('list', () => {
     assert.match(rows[1], /^job-x+…x+-7 +expired +3 d +2\.3761 /)
     assert.match(rows[2], /^job-off +ready, off +40 s +\? +\? /)
     assert.ok(lines(stdout).every((line) => line.length <= 80), stdout)
-    assert.ok(stdout.includes("3 VMs. COST is what each has cost so far, in the project's currency, net."))
+    assert.match(stdout.replaceAll('\n', ' '), /3 VMs\. COST is what each has cost so far, for the server alone, in the project's currency, net\./)
     assert.ok(stdout.includes('provision-vm reap'))
   })
 
@@ -193,7 +193,7 @@ it('plan says what would be done, with fallbacks and prices, and what is left ou
     'snapshot 77',
     'ash, then hil',
     '0.033 an hour, at most 20.49 a month',
-    "in the project's currency, net",
+    "for the server alone, in the project's currency, net",
   ]) {
     assert.ok(text.includes(words), `${words} is not in ${text}`)
   }

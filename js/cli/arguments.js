@@ -15,7 +15,7 @@ const COMMON = {
 
 /** What every command takes that calls the module. */
 const CALL = {
-  timeout: { value: 'SECONDS', read: readSeconds, option: 'timeoutMs', says: 'give up after this long; the undo has a minute more' },
+  timeout: { value: 'SECONDS', read: readLimit, option: 'timeoutMs', says: 'give up after this long; the undo has a minute more' },
 }
 
 /** A mistake in the arguments, or in what this program itself is told by the environment. */
@@ -62,7 +62,7 @@ function optionsOf(command, flags) {
   return options
 }
 
-module.exports = { UsageError, flagsOf, optionsOf, readArguments, readFile, readNumber, readPair, readSeconds }
+module.exports = { UsageError, flagsOf, optionsOf, readArguments, readFile, readLimit, readNumber, readPair, readSeconds }
 
 function readWithoutCommand(args) {
   const { flags } = readFlags('', args, { ...COMMON, version: {} })
@@ -153,6 +153,13 @@ function readOperand(name, { operand, instead = [], required = [] }, operands, f
 function readSeconds(text, refuse) {
   if (!/^\d{1,9}(\.\d{1,3})?$/.test(text)) throw refuse(`expected seconds, such as 600, got ${JSON.stringify(text)}`)
   return Math.round(Number(text) * 1000)
+}
+
+/** How long something may take: a day at most. */
+function readLimit(text, refuse) {
+  const ms = readSeconds(text, refuse)
+  if (ms < 1 || ms > 86_400_000) throw refuse('must be more than 0 and at most 86400 seconds')
+  return ms
 }
 
 function readNumber(text, refuse) {

@@ -25,7 +25,7 @@ function explain(error, { command, style, width }) {
   const message = inFlags(error, command)
   const makes = command?.undoes && code && error.step !== 'validate'
   const lines = [
-    ...(hint ? [hint] : []),
+    ...(hint ? [asFlags(hint, command)] : []),
     ...(error.retryAfterMs ? [`Try again in ${describeTime(error.retryAfterMs, Math.ceil)}.`] : []),
     ...(code ? [] : why(error)),
     ...(requestIds.length > 0 ? [`Request: ${requestIds.join(', ')}`] : []),
@@ -42,16 +42,32 @@ function describeLeftovers(leftovers) {
   return leftovers.map((left) => `Left behind: ${[left.kind.replace('_', ' '), left.id, left.name].filter(Boolean).join(' ')}: ${left.why}`)
 }
 
-module.exports = { EXIT, describeLeftovers, exitCode, explain }
+/** What the module says of its options, with the flags that stand for them. */
+function asFlags(text, command) {
+  const options = Object.entries(command ? flagsOf(command) : {}).filter(([, { option }]) => option)
+  const flags = new Map(options.map(([flag, { option }]) => [option, `--${flag}`]))
+  if (flags.size === 0) return text
+  const known = [...flags.keys()].join('|')
+  const inWords = new RegExp(`(?:the )?options? ((?:${known})(?:(?:, | and )(?:${known}))*)\\b`, 'g')
+  // Names of one word are words of prose too.
+  const alone = new RegExp(`\\b(?:${[...flags.keys()].filter((name) => /[A-Z]/.test(name)).join('|')})\\b`, 'g')
+  const each = (names) => names.replace(new RegExp(`\\b(?:${known})\\b`, 'g'), (name) => flags.get(name))
+  const inSeconds = (_, least, most) => `between ${least / 1000} and ${most / 1000} seconds`
+  const inFlags = text.replace(inWords, (_, names) => each(names)).replace(alone, (name) => flags.get(name))
+  return inFlags.replace(/between (\d+) and (\d+) milliseconds/, inSeconds)
+}
+
+module.exports = { EXIT, asFlags, describeLeftovers, exitCode, explain }
 
 /** The message, with what a person typed instead of the argument that this program made of it. */
 function inFlags({ field, message }, command) {
-  if (!command || typeof field !== 'string') return message
+  if (!command) return message
+  if (typeof field !== 'string') return asFlags(message, command)
   const typed = { jobId: command.operand, agentId: '--agent', region: '--region', serverId: '--server-id', serverName: '--server-name' }
   const names = [
     ...Object.entries(typed).flatMap(([name, as]) => [[`params.${name}`, as], [`target.${name}`, as], [`what.${name}`, as]]),
     ...Object.entries(flagsOf(command)).map(([flag, { option }]) => [`options.${option}`, `--${flag}`]),
   ]
   const found = names.find(([name, as]) => as && (field === name || field.startsWith(`${name}[`) || field.startsWith(`${name}.`)))
-  return found ? message.replace(found[0], found[1]) : message
+  return asFlags(found ? message.replace(found[0], found[1]) : message, command)
 }

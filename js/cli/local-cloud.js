@@ -33,6 +33,7 @@ async function start(options) {
   } catch (error) {
     if (!OF_THE_CALLER.includes(error.code)) throw error
     const message = error.message.replace(/^timeScale\b/, '--time-scale').replace(/^(port|seed):/, '--$1:')
+    if (error.code === 'INVALID_OPTION') throw new UsageError(`simulate: ${message}`, 'provision-vm simulate --help has all flags.')
     throw new UsageError(message, 'provision-vm simulate --help says where its program is looked for.', 'CONFIG')
   }
 }

@@ -37,7 +37,7 @@ ${Object.values(commands).map(({ usage, summary }) => `  ${usage.padEnd(room)}  
 A first look, without an account and without cost:
   npm install --save-dev provision-vm-local-cloud
   npx provision-vm simulate > cloud.env &
-  until [ -s cloud.env ]; do sleep 1; done; . ./cloud.env
+  until [ -s cloud.env ] || ! kill -0 $!; do sleep 1; done; . ./cloud.env
   npx provision-vm doctor
   npx provision-vm provision job-42 --agent 550e8400-e29b
 

@@ -2,7 +2,7 @@
 
 // The flags that say what is provisioned: the same for doing it and for planning it.
 
-const { readFile, readNumber, readPair, readSeconds } = require('./arguments.js')
+const { readFile, readLimit, readNumber, readPair } = require('./arguments.js')
 
 const USUAL_REGION = 'us-east'
 
@@ -46,7 +46,7 @@ const WAITING_FLAGS = {
   'no-wait': { option: 'wait', means: false, says: 'return as soon as the server exists; calling again goes on with the job' },
   'finish-within': {
     value: 'SECONDS',
-    read: readSeconds,
+    read: readLimit,
     option: 'finishWithinMs',
     says: 'with --no-wait: how long the machine has to join (600)',
   },

@@ -21,7 +21,7 @@ function table(columns, rows, { width, style }) {
   }
   const head = line(shown.map(({ title }) => title), (text) => style('dim', text))
   const body = rows.map((row, index) =>
-    line(shown.map(({ cells, room }) => shorten(cells[index], room)), (text, { colour }) => {
+    line(shown.map(({ cells, room, isProse }) => shorten(cells[index], room, isProse)), (text, { colour }) => {
       const name = colour?.(row)
       return name ? style(name, text) : text
     }),
@@ -81,9 +81,10 @@ function fit(columns, width) {
   }
 }
 
-/** Cut in its middle: ids often differ at their end only. */
-function shorten(text, room) {
+/** Cut in its middle, as ids often differ at their end only; what is prose, at its end. */
+function shorten(text, room, isProse) {
   if (text.length <= room) return text
+  if (isProse) return `${text.slice(0, room - 1)}…`
   const end = Math.floor((room - 1) / 2)
   return `${text.slice(0, room - 1 - end)}…${text.slice(text.length - end)}`
 }

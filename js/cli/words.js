@@ -2,7 +2,10 @@
 
 // Times and sums as people read them.
 
-const CURRENCY = "in the project's currency, net"
+const { wrap } = require('./table.js')
+
+/** Hetzner charges a public IPv4 address by itself. */
+const CURRENCY = "for the server alone, in the project's currency, net"
 
 const UNITS = [
   ['d', 24 * 60 * 60 * 1000, 2],
@@ -31,8 +34,8 @@ function describePrice(price) {
 }
 
 /** What has to be said where there is a price, below all else. */
-function footnote(price) {
-  return price ? ['', `Prices are ${CURRENCY}.`] : []
+function footnote(price, width) {
+  return price ? ['', ...wrap(`Prices are ${CURRENCY}.`, width)] : []
 }
 
 /** A number of things. */

@@ -211,7 +211,7 @@ pub(super) fn read(environment: &Environment, options: Options, purpose: Purpose
     let snapshot = environment.get("HETZNER_SNAPSHOT_ID").filter(|_| is_provision);
     let source = match (snapshot, options.image) {
         (Some(_), Some(_)) => {
-            let why = "cannot be given together with HETZNER_SNAPSHOT_ID".to_owned();
+            let why = "cannot be given together with a snapshot (HETZNER_SNAPSHOT_ID, snapshotId)".to_owned();
             return Err(Cause::Input { field: "options.image".to_owned(), why });
         }
         (Some(id), None) => match IdOrName::parse(id) {

@@ -2,8 +2,8 @@
 
 const { optionsOf } = require('../arguments.js')
 const { checkCallback } = require('../callback-check.js')
-const { EXIT } = require('../failure.js')
-const { PROVISIONING_FLAGS } = require('../provisioning-flags.js')
+const { EXIT, asFlags } = require('../failure.js')
+const { PROVISIONING_FLAGS, WAITING_FLAGS } = require('../provisioning-flags.js')
 const { hang } = require('../table.js')
 
 const MARKS = { ok: ['✔', 'green'], warning: ['!', 'yellow'], failed: ['✖', 'red'], skipped: ['-', 'dim'] }
@@ -25,6 +25,7 @@ provision-vm doctor --json | jq '.checks[] | select(.verdict == "failed")'
   // Those of a provision, since what they name has to be there too.
   flags: {
     ...flags,
+    'allow-reusable-auth-key': WAITING_FLAGS['allow-reusable-auth-key'],
     region: { value: 'REGION', says: 'whether this region or location sells what is needed; all of them if not given' },
   },
   isLook: true,
@@ -56,8 +57,9 @@ function describe({ healthy, checks }, to) {
   const room = Math.max(...checks.map(({ name }) => name.length))
   const of = (verdict) => checks.filter((check) => check.verdict === verdict).length
   const rest = `${of('failed')} failed, ${of('warning')} to look at, ${of('skipped')} skipped`
-  const sum = `${healthy ? to.style('green', 'Healthy') : to.style('red', 'Not healthy')}: ${of('ok')} good, ${rest}.`
-  return [...checks.flatMap((check) => linesOf(check, room, to)), '', sum]
+  const [colour, word] = healthy ? ['green', 'Healthy'] : ['red', 'Not healthy']
+  const sum = hang(`${to.style(colour, word)}: `, `${of('ok')} good, ${rest}.`, word.length + 2, to.width)
+  return [...checks.flatMap((check) => linesOf(check, room, to)), '', ...sum]
 }
 
 /** A check on its line, and below it what to do. Off a terminal the verdict is a word that can be searched for. */
@@ -66,6 +68,6 @@ function linesOf({ name, verdict, what, code, hint }, room, { style, isWatched, 
   const mark = isWatched ? sign : verdict.padEnd('skipped'.length)
   const indent = mark.length + 1 + room + 2
   const lines = hang(`${style(colour, mark)} ${style('bold', name.padEnd(room))}  `, what, indent, width)
-  const advice = verdict === 'ok' || verdict === 'skipped' ? '' : [code, hint].filter(Boolean).join(': ')
+  const advice = verdict === 'ok' || verdict === 'skipped' ? '' : [code, hint && asFlags(hint, command)].filter(Boolean).join(': ')
   return advice ? [...lines, ...hang(' '.repeat(indent), advice, indent, width)] : lines
 }

@@ -64,7 +64,7 @@ function describe(plan, { jobId }, to) {
     ),
     ...(orders && candidates.length > 0 ? ['', ...table(columnsFor(candidates), candidates, to)] : []),
     // Warnings were told as they came.
-    ...footnote(orders && price),
+    ...footnote(orders && price, to.width),
   ]
 }
 
@@ -78,8 +78,8 @@ function columnsFor(candidates) {
   return [
     { title: 'TYPE', text: (it) => it.serverType },
     { title: 'WHERE', text: (it) => it.location },
-    { title: 'AN HOUR', right: true, text: (it) => describeSum(it.price?.hourly) },
-    { title: 'A MONTH', right: true, text: (it) => describeSum(it.price?.monthly) },
-    { title: 'TRIED', long: true, text: inWords, colour: (it) => (it.refused ? 'dim' : it === first ? 'green' : undefined) },
+    { title: 'AN HOUR', right: true, spared: 'first', text: (it) => describeSum(it.price?.hourly) },
+    { title: 'A MONTH', right: true, spared: 'first', text: (it) => describeSum(it.price?.monthly) },
+    { title: 'TRIED', long: true, isProse: true, text: inWords, colour: (it) => (it.refused ? 'dim' : it === first ? 'green' : undefined) },
   ]
 }

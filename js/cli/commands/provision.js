@@ -56,7 +56,7 @@ function describe(result, { jobId }, to) {
       ],
       to,
     ),
-    ...footnote(price),
+    ...footnote(price, to.width),
   ]
 }
 

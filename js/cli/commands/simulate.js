@@ -15,17 +15,19 @@ const command = {
     'package provision-vm-local-cloud.',
   examples: `
 provision-vm simulate > cloud.env &    ten times as fast as real
-until [ -s cloud.env ]; do sleep 1; done; . ./cloud.env
+until [ -s cloud.env ] || ! kill -0 $!; do sleep 1; done; . ./cloud.env
                                        in the shell that is to use it
 provision-vm provision job-42 --agent 550e8400-e29b
 
 provision-vm simulate --port 4100 --time-scale 1
 provision-vm simulate --json           { url, env }, on one line
+provision-vm simulate --shell powershell > cloud.ps1
 `,
   flags: {
     port: { value: 'N', read: readNumber, says: 'port on 127.0.0.1 (a free one)' },
     'time-scale': { value: 'X', read: readScale, says: 'how much faster than real time passes in it, at most 25 (10)' },
     seed: { value: 'N', read: readNumber, says: 'seed of its random choices (1)' },
+    shell: { value: 'NAME', read: readShell, says: 'sh or powershell: for which shell it prints (the one of this platform)' },
   },
   runsAlone: true,
   exitCodes: `Exit codes:
@@ -38,7 +40,7 @@ provision-vm simulate --json           { url, env }, on one line
     const interruption = awaitSignal()
     try {
       const cloud = await openLocalCloud({ port: flags.port, timeScale: flags['time-scale'], seed: flags.seed })
-      terminal.answer({ url: cloud.url, env: cloud.settings }, () => exportsOf(cloud.settings))
+      terminal.answer({ url: cloud.url, env: cloud.settings }, () => exportsOf(cloud.settings, flags.shell ?? usualShell(env)))
       if (!terminal.asJson) terminal.complain([`${terminal.errorStyle('green', 'The local cloud is at')} ${cloud.url}. Ctrl-C ends it.`])
       const scale = flags['time-scale'] ?? 10
       if (!terminal.asJson && scale > 1) terminal.complain([`Time passes ${scale} times as fast in it, so its clock runs ahead of this machine's.`])
@@ -69,6 +71,22 @@ function readScale(text, refuse) {
   return Number(text)
 }
 
-function exportsOf(settings) {
-  return Object.entries(settings).map(([name, value]) => `export ${name}='${value.replaceAll("'", "'\\''")}'`)
+function readShell(text, refuse) {
+  if (!Object.hasOwn(SHELLS, text)) throw refuse(`expected sh or powershell, got ${JSON.stringify(text)}`)
+  return text
+}
+
+/** On Windows the shells that came from Unix name themselves. */
+function usualShell({ SHELL }) {
+  return process.platform === 'win32' && !SHELL ? 'powershell' : 'sh'
+}
+
+/** How a setting is written in each shell. */
+const SHELLS = {
+  sh: (name, value) => `export ${name}='${value.replaceAll("'", "'\\''")}'`,
+  powershell: (name, value) => `$env:${name} = '${value.replaceAll("'", "''")}'`,
+}
+
+function exportsOf(settings, shell) {
+  return Object.entries(settings).map(([name, value]) => SHELLS[shell](name, value))
 }
