@@ -10,6 +10,7 @@
 //   text          is what the block before it prints, numbers of seconds and milliseconds aside; or stands in `WORDS` with a reason
 //   sh            bash understands it, and what it calls is there, with its flags
 //   yaml, json    can be read; a workflow keeps the rules of ours
+//   mermaid       its arrows between rooms are those that `tests/layers.rs` allows
 //   none          stands in `WORDS` with a reason
 // Any other language fails.
 
@@ -19,6 +20,7 @@ const { existsSync, readFileSync, readdirSync } = require('node:fs')
 const { once } = require('node:events')
 const path = require('node:path')
 const { text } = require('node:stream/consumers')
+const { pathToFileURL } = require('node:url')
 const { test } = require('node:test')
 
 const yaml = require('yaml')
@@ -34,6 +36,9 @@ const WORDS = [
   // A drawing of folders: those at the beginning of its lines are looked for.
   { page: 'ARCHITECTURE.md', begins: 'index.js ', check: foldersAreThere },
 ]
+
+/** What a block has around it when it runs. */
+const AROUND = pathToFileURL(path.join(__dirname, 'support', 'docs-around.mjs')).href
 
 const PAGES = pages()
 const BLOCKS = PAGES.flatMap((page) => blocks(page))
@@ -53,6 +58,8 @@ function faultOf(block, all) {
       return shellFaults(code)
     case 'yaml':
       return yamlFaults(code)
+    case 'mermaid':
+      return drawingFaults(code)
     case 'json':
       return attempt(() => JSON.parse(code))
     case 'text':
@@ -86,6 +93,18 @@ function foldersAreThere(code) {
   const begins = (line) => /^((?:[\w.]+\/?)+(?: {2}(?=\w+\/)|(?= )))+/.exec(line)?.[0].trim().split(/ +/)
   const named = code.split('\n').filter((line) => /^\S/.test(line)).flatMap((line) => begins(line) ?? [line])
   return named.filter((name) => !existsSync(path.join(ROOT, name))).map((name) => `there is no ${name}`)
+}
+
+/** Arrows between the rooms of the core: all that there are, and no others. To `secret` there is one from everywhere. */
+function drawingFaults(code) {
+  const [, table] = /const ROOMS: [^=]*= \[\n([^]*?)\n\];/.exec(read('tests/layers.rs'))
+  const rooms = [...table.matchAll(/\("(\w+)", &\[(.*?)\]\)/g)].map(([, room, below]) => [room, below.match(/\w+/g) ?? []])
+  const names = rooms.map(([room]) => room)
+  const drawn = [...code.matchAll(/^ *(\w+) --> ([\w &]+)$/gm)].flatMap(([, from, to]) => to.split(' & ').map((one) => `${from} --> ${one}`))
+  const arrows = drawn.filter((arrow) => arrow.split(' --> ').every((name) => names.includes(name)))
+  const allowed = rooms.flatMap(([room, below]) => below.filter((name) => name !== 'secret').map((name) => `${room} --> ${name}`))
+  const missing = allowed.filter((arrow) => !arrows.includes(arrow)).map((arrow) => `${arrow} is not drawn`)
+  return [...missing, ...arrows.filter((arrow) => !allowed.includes(arrow)).map((arrow) => `${arrow} is not allowed`)]
 }
 
 /** YAML, and if it is a workflow, the rules that ours keep (`workflow-file.test.js`). */
@@ -138,7 +157,7 @@ test('a bad block is noticed', () => {
     ['ts', "const { serverIP } = await provisionVM(params)\nconsole.log(serverIP)", /serverIP/],
     ['ts', "try { await provisionVM(params) } catch (error) { console.log(error.code) }", /unknown/],
     ['ts', "import { x } from '@/lib/nowhere'\nx()", /nowhere/],
-    ['js', "const { reap } = require('provision-vm')\nawait reap({ dryrun: false })", /:3: .*dryrun/],
+    ['js', "import { reap } from 'provision-vm'\nawait reap({ dryrun: false })", /:3: .*dryrun/],
     ['js', 'await provisionVM(parms)', /parms/],
     ['js', 'const a = ', /expected/],
     ['sh', "echo 'a", /unexpected EOF|unterminated/],
@@ -155,6 +174,7 @@ test('a bad block is noticed', () => {
     ['yaml', workflow('run: echo ${{ inputs.a }}'), /expression in a script/],
     ['yaml', workflow(`uses: o/provision-vm@${'a'.repeat(40)}\n        with: { job: 1 }`), /takes no job/],
     ['json', '{ "a": 1, }', /JSON/],
+    ['mermaid', 'flowchart TD\n  transport --> provision', /binding --> provision is not drawn[^]*transport --> provision is not allowed/],
     ['text', 'Anything goes', /WORDS/],
     ['', 'Anything goes', /WORDS/],
     ['python', 'print()', /language python/],
@@ -178,8 +198,12 @@ async function run(block) {
   try {
     // So that whoever looks for the dead finds one.
     if (/\breap\(/.test(block.code)) await leaveDeadAttempt(cloud)
-    const child = spawn(process.execPath, [path.join(__dirname, 'support', 'docs-run.js')], {
-      env: { PATH: process.env.PATH, ...cloud.env() },
+    // As a file of its own, in the words that it has: what loads by `require` cannot await at its top.
+    const isAround = /\bcloud\b/.test(block.code) && !/\bcloud\b[^\n]*=/.test(block.code)
+    const kind = /\brequire\('/.test(block.code) ? 'commonjs' : 'module'
+    const child = spawn(process.execPath, ['--import', AROUND, `--input-type=${kind}`], {
+      cwd: __dirname,
+      env: { PATH: process.env.PATH, ...cloud.env(), CLOUD: isAround ? '1' : '' },
       stdio: ['pipe', 'pipe', 'pipe'],
       timeout: 60_000,
     })
@@ -225,7 +249,8 @@ test('a block that fails, or says what is not so, is noticed', async () => {
   await assert.rejects(run(block("const a = { b: 1 }\n// { b: 2 }")), /b: 2/)
   await assert.rejects(run(block("const a = { b: 1 } // { b, c, … }")), /no c/)
   await assert.rejects(run(block('const a = [] // [{ b }]', 'ts')), /nothing came/)
-  const reaps = "const { reap } = require('provision-vm')\nconst report = await reap()\nreport.servers // [{ outcome: 'removed' }]"
+  await assert.rejects(run(block("const { reap } = require('provision-vm')\nawait reap()")), /await/)
+  const reaps = "import { reap } from 'provision-vm'\nconst report = await reap()\nreport.servers // [{ outcome: 'removed' }]"
   await assert.rejects(run(block(reaps)), /would_remove/)
   await run(block('const a = { b: 1, c: 2 }\n// { b: 1, … }'))
   assert.equal(timeless('  1.2 s  made in 25 ms\n'), timeless('0.8 s  made in 9 ms'))

@@ -12,7 +12,7 @@ const { ROOT } = require('../../scripts/setup.js')
 const FOLDER = path.join(ROOT, '__test__')
 
 /**
- * What a block may use without saying where it comes from. `docs-run.js` has the things themselves. What the modules of the app around
+ * What a block may use without saying where it comes from. `docs-around.mjs` has the things themselves. What the modules of the app around
  * the examples have (`@/lib/jobs`), `types/app.d.ts` says.
  */
 const AROUND = `
@@ -109,7 +109,7 @@ const parents = (file) => (file === path.dirname(file) ? [] : [path.dirname(file
 
 /**
  * A block as a program that can run, or nothing if it cannot. **It can if all that it loads is `provision-vm`, Node.js's own or the local
- * cloud of our tests, and it exports nothing**: then it needs no app around it. `docs-run.js` runs it.
+ * cloud of our tests, and it exports nothing**: then it needs no app around it. `docs.test.js` runs it, amid what `docs-around.mjs` has.
  *
  * A comment that begins with `{` or `[` behind a declaration or an expression, or below it, says what comes out: `__says` holds it
  * against that.
@@ -135,7 +135,7 @@ function runnable({ code, language }) {
     return `${text.slice(0, node.end)};__says(${name.getText()}, ${JSON.stringify(comment)});${text.slice(node.end)}`
   }, code)
   if (language === 'js') return said
-  const { outputText } = ts.transpileModule(said, { compilerOptions: { module: ts.ModuleKind.CommonJS, target: ts.ScriptTarget.ES2022 } })
+  const { outputText } = ts.transpileModule(said, { compilerOptions: { module: ts.ModuleKind.ESNext, target: ts.ScriptTarget.ES2022 } })
   return outputText
 }
 

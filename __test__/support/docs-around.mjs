@@ -1,16 +1,11 @@
-'use strict'
+// What a block of the documentation has around it when it runs, against the local cloud that the environment names.
 
-// Runs a block of the documentation that stands on standard input, against the local cloud that the environment names.
+import assert from 'node:assert/strict'
 
-const assert = require('node:assert/strict')
-const { createRequire } = require('node:module')
-const path = require('node:path')
-const { text } = require('node:stream/consumers')
-
-const ts = require('typescript')
-
-const { provisionVM } = require('provision-vm')
-const { verifyCallback } = require('provision-vm/webhook')
+import { provisionVM } from 'provision-vm'
+import { startLocalCloud } from 'provision-vm/local-cloud'
+import { verifyCallback } from 'provision-vm/webhook'
+import ts from 'typescript'
 
 const job = { jobId: 'job-42', agentId: '550e8400-e29b', region: 'us-east' }
 const secret = '0123456789abcdef0123456789abcdef'
@@ -25,6 +20,8 @@ Object.assign(globalThis, {
   POST: async (request) => Response.json(await verifyCallback(request, { secret })),
   __says: says,
 })
+// One that somebody has started. It ends with this process.
+if (process.env.CLOUD) globalThis.cloud = await startLocalCloud()
 
 /** Holds a value against the comment that says what it is. `…` stands for more fields, and a bare name for whatever the field holds. */
 function says(value, comment) {
@@ -48,13 +45,3 @@ function fits(value, node, comment) {
     if (ts.isPropertyAssignment(field)) fits(value[name], field.initializer, comment)
   }
 }
-
-const AsyncFunction = (async () => {}).constructor
-
-text(process.stdin).then(async (code) => {
-  const isStarted = /\bcloud\b/.test(code) && !/\bcloud\b[^\n]*=/.test(code)
-  if (isStarted) globalThis.cloud = await require('provision-vm/local-cloud').startLocalCloud()
-  // A block lies where the tests lie.
-  await new AsyncFunction('require', 'exports', code)(createRequire(path.join(__dirname, '..', 'block.js')), {})
-  if (isStarted) await globalThis.cloud.stop()
-})
