@@ -144,11 +144,22 @@ describe('doctor', () => {
       const { verdict, what: found } = checks.find(({ name }) => name === 'attachments')
       return [verdict, found]
     }
-    for (const region of [undefined, 'eu-west']) assert.deepEqual(await look({ region }), ['ok', '3 are asked for and there'])
     const [network] = networks
-    assert.deepEqual(await look({ region: 'us-east' }), ['failed', `The network ${network} (eu-central) does not reach ash`])
-    assert.deepEqual(await look({}, { locations: ['ash', 'fsn1'] }), ['warning', `The network ${network} (eu-central) does not reach ash`])
-    assert.deepEqual(await look({}, { networks: [empty] }), ['failed', `Network ${empty} has no subnet, so no server fits in`])
+    const out = (places) => `A server in ${places} cannot join network ${network} (eu-central)`
+    // What it says is what a provisioning finds.
+    for (const [region, options, verdict, says, code] of [
+      ['eu-west', {}, 'ok', '3 are asked for and there'],
+      ['us-east', {}, 'failed', out('ash'), 'INVALID_INPUT'],
+      ['us-east', { locations: ['ash', 'fsn1'] }, 'failed', out('ash'), 'INVALID_INPUT'],
+      ['us-east', { locations: ['fsn1', 'ash'] }, 'warning', out('ash')],
+      ['eu-west', { networks: [empty] }, 'failed', `Network ${empty} has no subnet, so no server fits in`, 'INVALID_INPUT'],
+    ]) {
+      assert.deepEqual(await look({ region }, options), [verdict, says])
+      const wishes = { placementGroup, firewalls, networks, ...options, env: cloud.env(), logger: false, wait: false }
+      const ends = await provisionVM({ ...newJob(), region }, wishes).then(() => undefined, (error) => error.code)
+      assert.equal(ends, code, says)
+    }
+    assert.deepEqual(await look({}), ['warning', out('ash, hil, sin')])
   })
 
   test('sends nothing past a proxy that cannot be used', async () => {
@@ -166,6 +177,21 @@ describe('doctor', () => {
     assert.deepEqual(complaints(missing).map(({ name }) => name), ['settings'])
     assert.match(complaints(missing)[0].what, /HETZNER_API_TOKEN: is not set, and neither is HETZNER_SSH_KEY_ID/)
     // One thing that is wrong hides no other.
+    for (const [wrong, named, names] of [
+      [{ HETZNER_SSH_KEY_ID: undefined }, /^HETZNER_SSH_KEY_ID: is not set$/, ['settings', 'image', 'attachments']],
+      [{ HETZNER_API_TOKEN: undefined, TAILSCALE_AUTH_KEY: 'no' }, /^HETZNER_API_TOKEN: is not set; TAILSCALE_AUTH_KEY: must begin/, ['settings']],
+      [{ HETZNER_SNAPSHOT_ID: 'abc', HETZNER_SSH_KEY_ID: ',' }, /^HETZNER_SNAPSHOT_ID: .*; HETZNER_SSH_KEY_ID: must be/, ['settings', 'attachments']],
+      [{ HTTPS_PROXY: 'socks5://a:9', HETZNER_SSH_KEY_ID: ',' }, /^HTTPS_PROXY: .*; HETZNER_SSH_KEY_ID: must be/, ['settings']],
+      [{ BOOT_REPORT_URL: 'http://x y', BOOT_REPORT_SECRET: 'sixteen-letters!' }, /^BOOT_REPORT_URL: [^;]*$/, ['settings', 'image', 'attachments']],
+      [{ HETZNER_API_TOKEN: 'x'.repeat(17_000) }, /^HETZNER_API_TOKEN: is longer/, ['settings']],
+    ]) {
+      const { checks } = await examine(wrong, {}, { image: 'ubuntu-2204', firewalls: [4711], ...('HETZNER_SNAPSHOT_ID' in wrong && { image: undefined }) })
+      assert.match(checks[0].what, named)
+      assert.deepEqual(checks.filter(({ verdict }) => verdict === 'failed').map(({ name }) => name), names)
+      const proxied = 'HTTPS_PROXY' in wrong
+      const key = checks.find(({ name }) => name === 'auth-key')
+      assert.equal(key.verdict, proxied || 'TAILSCALE_AUTH_KEY' in wrong ? 'skipped' : 'ok', JSON.stringify(wrong).slice(0, 99))
+    }
     const wrong = { TAILSCALE_OAUTH_CLIENT_SECRET: undefined, PROVISION_TIMEOUT_SECONDS: 'soon', HETZNER_SSH_KEY_ID: 'deploy' }
     const several = await examine(wrong, {}, { image: 'ubuntu-2204', firewalls: [4711] })
     assert.deepEqual(complaints(several).map(({ name }) => name), ['settings', 'ssh-keys', 'image', 'attachments'])

@@ -184,22 +184,40 @@ pub(super) enum Purpose {
     Tailscale,
     /// Looking what a machine would be made of.
     Plan,
+    /// Looking at the SSH keys that an order names.
+    Keys,
+    /// Looking at the image that an order names.
+    Image,
+    /// Making auth keys, or taking the one that is given.
+    AuthKey,
     /// Nothing that needs a setting.
     Nothing,
 }
 
 impl Purpose {
     fn needs_hetzner(self) -> bool {
-        !matches!(self, Self::Tailscale | Self::Nothing)
+        !matches!(self, Self::Tailscale | Self::AuthKey | Self::Nothing)
     }
 
     fn needs_tailscale(self) -> bool {
-        matches!(self, Self::Provision | Self::Reap | Self::Tailscale)
+        matches!(self, Self::Provision | Self::Reap | Self::Tailscale | Self::AuthKey)
     }
 
     /// Whether what a machine is made of is needed.
     fn orders(self) -> bool {
         matches!(self, Self::Provision | Self::Plan)
+    }
+
+    fn needs_keys(self) -> bool {
+        self.orders() || self == Self::Keys
+    }
+
+    fn needs_image(self) -> bool {
+        self.orders() || self == Self::Image
+    }
+
+    fn needs_auth_key(self) -> bool {
+        self.orders() || self == Self::AuthKey
     }
 }
 
@@ -207,8 +225,7 @@ impl Purpose {
 pub(super) fn read(environment: &Environment, options: Options, purpose: Purpose) -> Result<Settings, Cause> {
     require(environment, purpose)?;
     // What a call does not use cannot be wrong for it.
-    let is_provision = purpose.orders();
-    let snapshot = environment.get("HETZNER_SNAPSHOT_ID").filter(|_| is_provision);
+    let snapshot = environment.get("HETZNER_SNAPSHOT_ID").filter(|_| purpose.needs_image());
     let source = match (snapshot, options.image) {
         (Some(_), Some(_)) => {
             let why = "cannot be given together with a snapshot (HETZNER_SNAPSHOT_ID, snapshotId)".to_owned();
@@ -225,10 +242,10 @@ pub(super) fn read(environment: &Environment, options: Options, purpose: Purpose
     Ok(Settings {
         hetzner_url: environment.url("HETZNER_API_URL", HETZNER_URL, purpose.needs_hetzner())?,
         hetzner_token: if purpose.needs_hetzner() { hetzner_token(environment)? } else { Secret::new("") },
-        ssh_keys: if is_provision { ssh_keys(environment)? } else { Vec::new() },
+        ssh_keys: if purpose.needs_keys() { ssh_keys(environment)? } else { Vec::new() },
         tailscale_url: environment.url("TAILSCALE_API_URL", TAILSCALE_URL, purpose.needs_tailscale())?,
         tailscale_credentials: if purpose.needs_tailscale() { credentials(environment)? } else { no_credentials() },
-        auth_key: if is_provision { auth_key(environment)? } else { None },
+        auth_key: if purpose.needs_auth_key() { auth_key(environment)? } else { None },
         allow_reusable_auth_key: options.allow_reusable_auth_key,
         source,
         server_types: options
@@ -248,7 +265,7 @@ pub(super) fn read(environment: &Environment, options: Options, purpose: Purpose
             (None, variable) => variable?,
         },
         reach: options.reach,
-        report: if is_provision { reporting(environment)? } else { None },
+        report: if purpose.orders() { reporting(environment)? } else { None },
         run: options.run,
         warnings: options.warnings,
     })
@@ -257,7 +274,7 @@ pub(super) fn read(environment: &Environment, options: Options, purpose: Purpose
 fn require(environment: &Environment, purpose: Purpose) -> Result<(), Cause> {
     let needed = [
         ("HETZNER_API_TOKEN", purpose.needs_hetzner()),
-        ("HETZNER_SSH_KEY_ID", purpose.orders()),
+        ("HETZNER_SSH_KEY_ID", purpose.needs_keys()),
         ("TAILSCALE_OAUTH_CLIENT_ID", purpose.needs_tailscale()),
         ("TAILSCALE_OAUTH_CLIENT_SECRET", purpose.needs_tailscale() && identity_issuer(environment).is_none()),
     ];

@@ -13,7 +13,7 @@ use super::output::milliseconds;
 use super::progress::{Callback, Listener, ProgressEvent};
 use super::provision::call;
 use super::settings::Purpose;
-use crate::provision::{self, Cause, Params, Patient, ProvisionError, metrics};
+use crate::provision::{self, Cause, Params, Patient, ProvisionError, Readable, metrics};
 
 /// What this process has asked of the clouds so far, as JSON text: `{ requests, retries }`.
 #[napi(js_name = "countRequests", catch_unwind)]
@@ -89,8 +89,7 @@ fn read(text: &str) -> Result<Input<Survey>, Cause> {
 fn read_doctor(input: &Value) -> Result<Input<Survey>, Cause> {
     let fields = Fields::new("params", input.get("params"))?;
     let region = input::read_region(&fields)?;
-    let healthy =
-        Patient { region, complaints: Vec::new(), knows_hetzner: true, knows_order: true, knows_tailscale: true };
+    let healthy = Patient { region, complaints: Vec::new(), knows: Readable::ALL };
     let (options, _) = input::read_options(input.get("options"), &[])?;
     let ask = |input: &Value, options, purpose| {
         input::complete(input, Survey::Doctor(Box::new(healthy.clone())), options, purpose)
@@ -101,58 +100,74 @@ fn read_doctor(input: &Value) -> Result<Input<Survey>, Cause> {
     };
     let mut complaints = vec![complaint];
     let mut apart = |purpose| {
-        let mut input = input.clone();
+        let (mut input, mut obstacle) = (input.clone(), None);
         loop {
             let (options, _) = input::read_options(input.get("options"), &[])?;
             let cause = match ask(&input, options, purpose) {
                 Err(cause @ Cause::Setting { .. }) => cause,
+                // With an obstacle the rest was read for its complaints alone.
+                Ok(_) if obstacle.is_some() => return Err(obstacle.unwrap_or(Cause::Aborted)),
                 outcome => return outcome,
             };
-            // What all need is looked past, or nothing else could be told. But not a proxy: where one is wanted, no request may go out
-            // beside it.
             let Cause::Setting { setting, .. } = &cause else { return Err(cause) };
-            let may_go = is_shared(setting) && (purpose == Purpose::Nothing || !is_proxy(setting));
-            let goes_on = may_go && drop_setting(&mut input, setting);
             // What is missing is named together.
             if complaints.iter().all(|known| !known.to_string().contains(setting.as_str())) {
                 complaints.push(cause.clone());
             }
-            if !goes_on {
+            // Where a proxy is wanted, no request may go out beside it.
+            if is_proxy(setting) && purpose != Purpose::Nothing {
+                obstacle.get_or_insert_with(|| cause.clone());
+            }
+            if !is_of_others(setting, purpose) || !drop_setting(&mut input, setting) {
                 return Err(cause);
             }
         }
     };
-    let order = apart(Purpose::Plan);
-    let knows_order = order.is_ok();
-    let (hetzner, tailscale) = (order.or_else(|_| apart(Purpose::Hetzner)), apart(Purpose::Tailscale));
-    let (knows_hetzner, knows_tailscale) = (hetzner.is_ok(), tailscale.is_ok());
+    let (keys, image, auth_key) = (apart(Purpose::Keys), apart(Purpose::Image), apart(Purpose::AuthKey));
+    let mut knows = Readable { keys: keys.is_ok(), image: image.is_ok(), auth_key: auth_key.is_ok(), ..Readable::ALL };
+    let ssh_keys = keys.as_ref().ok().map(|keys| keys.settings.ssh_keys.clone());
+    let hetzner = image.or(keys).or_else(|_| apart(Purpose::Hetzner));
+    let tailscale = auth_key.or_else(|_| apart(Purpose::Tailscale));
+    (knows.hetzner, knows.tailscale) = (hetzner.is_ok(), tailscale.is_ok());
     let mut read = match (hetzner, tailscale) {
         (Ok(mut both), Ok(tailscale)) => {
             both.settings.tailscale_url = tailscale.settings.tailscale_url;
             both.settings.tailscale_credentials = tailscale.settings.tailscale_credentials;
+            both.settings.auth_key = tailscale.settings.auth_key;
             both
         }
         (Ok(one), Err(_)) | (Err(_), Ok(one)) => one,
         (Err(_), Err(_)) => apart(Purpose::Nothing)?,
     };
-    let patient = Patient { complaints, knows_hetzner, knows_order, knows_tailscale, ..healthy };
-    read.what = Survey::Doctor(Box::new(patient));
+    read.settings.ssh_keys = ssh_keys.unwrap_or_default();
+    read.what = Survey::Doctor(Box::new(Patient { complaints, knows, ..healthy }));
     Ok(read)
 }
 
-/// Whether a setting is no cloud's own.
-fn is_shared(setting: &str) -> bool {
-    !["HETZNER_", "TAILSCALE_", "ACTIONS_"].iter().any(|prefix| setting.starts_with(prefix))
+/// Whether a purpose has no need of a setting, and can be served without it: what is another cloud's, and what is no cloud's own.
+fn is_of_others(setting: &str, purpose: Purpose) -> bool {
+    let begins = |prefixes: &[&str]| prefixes.iter().any(|prefix| setting.starts_with(prefix));
+    let (hetzner, tailscale) = (begins(&["HETZNER_"]), begins(&["TAILSCALE_", "ACTIONS_"]));
+    match purpose {
+        Purpose::Nothing => true,
+        Purpose::Tailscale | Purpose::AuthKey => !tailscale,
+        _ => !hetzner,
+    }
 }
 
 fn is_proxy(setting: &str) -> bool {
     setting.to_ascii_lowercase().ends_with("_proxy")
 }
 
-/// Takes a variable out of the environment; whether it was there.
+/// Takes a variable out of the environment, with the one that goes with it; whether it was there.
 fn drop_setting(input: &mut Value, setting: &str) -> bool {
-    let environment = input.get_mut("env").and_then(Value::as_object_mut);
-    environment.is_some_and(|environment| environment.remove(setting).is_some())
+    let Some(environment) = input.get_mut("env").and_then(Value::as_object_mut) else { return false };
+    if setting.starts_with("BOOT_REPORT_") {
+        environment.remove("BOOT_REPORT_URL");
+        environment.remove("BOOT_REPORT_SECRET");
+        return true;
+    }
+    environment.remove(setting).is_some()
 }
 
 #[derive(Serialize)]

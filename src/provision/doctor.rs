@@ -32,12 +32,29 @@ pub struct Patient {
     pub region: Option<String>,
     /// Why the settings cannot be read as a whole. What each cloud needs of them may be readable all the same.
     pub complaints: Vec<Cause>,
-    /// Whether the settings have what Hetzner needs.
-    pub knows_hetzner: bool,
-    /// Whether they also say what a machine is made of, and with which key it joins.
-    pub knows_order: bool,
-    /// Whether they have what Tailscale needs.
-    pub knows_tailscale: bool,
+    /// What of the settings can be read.
+    pub knows: Readable,
+}
+
+/// What can be read of settings, each apart from the others.
+#[expect(clippy::struct_excessive_bools, reason = "each may fail by itself")]
+#[derive(Clone, Copy, Debug)]
+pub struct Readable {
+    /// What Hetzner needs.
+    pub hetzner: bool,
+    /// Which SSH keys an order names.
+    pub keys: bool,
+    /// What it is made from.
+    pub image: bool,
+    /// What Tailscale needs.
+    pub tailscale: bool,
+    /// With which auth key a machine joins, if one is given.
+    pub auth_key: bool,
+}
+
+impl Readable {
+    /// All of it.
+    pub const ALL: Self = Self { hetzner: true, keys: true, image: true, tailscale: true, auth_key: true };
 }
 
 /// What was found.

@@ -54,7 +54,7 @@ pub use candidate::{CandidateAttempt, USUAL as USUAL_SERVER_TYPES};
 pub use cleanup::{CleanedUp, LeftBy};
 pub use code::Code;
 pub use deprovision::{Deprovisioned, Removed, Which};
-pub use doctor::{Check, Diagnosis, Patient, Verdict};
+pub use doctor::{Check, Diagnosis, Patient, Readable, Verdict};
 pub use drop_in::{Answer, Operation, Polling, render_first_boot};
 pub use error::{Cause, ProvisionError};
 pub use event::{Detail, Event, Known, Observer, Scope, Silent, Step};

@@ -6,8 +6,8 @@ use std::time::Duration;
 use crate::support::{Cloud, fault, params, settings, with_timeout};
 use provision_vm::hetzner::IdOrName;
 use provision_vm::provision::{
-    CancellationToken, Code, Diagnosis, Intent, Params, Patient, Plan, ProvisionError, Settings, Silent, State,
-    Verdict, VmList,
+    CancellationToken, Code, Diagnosis, Intent, Params, Patient, Plan, ProvisionError, Readable, Settings, Silent,
+    State, Verdict, VmList,
 };
 use simulator::{Api, Config, FaultKind, PlantedServer};
 
@@ -16,13 +16,7 @@ async fn plan(cloud: &Cloud, params: &Params, settings: &Settings) -> Result<Pla
 }
 
 async fn diagnose(cloud: &Cloud, cancel: CancellationToken) -> Result<Diagnosis, Box<ProvisionError>> {
-    let patient = Patient {
-        region: Some("us-east".to_owned()),
-        complaints: Vec::new(),
-        knows_hetzner: true,
-        knows_order: true,
-        knows_tailscale: true,
-    };
+    let patient = Patient { region: Some("us-east".to_owned()), complaints: Vec::new(), knows: Readable::ALL };
     cloud.told(3).diagnose(&patient, &settings(), cancel, Arc::new(Silent)).await
 }
 
@@ -172,13 +166,8 @@ async fn the_doctor_reads_images_and_keys_by_id_and_by_name() {
     for (key, is_there) in [("4711", true), ("1", false), ("nobody", false)] {
         let settings = Settings { ssh_keys: vec![IdOrName::parse(key)], ..settings() };
         let cloud = Cloud::new(Config::default());
-        let patient = Patient {
-            region: None,
-            complaints: Vec::new(),
-            knows_hetzner: true,
-            knows_order: true,
-            knows_tailscale: false,
-        };
+        let patient =
+            Patient { region: None, complaints: Vec::new(), knows: Readable { tailscale: false, ..Readable::ALL } };
         let found =
             cloud.told(3).diagnose(&patient, &settings, CancellationToken::new(), Arc::new(Silent)).await.unwrap();
         let verdict = |name| found.checks.iter().find(|check| check.name == name).unwrap().verdict;

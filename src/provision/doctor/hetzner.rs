@@ -29,7 +29,7 @@ impl Doctor<'_> {
             "requests",
             "clock",
         ];
-        let servers = if self.patient.knows_hetzner {
+        let servers = if self.patient.knows.hetzner {
             self.run.hetzner.list_servers(self.within()).await.doing("the servers could not be listed")
         } else {
             let checks = ["hetzner"].into_iter().chain(REST);
@@ -84,7 +84,7 @@ impl Doctor<'_> {
     async fn ssh_keys(&self) -> Check {
         const NAME: &str = "ssh-keys";
         let keys = &self.run.settings.ssh_keys;
-        if !self.patient.knows_order {
+        if !self.patient.knows.keys {
             return Check::skipped(NAME, "the settings cannot be read");
         }
         let mut missing = Vec::new();
@@ -107,7 +107,7 @@ impl Doctor<'_> {
 
     async fn image(&self) -> Check {
         const NAME: &str = "image";
-        if !self.patient.knows_order {
+        if !self.patient.knows.image {
             return Check::skipped(NAME, "the settings cannot be read");
         }
         let source = &self.run.settings.source;
@@ -127,9 +127,6 @@ impl Doctor<'_> {
 
     async fn attachments(&self) -> Check {
         const NAME: &str = "attachments";
-        if !self.patient.knows_order {
-            return Check::skipped(NAME, "the settings cannot be read");
-        }
         let wanted = &self.run.settings.extras.attachments;
         let firewalls = wanted.firewalls.iter().map(|it| (Attachment::Firewall, it.firewall, "firewall"));
         let networks = wanted.networks.iter().map(|id| (Attachment::Network, *id, "network"));
@@ -161,31 +158,29 @@ impl Doctor<'_> {
     /// Whether networks reach the locations that are asked about: each has subnets in some network zones.
     async fn reaches(&self, name: &'static str, wanted: usize, networks: &[(u64, Vec<String>)]) -> Check {
         const HINT: &str =
-            "Add a subnet in the network zone of the location, or name another location in the option locations.";
+            "Add a subnet in the network zone of the location, or name other locations in the option locations.";
         let zones = match self.run.hetzner.network_zones(self.within()).await {
             Ok(zones) => zones,
             Err(error) => return unread(name, "the locations could not be read", error),
         };
-        let mut apart = Vec::new();
-        let places = self.places().unwrap_or_default();
-        for (id, own) in networks {
-            if own.is_empty() {
-                return Check::missing(name, format!("Network {id} has no subnet, so no server fits in"), HINT);
-            }
-            let is_out = |place: &&&str| zones.iter().any(|(name, zone)| name == **place && !own.contains(zone));
-            let out: Vec<&str> = places.iter().filter(is_out).copied().collect();
-            let what = format!("network {id} ({}) does not reach {}", own.join(", "), out.join(", "));
-            if !out.is_empty() && out.len() == places.len() {
-                return Check::missing(name, format!("The {what}"), HINT);
-            }
-            if !out.is_empty() {
-                apart.push(what);
-            }
+        if let Some((id, _)) = networks.iter().find(|(_, own)| own.is_empty()) {
+            return Check::missing(name, format!("Network {id} has no subnet, so no server fits in"), HINT);
         }
-        if apart.is_empty() {
+        let asked = self.places();
+        let places = asked.as_deref().unwrap_or(&[]).to_vec();
+        let places = if places.is_empty() { region::locations() } else { places };
+        let is_out =
+            |place: &str, own: &[String]| zones.iter().any(|(name, zone)| name == place && !own.contains(zone));
+        let barred = |place: &&str| networks.iter().any(|(_, own)| is_out(place, own));
+        let out: Vec<&str> = places.iter().copied().filter(barred).collect();
+        if out.is_empty() {
             return Check::ok(name, format!("{} asked for and there", count(wanted, "is", "are")));
         }
-        Check::warning(name, format!("The {}", apart.join(", the ")), HINT)
+        let each = networks.iter().map(|(id, own)| format!("network {id} ({})", own.join(", ")));
+        let what = format!("A server in {} cannot join {}", out.join(", "), each.collect::<Vec<_>>().join(" and "));
+        // An order is refused for it, and no other location is tried then.
+        let is_fatal = out.len() == places.len() || asked.is_some() && out.first() == places.first();
+        if is_fatal { Check::missing(name, what, HINT) } else { Check::warning(name, what, HINT) }
     }
 
     /// The locations that are asked about, if any are.

@@ -29,7 +29,7 @@ impl Doctor<'_> {
             let rest = REST.map(|name| Check::skipped(name, why));
             (std::iter::once(first).chain(rest).collect(), Vec::new())
         };
-        if !self.patient.knows_tailscale {
+        if !self.patient.knows.tailscale {
             let why = "the settings do not have what it needs";
             return nothing(Check::skipped("tailscale", why), why);
         }
@@ -66,7 +66,7 @@ impl Doctor<'_> {
 
     async fn auth_key(&self) -> (Check, Vec<Leftover>) {
         const NAME: &str = "auth-key";
-        if !self.patient.knows_order {
+        if !self.patient.knows.auth_key {
             return (Check::skipped(NAME, "the settings cannot be read"), Vec::new());
         }
         if let Some(given) = &self.run.settings.auth_key {
