@@ -134,8 +134,11 @@ describe('a local cloud', () => {
       [() => cloud.fault({ path: '/v1/servers', kind: 'refuse' }), /below the API's base/],
       [() => cloud.fault({ method: 'GTE', kind: 'refuse' }), /method: expected one of GET/],
       [() => cloud.fault({ times: 0, kind: 'refuse' }), /times: expected 1 or more/],
-      [() => cloud.removeServer(99), /there is no server 99/],
-      [() => cloud.powerOff('abc'), /there is no server abc/],
+      [() => cloud.fault({ path: '/servers?name=a', kind: 'refuse' }), /without a query/],
+      [() => cloud.fault({ path: '/servers/', kind: 'refuse' }), /without \/ at its end/],
+      [() => cloud.fault({ path: '/api/v2', kind: 'refuse' }), /below the API's base/],
+      [() => cloud.removeServer('abc'), /expected the id of a server, got abc/],
+      [() => cloud.powerOff('abc'), /expected the id of a server, got abc/],
       [() => cloud.advance(-5), /seconds: expected a number/],
       [() => cloud.advance('x'), /seconds: expected a number/],
       [() => cloud.addServer({ name: 'a', server_type: 'zzz' }), /server_type: there is no zzz/],
@@ -145,6 +148,9 @@ describe('a local cloud', () => {
       assert.equal(code, 'REFUSED', String(call))
       assert.match(message, why)
     }
+    await cloud.removeServer(99)
+    await cloud.fault({ method: 'post', path: '/servers', kind: 'refuse' })
+    await cloud.clearFaults()
     assert.equal((await refusal(startLocalCloud('x'))).code, 'INVALID_OPTION')
     assert.match((await refusal(cloud.configure({ machines: {} }))).message, /unknown field `machines`/)
     const { code, message } = await refusal(startLocalCloud({ config: { machine: { boot: 'explodes' } } }))

@@ -71,7 +71,7 @@ export interface LocalCloud extends AsyncDisposable {
   addServer(server: AddedServer): Promise<number>
   /** Puts a device into the tailnet that is no machine of this cloud, and returns its node id. */
   addDevice(device: AddedDevice): Promise<string>
-  /** Removes a server, as somebody at the console would. */
+  /** Removes a server, as somebody at the console would. Nothing happens if it is gone. */
   removeServer(id: number): Promise<void>
   /** Cuts the power of a server's machine. */
   powerOff(id: number): Promise<void>

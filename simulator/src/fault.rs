@@ -32,17 +32,27 @@ pub struct Fault {
 
 impl Fault {
     /// Refuses what could never strike: in a test that would be a fault that is survived.
-    pub(crate) fn check(self) -> Result<Self, String> {
+    ///
+    /// # Errors
+    ///
+    /// The field, and what was expected.
+    pub fn check(self) -> Result<Self, String> {
         const METHODS: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
         if self.times == 0 {
             return Err("times: expected 1 or more".to_owned());
         }
-        if self.method.as_deref().is_some_and(|method| !METHODS.contains(&method)) {
+        let is_known = |method: &str| METHODS.iter().any(|known| known.eq_ignore_ascii_case(method));
+        if self.method.as_deref().is_some_and(|method| !is_known(method)) {
             return Err(format!("method: expected one of {}", METHODS.join(", ")));
         }
         match self.path.as_deref() {
             Some(path) if !path.starts_with('/') => Err("path: expected one that begins with /".to_owned()),
-            Some(path) if ["/v1/", "/api/v2/"].iter().any(|base| path.starts_with(base)) => {
+            Some(path) if path.contains('?') || path.len() > 1 && path.ends_with('/') => {
+                Err("path: expected one without a query, and without / at its end".to_owned())
+            }
+            Some(path)
+                if ["/v1", "/api/v2"].iter().any(|base| path == *base || path.starts_with(&format!("{base}/"))) =>
+            {
                 Err("path: expected what stands below the API's base, such as /servers".to_owned())
             }
             _ => Ok(self),

@@ -181,7 +181,11 @@ pub struct PlantedServer {
 
 impl PlantedServer {
     /// Refuses a type or a location that there is not.
-    pub(crate) fn check(self) -> Result<Self, String> {
+    ///
+    /// # Errors
+    ///
+    /// Which.
+    pub fn check(self) -> Result<Self, String> {
         let (server_type, location) = (self.server_type.as_deref(), self.location.as_deref());
         if let Some(name) = server_type.filter(|name| Type::find(&json!(name)).is_none()) {
             return Err(format!("server_type: there is no {name}"));

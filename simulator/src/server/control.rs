@@ -98,14 +98,13 @@ impl Door {
         }
     }
 
-    /// Does something to a server, if it is there.
+    /// Does something to a server. To one that is gone it is done already.
     fn of_server(&self, id: &str, what: impl FnOnce(&mut World, u64)) -> Response<Bytes> {
-        let mut world = self.world();
-        let Some(id) = world.servers().map(|server| server.id).find(|known| known.to_string() == id) else {
-            return missing(&format!("there is no server {id}"));
-        };
-        what(&mut world, id);
-        json_reply(200, &json!({}))
+        let id = id.parse().map_err(|_| format!("expected the id of a server, got {id}"));
+        done(id.map(|id| {
+            what(&mut self.world(), id);
+            json!({})
+        }))
     }
 
     fn reach(&self, ip: &str, port: &str) -> Result<Value, String> {
