@@ -38,7 +38,7 @@ function readArguments(args, commands) {
   if (at < 0) return readWithoutCommand(args)
   const [name, others] = [args[at], args.toSpliced(at, 1)]
   if (name === 'help') return readHelp(others, commands)
-  if (!Object.hasOwn(commands, name)) throw unknownCommand(name, commands, others.slice(at))
+  if (!Object.hasOwn(commands, name)) throw unknownCommand(name, commands, at > 0 ? others.slice(at) : [])
   const command = commands[name]
   const spec = flagsOf(command)
   const { flags, operands } = readFlags(name, others, spec)

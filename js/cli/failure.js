@@ -44,16 +44,18 @@ function describeLeftovers(leftovers) {
 
 /** What the module says of its options, with the flags that stand for them. */
 function asFlags(text, command) {
-  const options = Object.entries(command ? flagsOf(command) : {}).filter(([, { option }]) => option)
+  // A flag that means one value of its option does not stand for it.
+  const options = Object.entries(command ? flagsOf(command) : {}).filter(([, { option, means }]) => option && (means === undefined || means === true))
   const flags = new Map(options.map(([flag, { option }]) => [option, `--${flag}`]))
   if (flags.size === 0) return text
   const known = [...flags.keys()].join('|')
-  const inWords = new RegExp(`(?:the )?options? ((?:${known})(?:(?:, | and )(?:${known}))*)\\b`, 'g')
-  // Names of one word are words of prose too.
-  const alone = new RegExp(`\\b(?:${[...flags.keys()].filter((name) => /[A-Z]/.test(name)).join('|')})\\b`, 'g')
+  const inWords = new RegExp(`(?:the )?options? ((?:${known})(?:(?:, | and )(?:${known}))*)(?![\\w-])`, 'g')
+  // Names of one word are words of prose too. What stands within something longer was typed by somebody.
+  const ofTwo = [...flags.keys()].filter((name) => /[A-Z]/.test(name)).join('|')
+  const alone = new RegExp(`(?<![\\w.-])(?:options\\.(${known})|(${ofTwo}))(?![\\w-])`, 'g')
   const each = (names) => names.replace(new RegExp(`\\b(?:${known})\\b`, 'g'), (name) => flags.get(name))
   const inSeconds = (_, least, most) => `between ${least / 1000} and ${most / 1000} seconds`
-  const inFlags = text.replace(inWords, (_, names) => each(names)).replace(alone, (name) => flags.get(name))
+  const inFlags = text.replace(inWords, (_, names) => each(names)).replace(alone, (_, dotted, bare) => flags.get(dotted ?? bare))
   return inFlags.replace(/between (\d+) and (\d+) milliseconds/, inSeconds)
 }
 
