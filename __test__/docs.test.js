@@ -249,8 +249,11 @@ test('a block that fails, or says what is not so, is noticed', async () => {
   await assert.rejects(run(block("const a = { b: 1 }\n// { b: 2 }")), /b: 2/)
   await assert.rejects(run(block("const a = { b: 1 } // { b, c, … }")), /no c/)
   await assert.rejects(run(block('const a = [] // [{ b }]', 'ts')), /nothing came/)
+  await assert.rejects(run(block('const a = [1, 1] // [1, 2]')), /1, 2/)
+  await assert.rejects(run(block('const a = { b: 1, c: 2 } // { b: 1 }')), /there is more/)
+  await assert.rejects(run(block('const a = { b: null } // { b }')), /no b/)
   await assert.rejects(run(block("const { reap } = require('provision-vm')\nawait reap()")), /await/)
-  const reaps = "import { reap } from 'provision-vm'\nconst report = await reap()\nreport.servers // [{ outcome: 'removed' }]"
+  const reaps = "import { reap } from 'provision-vm'\nconst report = await reap()\nreport.servers // [{ outcome: 'removed', … }]"
   await assert.rejects(run(block(reaps)), /would_remove/)
   await run(block('const a = { b: 1, c: 2 }\n// { b: 1, … }'))
   assert.equal(timeless('  1.2 s  made in 25 ms\n'), timeless('0.8 s  made in 9 ms'))
