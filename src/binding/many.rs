@@ -119,7 +119,9 @@ impl Audience for Hall {
     }
 
     fn settled(&self, job: usize, outcome: Outcome) {
-        if let Some(tracer) = self.traced().remove(&job) {
+        // The spans are told when the lock is free again.
+        let tracer = self.traced().remove(&job);
+        if let Some(tracer) = tracer {
             tracer.end(outcome.as_ref().err().map(|error| error.mishap()));
         }
         let outcome = outcome.map(|done| Progress::Ready(Box::new(done))).map_err(|error| {
