@@ -128,17 +128,11 @@ describe('doctor', () => {
   })
 
   test('finds what a server is to be attached to, where it is there', async () => {
-    const make = async (kind, body) => {
-      const { HETZNER_API_URL, HETZNER_API_TOKEN } = cloud.env()
-      const headers = { authorization: `Bearer ${HETZNER_API_TOKEN}`, 'content-type': 'application/json' }
-      const answer = await fetch(`${HETZNER_API_URL}/${kind}`, { method: 'POST', headers, body: JSON.stringify(body) })
-      return Object.values(await answer.json()).find((it) => it?.id)?.id
-    }
-    const firewalls = [await make('firewalls', { name: 'closed', rules: [] })]
+    const firewalls = [await cloud.make('firewalls', { name: 'closed', rules: [] })]
     const subnets = [{ type: 'cloud', ip_range: '10.0.1.0/24', network_zone: 'eu-central' }]
-    const networks = [await make('networks', { name: 'inner', ip_range: '10.0.0.0/16', subnets })]
-    const empty = await make('networks', { name: 'empty', ip_range: '10.1.0.0/16' })
-    const placementGroup = await make('placement_groups', { name: 'apart', type: 'spread' })
+    const networks = [await cloud.make('networks', { name: 'inner', ip_range: '10.0.0.0/16', subnets })]
+    const empty = await cloud.make('networks', { name: 'empty', ip_range: '10.1.0.0/16' })
+    const placementGroup = await cloud.make('placement_groups', { name: 'apart', type: 'spread' })
     const look = async (what, options) => {
       const { checks } = await examine({}, what, { placementGroup, firewalls, networks, ...options })
       const { verdict, what: found } = checks.find(({ name }) => name === 'attachments')

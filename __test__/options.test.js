@@ -26,15 +26,7 @@ function quiet(more) {
   return options
 }
 
-/** Makes something of the project, as its owner would. */
-async function make(kind, body) {
-  const { HETZNER_API_URL, HETZNER_API_TOKEN } = cloud.env()
-  const headers = { authorization: `Bearer ${HETZNER_API_TOKEN}`, 'content-type': 'application/json' }
-  const response = await fetch(`${HETZNER_API_URL}/${kind}`, { method: 'POST', headers, body: JSON.stringify(body) })
-  const answer = await response.json()
-  assert.equal(response.status, 201, JSON.stringify(answer))
-  return Object.values(answer).find((it) => it?.id)?.id
-}
+const make = (kind, body) => cloud.make(kind, body)
 
 test('every wish of a machine is granted in the world', async () => {
   const subnets = [{ type: 'cloud', ip_range: '10.0.1.0/24', network_zone: 'eu-central' }]

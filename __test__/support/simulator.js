@@ -62,6 +62,16 @@ class Cloud {
     return this.control('POST', 'faults', fault)
   }
 
+  /** Makes something of the project by Hetzner's API, as its owner would, and gives its id. */
+  async make(kind, body) {
+    const { HETZNER_API_URL, HETZNER_API_TOKEN } = this.env()
+    const headers = { authorization: `Bearer ${HETZNER_API_TOKEN}`, 'content-type': 'application/json' }
+    const response = await fetch(`${HETZNER_API_URL}/${kind}`, { method: 'POST', headers, body: JSON.stringify(body) })
+    const answer = await response.json()
+    if (response.status !== 201) throw new Error(`POST ${kind}: ${response.status} ${JSON.stringify(answer)}`)
+    return Object.values(answer).find((it) => it?.id)?.id
+  }
+
   /** A new world, with every default. */
   reset() {
     return this.control('POST', 'reset', {})

@@ -106,8 +106,8 @@ fn read_doctor(input: &Value) -> Result<Input<Survey>, Cause> {
             let cause = match ask(&input, options, purpose) {
                 Err(cause @ Cause::Setting { .. }) => cause,
                 // With an obstacle the rest was read for its complaints alone.
-                Ok(_) if obstacle.is_some() => return Err(obstacle.unwrap_or(Cause::Aborted)),
-                outcome => return outcome,
+                Ok(read) => return obstacle.map_or(Ok(read), Err),
+                refused => return refused,
             };
             let Cause::Setting { setting, .. } = &cause else { return Err(cause) };
             // What is missing is named together.
